@@ -1,0 +1,233 @@
+"""The kernel: one node's shared tables, queues and heap, changed in crash-safe transactions.
+
+It knows no network, no pickle and no Redis.  A value is a run of bytes with a *format* number
+that only the serialization package understands, and the ids it contains.
+"""
+
+import types
+from collections.abc import Sequence
+from typing import TypeAlias
+
+# --- numbers ---------------------------------------------------------------------------------
+
+UNIT: int  # 10_000: resources are whole numbers of 1/10,000
+INLINE_BYTES: int  # values up to this size sit in the object's own record
+COPY_BYTES: int  # values up to this size are copied inside one transaction
+
+# kinds of process
+DRIVER: int
+WORKER: int
+NODE_MANAGER: int
+KEEPER: int
+TEMPLATE: int
+
+# formats the kernel itself writes; all others are the caller's (0 to 199)
+FORMAT_ALIAS: int  # 200: no data; one contained id, whose value this object shares
+FORMAT_SYSTEM: int  # 201: the kernel's own failure; data is struct "<iiiI": code, exit status, pid, attempt
+
+# codes inside FORMAT_SYSTEM
+WORKER_DIED: int
+ACTOR_DIED: int
+ACTOR_KILLED: int
+JOB_ENDED: int
+
+# formats from here up to 255 are failures as well: FORMAT_ALIAS follows what it points to
+FORMAT_ERROR: int  # 100: caller's formats 100..199 are errors, 0..99 are values
+
+# kinds of task that `next` hands out
+TASK: int
+ACTOR_CREATE: int
+ACTOR_CALL: int
+
+# kinds of journal entry
+JOURNAL_ERROR: int
+JOURNAL_FUNCTION: int
+JOURNAL_JOB: int
+JOURNAL_NOTE: int
+
+class KernelError(Exception): ...
+class StoreFull(KernelError): ...  # no room in the heap: args = (wanted, capacity, used) bytes
+class TableFull(KernelError): ...  # args = (table, capacity)
+class StaleHandle(KernelError): ...  # the object, task or actor is gone
+class ArenaCorrupt(KernelError): ...  # failed a check; the arena is closed
+class ArenaClosed(KernelError): ...  # after close(), or the session is ending
+class Forked(KernelError): ...  # this process was forked from the one that joined
+class WaitTimeout(KernelError): ...
+
+class ObjectID:
+    """A counted reference to one object of a node.
+
+    `ObjectID(b)` from 20 bytes resolves in the process's current arena while the object lives;
+    otherwise using it raises StaleHandle.  Copying or unpickling adds to this process's count;
+    the process's last one gone gives the reference back.
+    """
+
+    def __init__(self, data: bytes) -> None: ...
+    def binary(self) -> bytes: ...
+    def id(self) -> bytes: ...
+    def hex(self) -> str: ...
+    @property
+    def key(self) -> int: ...  # index and serial in one number: unique within the arena, for ever
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object) -> bool: ...
+    def __reduce__(self) -> tuple[types.FunctionType, tuple[bytes, int]]: ...
+
+def collect_begin() -> None: ...
+def collect_end() -> list[ObjectID] | None:
+    """The ids pickled by this thread since the matching collect_begin (None for none).
+
+    Pairs nest; an ObjectID's __reduce__ adds itself to the innermost one, once.
+    """
+
+class Block:
+    """Heap memory that nothing refers to yet; freed if dropped, or if its process dies."""
+
+    nbytes: int
+    def write(self, offset: int, data: object) -> None:
+        """Copies a C-contiguous buffer in, the interpreter lock released for large ones."""
+
+class View:
+    """Read-only bytes of a stored object (buffer protocol), which stays in place as long as it lives."""
+
+    nbytes: int
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int) -> memoryview: ...
+
+Data: TypeAlias = bytes | bytearray | memoryview | Block
+# one result: data, format, ids contained (counted before the value becomes visible)
+Sealed: TypeAlias = tuple[Data, int, list[ObjectID] | None]
+# kind, function's key, arguments, dependencies in order (None for none), number of returns
+Work: TypeAlias = tuple[int, int, bytes | View, list[ObjectID] | None, int]
+
+class Arena:
+    """One node's shared memory, as this process maps it.  Any thread may call any method.
+
+    A method that must wait sleeps with the interpreter lock released, and is interrupted by
+    signals at once.  Times are in milliseconds; -1 waits for ever.
+    """
+
+    # --- life ---
+    @staticmethod
+    def create(
+        heap_bytes: int,
+        resources: Sequence[int],  # [cpu, gpu, custom] in 1/10,000
+        directory: str | None = None,  # None: a memfd
+        huge_pages: bool = False,
+        max_workers: int = 1024,
+    ) -> Arena: ...
+    @staticmethod
+    def attach(fd: int) -> Arena: ...
+    def register(self, kind: int, root_id: bytes | None = None) -> None:
+        """Joins as a process of this kind (again after a fork: the child starts with nothing held).
+
+        root_id, 20 bytes, is a driver's own task id, from which its ids are derived."""
+    def leave(self) -> None:
+        """Gives everything back except memory that Views still use; later calls raise ArenaClosed."""
+    def shut(self) -> None:
+        """Ends the session for everyone: every waiting or later call raises ArenaClosed."""
+    @property
+    def fd(self) -> int: ...
+    @property
+    def is_shut(self) -> bool: ...
+    def set_session(self, data: bytes) -> None: ...  # at most 16 KiB, for those who attach
+    def session(self) -> bytes: ...
+    def make_current(self) -> None: ...  # where ObjectID(bytes) and unpickled ids resolve
+
+    # --- objects ---
+    def put(self, data: Data, fmt: int, nested: list[ObjectID] | None = None) -> ObjectID: ...
+    def allocate(self, nbytes: int) -> Block: ...
+    def reserve(self) -> ObjectID: ...  # a pending object with no task; `seal` it later
+    def seal(self, oid: ObjectID, data: Data, fmt: int, nested: list[ObjectID] | None = None) -> bool:
+        """False if it had a value already (the first one stays)."""
+    def get(self, oid: ObjectID, timeout_ms: int = -1) -> tuple[int, bytes | View]:
+        """Format and data; small data is copied, larger is a View.  Follows FORMAT_ALIAS.
+
+        Raises WaitTimeout, StaleHandle."""
+    def get_many(self, oids: Sequence[ObjectID], timeout_ms: int = -1) -> list[tuple[int, bytes | View]]:
+        """All of them, or those up to and including the first failure in the list's order."""
+    def wait(
+        self, oids: Sequence[ObjectID], num_returns: int, timeout_ms: int = -1
+    ) -> tuple[list[ObjectID], list[ObjectID]]:
+        """At most num_returns ready ids, and the others, both in input order.  Ids must differ."""
+    def is_ready(self, oid: ObjectID) -> bool: ...
+
+    # --- tasks ---
+    def shape(self, cpu: int, gpu: int, custom: int) -> int: ...  # interned, in 1/10,000
+    def submit(
+        self,
+        function: ObjectID,
+        payload: bytes | Block,
+        deps: list[ObjectID] | None,
+        nested: list[ObjectID] | None,
+        num_returns: int,
+        shape: int,
+        max_retries: int,
+    ) -> ObjectID | list[ObjectID] | None:
+        """One id for num_returns 1, a list for more, None for 0.
+
+        deps are waited for, and handed to the worker in order; nested are only kept alive."""
+    def next(self, data: bytes | None = None, fmt: int = 0) -> Work | None:
+        """Worker: seals data as the running task's only result (None: nothing is running, or
+        finish/fail was called), and takes the next task in the same transaction.  Waits for
+        one.  None: this process shall end."""
+    def finish(self, results: list[Sealed]) -> None: ...  # one for each return id
+    def fail(self, data: bytes, fmt: int, nested: list[ObjectID] | None = None, journal: bool = True) -> None:
+        """Seals every return id of the running task with this failure (the first holds the
+        data, the others alias it) and enters it in the journal."""
+    def task_id(self) -> bytes: ...  # of the running task, or of the driver (thread)
+    def attempt(self) -> int: ...
+    def gpu_ids(self) -> list[int]: ...
+    def running_shape(self) -> tuple[int, int, int]: ...
+    def function(self, key: int) -> ObjectID: ...  # the running task's function by its key
+    def returns(self) -> list[ObjectID]: ...  # of the running task
+
+    # --- actors: an actor is an object; its last reference gone ends it, after its queued calls ---
+    def create_actor(
+        self,
+        cls: ObjectID,
+        payload: bytes | Block,
+        deps: list[ObjectID] | None,
+        nested: list[ObjectID] | None,
+        shape: int,  # cpu while a method runs; gpu and custom for life
+        checkpoint_interval: int,  # 0: dies with its process
+    ) -> ObjectID: ...
+    def call(
+        self,
+        actor: ObjectID,
+        payload: bytes | Block,
+        deps: list[ObjectID] | None,
+        nested: list[ObjectID] | None,
+        num_returns: int,
+    ) -> ObjectID | list[ObjectID] | None: ...
+    def actor_failed(self, data: bytes, fmt: int) -> None:
+        """Worker: the constructor failed; this is what every call, queued or later, returns."""
+    def checkpoint(self, data: Data, fmt: int, nested: list[ObjectID] | None = None) -> None:
+        """Worker: the state after the calls finished so far; these need not run again."""
+    def last_checkpoint(self) -> ObjectID | None: ...
+    def calls_since_checkpoint(self) -> int: ...
+    def kill_actor(self, actor: ObjectID) -> int: ...  # the process to kill, or 0; no restart follows
+
+    # --- processes and workers ---
+    def bury(self, pid: int, status: int) -> bool:
+        """What the dead process held is given back, its task run again or failed.
+        status as from os.waitstatus_to_exitcode.  False if the arena does not know it."""
+    def processes(self) -> list[tuple[int, int, int, int, int]]:
+        """pid, start time (/proc/PID/stat field 22), kind, running task's key (0: none), since when (monotonic ns)."""
+    def demand(self) -> tuple[int, int, int, int]:
+        """(tasks ready that fit the free resources, idle workers, workers, limit of workers)."""
+    def wait_demand(self, timeout_ms: int) -> None: ...  # until demand may have changed, or a signal
+    def retire(self, count: int) -> int: ...  # asks this many idle workers to end
+    def lock_holder(self, timeout_ms: int) -> int: ...  # pid holding the mutex for that long, else 0
+
+    # --- journal: what happened, in order, bounded; whoever follows it keeps its own place ---
+    def journal(self, kind: int, data: bytes) -> int: ...
+    def journal_read(self, after: int, timeout_ms: int = 0) -> tuple[int, list[tuple[int, int, int, int, bytes]]]:
+        """New place, and entries (sequence, kind, pid that wrote it, format, data) after the given one."""
+
+    # --- looking ---
+    def stats(self) -> dict[str, int]: ...
+    def check(self) -> list[str]: ...  # every invariant; [] when the arena is whole
+    def events(self) -> list[tuple[int, int, int, int, bytes, int]]:
+        """Finished tasks, a bounded number a worker: pid, kind, start and end (monotonic ns), task id, function's key."""
+
+def current() -> Arena | None: ...
