@@ -1,0 +1,26 @@
+# Each target is one plain line; what it does is in scripts/.
+.PHONY: help setup build test lint demo bench check-kernel chaos wheel clean
+.DEFAULT_GOAL := help
+
+help:  ## show the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 16
+setup:  ## check the system, make .venv, install what raycore needs, build it
+	@scripts/build
+build:  ## after an edit of C++: build the kernel again (seconds)
+	@scripts/build
+test: build  ## all tests (ARGS="-k name" chooses)
+	@.venv/bin/python -m pytest $(ARGS)
+lint: build  ## formatting, types, layers, stubs, public surface
+	@scripts/lint
+demo: build  ## the main job: a hyper-parameter search on real scans
+	@.venv/bin/python examples/main_job.py $(ARGS)
+bench: build  ## this project and PyPI's ray, side by side
+	@scripts/bench $(ARGS)
+check-kernel: setup  ## crash points and sanitizers (SHORT=1: the short form)
+	@scripts/check_kernel
+chaos: build  ## random kills against a running session
+	@.venv/bin/python -m pytest tests/chaos $(ARGS)
+wheel: setup  ## a wheel in dist/
+	@.venv/bin/python -m pip wheel --no-deps --wheel-dir dist .
+clean:  ## remove .venv and everything built
+	@scripts/clean

@@ -1,0 +1,33 @@
+# One executable a file of kernel/tests; no Python, no nanobind.
+set(sanitizers none address undefined thread)
+if(NOT RAY_SANITIZE IN_LIST sanitizers)
+  message(FATAL_ERROR "RAY_SANITIZE is '${RAY_SANITIZE}'; it must be one of: ${sanitizers}")
+endif()
+
+file(GLOB test_sources CONFIGURE_DEPENDS kernel/tests/*.cpp)
+if(NOT test_sources)
+  message(FATAL_ERROR "kernel/tests has no .cpp file")
+endif()
+
+add_library(kernel_options INTERFACE)
+if(NOT RAY_SANITIZE STREQUAL "none")
+  target_compile_options(kernel_options INTERFACE
+    -fsanitize=${RAY_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(kernel_options INTERFACE -fsanitize=${RAY_SANITIZE})
+endif()
+
+set(core_objects)
+if(kernel_core)
+  add_library(kernel_core OBJECT ${kernel_core})
+  ray_kernel_target(kernel_core)
+  target_link_libraries(kernel_core PRIVATE kernel_options)
+  set(core_objects $<TARGET_OBJECTS:kernel_core>)
+endif()
+
+foreach(source IN LISTS test_sources)
+  get_filename_component(name "${source}" NAME_WE)
+  add_executable(${name} ${source} ${core_objects})
+  ray_kernel_target(${name})
+  target_link_libraries(${name} PRIVATE kernel_options)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
+endforeach()
