@@ -1,0 +1,372 @@
+"""Every error that the package raises by itself, under one root.
+
+Each says what happened, where, and what to do next; what it knows stands in typed attributes; and
+each survives pickling with them, whatever its constructor looks like.
+"""
+
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+
+class RayError(Exception):
+    """The root of all errors of this package."""
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # By state, not by constructor: an error is rebuilt without running any __init__.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[RayError], args: tuple[Any, ...], state: dict[str, Any]) -> RayError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+# --- how the API was used -------------------------------------------------------------------------
+
+
+class ArgumentError(RayError, ValueError):
+    """An argument, or a combination of arguments, that makes no sense."""
+
+
+class ArgumentTypeError(RayError, TypeError):
+    """An argument of the wrong type, or a call that does not fit the signature."""
+
+
+class InitError(ArgumentError):
+    """`ray.init` was called a second time, or with arguments that rule each other out."""
+
+
+class InfeasibleResourcesError(ArgumentError):
+    """A demand for resources that this node can never meet.
+
+    `asked` and `available` map resource names to amounts; `available` is the node's whole stock.
+    """
+
+    def __init__(self, name: str, asked: Mapping[str, float], available: Mapping[str, float]) -> None:
+        self.name = name
+        self.asked = dict(asked)
+        self.available = dict(available)
+        super().__init__(
+            f"{name!r} asks for {_amounts(self.asked)}, but this node has {_amounts(self.available)} in "
+            "all, so "
+            f"it could never run. Lower the demand in @ray.remote(...), or declare more in ray.init(...)."
+        )
+
+
+class ForkedProcessError(RayError, RuntimeError):
+    """The API was called in a process forked from one that had called `ray.init`."""
+
+    def __init__(self, what: str = "The call") -> None:
+        super().__init__(
+            f"{what} was made in a process that os.fork (or multiprocessing) copied from a connected one. "
+            "The parent is not harmed. In the child call ray.init(redis_address=...) with the address that "
+            "the "
+            "parent's ray.init returned, or start it with the 'spawn' method."
+        )
+
+
+# --- the session ----------------------------------------------------------------------------------
+
+
+class RayConnectionError(RayError, ConnectionError):
+    """There is no session to talk to. `address` is where one was looked for, if anywhere."""
+
+    def __init__(self, message: str, address: str | None = None) -> None:
+        self.address = address
+        super().__init__(message)
+
+    @classmethod
+    def not_started(cls, what: str) -> Self:
+        """For a call made before `ray.init`; `what` names the call."""
+        return cls(f"{what} cannot be used before Ray has been started. Call ray.init() first.")
+
+    @classmethod
+    def nobody_listens(cls, address: str, reason: str = "") -> Self:
+        """For an address that does not answer."""
+        because = f" ({reason})" if reason else ""
+        return cls(
+            f"No Ray session of this user answers at {address!r}{because}. Take the address from the "
+            "'redis_address' "
+            "that ray.init() returned in the process that started the session, and check that it still runs.",
+            address,
+        )
+
+
+class RaySystemError(RayError, RuntimeError):
+    """A part of the session itself failed: a process did not start, or answered nonsense."""
+
+
+class SessionEndedError(RayError, RuntimeError):
+    """The session ended while, or before, the call was made."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(
+            message
+            or "The Ray session has ended: ray.shutdown() was called, the script that started it is gone, "
+            "or its keeper process died. Call ray.init() to start a new one."
+        )
+
+
+class ArenaCorruptError(RayError, RuntimeError):
+    """The shared memory of this node failed a check of its own, and was closed.
+
+    `finding` says which check.
+    """
+
+    def __init__(self, finding: str) -> None:
+        self.finding = finding
+        super().__init__(
+            f"The shared memory of this node is damaged: {finding}. It was closed, so that nobody reads "
+            "wrong data "
+            "from it. End the session and start a new one. A native library that writes out of bounds in a "
+            "task is "
+            "the usual cause; otherwise please report this message."
+        )
+
+
+# --- objects --------------------------------------------------------------------------------------
+
+
+class GetTimeoutError(RayError, TimeoutError):
+    """The time given to `ray.get` ran out.
+
+    `timeout_ms` is that time, `missing` how many ids were not ready.
+    """
+
+    def __init__(self, timeout_ms: int, missing: int = 1) -> None:
+        self.timeout_ms = timeout_ms
+        self.missing = missing
+        super().__init__(
+            f"ray.get waited {timeout_ms} ms and {missing} object{'s were' if missing > 1 else ' was'} "
+            "still not ready. "
+            "The tasks go on; call ray.get again, or use ray.wait to take what is ready."
+        )
+
+
+class ObjectLostError(RayError, LookupError):
+    """The object behind an id is gone. `object_id` is its id in hexadecimal."""
+
+    def __init__(self, object_id: str) -> None:
+        self.object_id = object_id
+        super().__init__(
+            f"The object {object_id} is gone: its last reference was dropped, or it belongs to another "
+            "session. "
+            "An id rebuilt from bytes or hex does not keep its object alive; keep the ObjectID itself."
+        )
+
+
+class ObjectStoreFullError(RayError):
+    """There was no room in the object store, also after waiting. All figures are in bytes."""
+
+    def __init__(self, wanted_bytes: int, capacity_bytes: int, used_bytes: int, waited_ms: int = 0) -> None:
+        self.wanted_bytes = wanted_bytes
+        self.capacity_bytes = capacity_bytes
+        self.used_bytes = used_bytes
+        self.waited_ms = waited_ms
+        advice = (
+            "It is larger than the whole store: give ray.init a larger object_store_memory"
+            if wanted_bytes > capacity_bytes
+            else "Drop ids and arrays that are no longer needed, or give ray.init a larger "
+            "object_store_memory"
+        )
+        super().__init__(
+            f"No room for an object of {_bytes(wanted_bytes)} in the object store: {_bytes(used_bytes)} of "
+            f"{_bytes(capacity_bytes)} are used, and nothing was freed in {waited_ms} ms. {advice}."
+        )
+
+
+class TableFullError(RayError):
+    """A table of the node has no free entry. `table` names it, `capacity` is its size in entries."""
+
+    def __init__(self, table: str, capacity: int) -> None:
+        self.table = table
+        self.capacity = capacity
+        super().__init__(
+            f"All {capacity} entries of this node's table of {table} are in use. Get results and drop their "
+            "ids "
+            "before making more; inside a task, submit in smaller batches."
+        )
+
+
+class SerializationError(RayError):
+    """A value, function or failure that could not be pickled or unpickled.
+
+    `operation` is "pickle" or "unpickle"; `subject` what it was about; `type_name` the type at fault;
+    `path` where in the value that was found ("" for the value itself); `reason` what Python said.
+    """
+
+    def __init__(
+        self, operation: str, subject: str, type_name: str = "", path: str = "", reason: str = ""
+    ) -> None:
+        self.operation = operation
+        self.subject = subject
+        self.type_name = type_name
+        self.path = path
+        self.reason = reason
+        where = f" at {path}" if path else ""
+        culprit = f": the cause is an object of type {type_name!r}{where}" if type_name else ""
+        advice = (
+            "Leave that part out, make it inside the task, or give its class __reduce__ or __getstate__."
+            if operation == "pickle"
+            else "The process that reads it must be able to import the same modules, in the same versions."
+        )
+        super().__init__(f"Could not {operation} {subject}{culprit} ({reason}). {advice}")
+
+
+# --- tasks and actors -----------------------------------------------------------------------------
+
+
+class RayTaskError(RayError):
+    """A task, or a method of an actor, raised; `ray.get` raises this in its place.
+
+    Where the original exception's type allows it, the error raised is of that type as well, so that
+    `except ZeroDivisionError` works; see `ray.serialization.dual`.
+
+    `function_name`, `pid`, `node` and `attempt` say what ran where; `exception_type` is the original
+    type's qualified name; `traceback_text` the traceback on the worker, cut to what the user wrote;
+    `cause` the original exception, None if it could not travel; `chain` the dependent tasks, nearest
+    to the origin first, that could not run because of it.
+    """
+
+    function_name: str
+    traceback_text: str
+    exception_type: str
+    pid: int
+    node: str
+    attempt: int
+    cause: BaseException | None
+    chain: tuple[str, ...]
+
+    def __init__(
+        self,
+        function_name: str,
+        traceback_text: str = "",
+        exception_type: str = "Exception",
+        pid: int = 0,
+        node: str = "",
+        attempt: int = 0,
+        cause: BaseException | None = None,
+        chain: Sequence[str] = (),
+    ) -> None:
+        # Into the dictionary, since a subclass may also have a user's __setattr__.
+        self.__dict__.update(
+            function_name=function_name,
+            traceback_text=traceback_text,
+            exception_type=exception_type,
+            pid=pid,
+            node=node,
+            attempt=attempt,
+            cause=cause,
+            chain=tuple(chain),
+        )
+        self.args = cause.args if cause is not None else (function_name, exception_type)
+
+    def __str__(self) -> str:
+        own = self.__dict__
+        place = f" in process {own['pid']}" if own["pid"] else ""
+        place += f" on {own['node']}" if own["node"] else ""
+        again = f" (attempt {own['attempt'] + 1})" if own["attempt"] else ""
+        hops = "".join(f"{hop}\n" for hop in own["chain"])
+        return f"{own['function_name']!r} failed{place}{again}.\n{hops}{own['traceback_text']}".rstrip()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(function_name={self.__dict__['function_name']!r})"
+
+
+class WrongReturnCountError(RayError, ValueError):
+    """A function with `num_return_vals` above 1 returned something else than that many values."""
+
+    def __init__(self, function_name: str, expected: int, got: int | None, type_name: str) -> None:
+        self.function_name = function_name
+        self.expected = expected
+        self.got = got
+        self.type_name = type_name
+        found = f"a {type_name}" if got is None else f"a {type_name} of {got}"
+        super().__init__(
+            f"{function_name!r} is declared with num_return_vals={expected}, but returned {found}. Return a "
+            "tuple or "
+            f"list of exactly {expected} values, or change num_return_vals."
+        )
+
+
+class WorkerCrashedError(RayError):
+    """The process that ran a task died before the task was finished.
+
+    `status` is the exit status, negative for a signal's number; `attempts` counts all runs.
+    """
+
+    def __init__(self, function_name: str, status: int, pid: int = 0, attempts: int = 1) -> None:
+        self.function_name = function_name
+        self.status = status
+        self.pid = pid
+        self.attempts = attempts
+        times = f" (tried {attempts} times)" if attempts > 1 else ""
+        super().__init__(
+            f"{_name(function_name, 'A task')} did not finish: its worker process {pid} "
+            f"{_ending(status)}{times}. "
+            f"{_advice(status)}"
+        )
+
+
+class ActorDiedError(RayError):
+    """An actor is gone, so this call, and every later one, has no result.
+
+    `status` is the exit status of its process, negative for a signal's number.
+    """
+
+    def __init__(self, function_name: str, status: int = 0, pid: int = 0) -> None:
+        self.function_name = function_name
+        self.status = status
+        self.pid = pid
+        super().__init__(
+            f"{_name(function_name, 'A call of an actor')} has no result: the actor's process {pid} "
+            f"{_ending(status)}. "
+            f"{_advice(status)} Make a new actor; with checkpoint_interval one restarts by itself."
+        )
+
+
+class ActorKilledError(ActorDiedError):
+    """An actor was ended with `ray.kill`."""
+
+    def __init__(self, function_name: str, pid: int = 0) -> None:
+        RayError.__init__(
+            self,
+            f"{_name(function_name, 'A call of an actor')} has no result: the actor was ended with ray.kill. "
+            "Make a new actor to go on.",
+        )
+        self.function_name = function_name
+        self.status = -signal.SIGKILL
+        self.pid = pid
+
+
+def _name(function_name: str, otherwise: str) -> str:
+    return repr(function_name) if function_name else otherwise
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"exited with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"was killed by {name}"
+
+
+def _advice(status: int) -> str:
+    if status == -signal.SIGKILL:
+        return "If nobody killed it, the machine probably ran out of memory."
+    if status in (-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT, -signal.SIGILL, -signal.SIGFPE):
+        return "That comes from native code, or from recursion without end; see the worker's output above."
+    return "Look for os._exit, sys.exit or a native library that ends the process." if status >= 0 else ""
+
+
+def _amounts(resources: Mapping[str, float]) -> str:
+    return ", ".join(f"{name}={amount:g}" for name, amount in resources.items()) or "nothing"
+
+
+def _bytes(count: int) -> str:
+    return f"{count:,} bytes" if count < 1 << 20 else f"{count / (1 << 20):,.1f} MiB"

@@ -1,0 +1,1 @@
+"""Values, functions and failures to bytes and back; the only room that knows what stored bytes mean."""

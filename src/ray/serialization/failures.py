@@ -1,0 +1,235 @@
+"""Failures of tasks to bytes and back.
+
+The layout of format TASK_ERROR; only the last part needs unpickling, all others can be shown by
+whoever cannot, or must not, run the user's code:
+
+    u32 length of the details, u32 length of the text, u32 length of the cause
+    the details, JSON in UTF-8: function, type, pid, node, attempt, chain, skipped
+    the text: the traceback on the worker, UTF-8
+    the cause: the exception, pickled; or nothing
+
+All of it fits into `Config.error_bytes`, however large the exception is.  A task whose argument is a
+failure is not run: its own result is the same failure, with one more link on its `chain`.
+"""
+
+import json
+import os
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ray import _kernel
+from ray.config import DEFAULTS
+from ray.errors import (
+    ActorDiedError,
+    ActorKilledError,
+    RayError,
+    RaySystemError,
+    RayTaskError,
+    SessionEndedError,
+    WorkerCrashedError,
+)
+from ray.serialization.formats import SYSTEM_FAILURE, TASK_ERROR
+
+if TYPE_CHECKING:
+    from ray._kernel import View
+
+_LENGTHS = struct.Struct("<III")
+_SYSTEM = struct.Struct("<iiiI")
+_NAME_BYTES = 256  # of each name in the details
+
+
+class FailureDescription(NamedTuple):
+    """What is known of a failure without unpickling it."""
+
+    function_name: str
+    exception_type: str
+    text: str
+    pid: int
+    node: str
+    attempt: int
+    chain: tuple[str, ...]
+
+
+def encode_failure(
+    error: BaseException,
+    function_name: str,
+    *,
+    pid: int | None = None,
+    node: str = "",
+    attempt: int = 0,
+    limit_bytes: int = DEFAULTS.error_bytes,
+) -> tuple[bytes, int]:
+    """Data and format of a task's failure: small, and sure to be readable.
+
+    Never raises, whatever the exception's own methods do.  `pid` is this process's unless given.
+    Ids inside the exception are known to the caller who has called `_kernel.collect_begin` before.
+    """
+    from ray.serialization.causes import pickle_cause
+    from ray.serialization.tracebacks import type_name, user_traceback
+
+    # What a nested `get` raised is passed on as what it stands for; the text tells the whole story.
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    kind = error.exception_type if isinstance(error, RayTaskError) else type_name(error)
+    details = {
+        "function": _short(function_name),
+        "type": _short(kind),
+        "pid": os.getpid() if pid is None else pid,
+        "node": _short(node),
+        "attempt": attempt,
+        "chain": [],
+        "skipped": 0,
+    }
+    pickled = b"" if cause is None else pickle_cause(cause, limit_bytes // 2)
+    return _assemble(details, user_traceback(error, limit_bytes), pickled, limit_bytes), TASK_ERROR
+
+
+def forward_failure(
+    fmt: int,
+    data: "bytes | View | memoryview",
+    function_name: str,
+    argument: str | int,
+    *,
+    origin: str = "",
+    limit_bytes: int = DEFAULTS.error_bytes,
+) -> tuple[bytes, int]:
+    """The failure of a task that could not run because its argument, by name or position, is a failure.
+
+    `origin` names the failed task for a failure of the kernel's, which knows no names.
+    """
+    if fmt == SYSTEM_FAILURE:
+        data, fmt = encode_failure(decode_failure(fmt, data, origin), origin, pid=0, limit_bytes=limit_bytes)
+    details, text, pickled = _parse(fmt, data)
+    chain = [*details["chain"], [_short(function_name), _short(str(argument))]]
+    if len(chain) > DEFAULTS.error_chain:
+        del chain[DEFAULTS.error_chain // 2]
+        details["skipped"] += 1
+    details["chain"] = chain
+    return _assemble(details, text, pickled, limit_bytes), fmt
+
+
+def decode_failure(fmt: int, data: "bytes | View | memoryview", function_name: str = "") -> RayError:
+    """The error to raise for a stored failure: where possible also of the type that the task raised.
+
+    `function_name` is for failures of the kernel's, which knows no names.
+    """
+    from ray.serialization.dual import raisable
+
+    if fmt == SYSTEM_FAILURE:
+        return _system_failure(data, function_name)
+    try:
+        description, pickled = _describe(fmt, data)
+    except ValueError as problem:
+        return RaySystemError(f"A task failed, but its stored failure cannot be read: {problem}.")
+    text = description.text
+    cause = None
+    if pickled:
+        from ray.serialization.causes import unpickle_cause
+
+        try:
+            cause = unpickle_cause(pickled)
+        except Exception as problem:  # its module may be missing here
+            text += f"(The exception could not be rebuilt here: {type(problem).__name__}: {problem})\n"
+    return raisable(
+        RayTaskError(
+            description.function_name,
+            text,
+            description.exception_type,
+            description.pid,
+            description.node,
+            description.attempt,
+            cause,
+            description.chain,
+        )
+    )
+
+
+def describe_failure(
+    fmt: int, data: "bytes | View | memoryview", function_name: str = ""
+) -> FailureDescription:
+    """What is known of a failure without unpickling anything."""
+    if fmt == SYSTEM_FAILURE:
+        _, _, pid, attempt = _SYSTEM.unpack(data)
+        error = _system_failure(data, function_name)
+        return FailureDescription(function_name, type(error).__name__, str(error), pid, "", attempt, ())
+    return _describe(fmt, data)[0]
+
+
+def failure_text(fmt: int, data: "bytes | View | memoryview", function_name: str = "") -> str:
+    """What `str` of the error would say, without unpickling anything."""
+    if fmt == SYSTEM_FAILURE:
+        return str(_system_failure(data, function_name))
+    found = _describe(fmt, data)[0]
+    return str(
+        RayTaskError(
+            found.function_name,
+            found.text,
+            found.exception_type,
+            found.pid,
+            found.node,
+            found.attempt,
+            chain=found.chain,
+        )
+    )
+
+
+def _system_failure(data: "bytes | View | memoryview", function_name: str) -> RayError:
+    code, status, pid, attempt = _SYSTEM.unpack(data)
+    if code == _kernel.WORKER_DIED:
+        return WorkerCrashedError(function_name, status, pid, attempt + 1)
+    if code == _kernel.ACTOR_DIED:
+        return ActorDiedError(function_name, status, pid)
+    if code == _kernel.ACTOR_KILLED:
+        return ActorKilledError(function_name, pid)
+    if code == _kernel.JOB_ENDED:
+        return SessionEndedError(
+            f"{function_name or 'A task'} has no result: the driver whose job it belonged to has ended. "
+            "Results outlive a driver only as long as its job; run the task from this driver."
+        )
+    return RaySystemError(f"{function_name or 'A task'} failed in the kernel with the unknown code {code}.")
+
+
+def _assemble(details: dict[str, Any], text: str, pickled: bytes, limit_bytes: int) -> bytes:
+    from ray.serialization.tracebacks import shorten
+
+    head = json.dumps(details, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    room = limit_bytes - _LENGTHS.size - len(head) - len(pickled)
+    body = shorten(text, max(room, 0)).encode("utf-8", "replace")
+    return b"".join((_LENGTHS.pack(len(head), len(body), len(pickled)), head, body, pickled))
+
+
+def _parse(fmt: int, data: "bytes | View | memoryview") -> tuple[dict[str, Any], str, bytes]:
+    """Details, text and cause.  Raises ValueError."""
+    view = memoryview(data)
+    if fmt != TASK_ERROR or view.nbytes < _LENGTHS.size:
+        raise ValueError(f"format {fmt} of {view.nbytes} bytes is not a failure")
+    head, body, tail = _LENGTHS.unpack_from(view)
+    begin = _LENGTHS.size + head
+    end = begin + body
+    if end + tail != view.nbytes:
+        raise ValueError(f"it has {view.nbytes} bytes, its header says {end + tail}")
+    details = json.loads(bytes(view[_LENGTHS.size : begin]))
+    return details, str(view[begin:end], "utf-8", "replace"), bytes(view[end:])
+
+
+def _describe(fmt: int, data: "bytes | View | memoryview") -> tuple[FailureDescription, bytes]:
+    details, text, pickled = _parse(fmt, data)
+    links = details["chain"]
+    chain = [f"{name!r} was not run: its argument {argument} is a failure." for name, argument in links]
+    if details["skipped"]:
+        chain.insert(DEFAULTS.error_chain // 2, f"... and {details['skipped']} tasks more ...")
+    described = FailureDescription(
+        details["function"],
+        details["type"],
+        text,
+        details["pid"],
+        details["node"],
+        details["attempt"],
+        tuple(chain),
+    )
+    return described, pickled
+
+
+def _short(name: str) -> str:
+    from ray.serialization.tracebacks import shorten
+
+    return shorten(name, _NAME_BYTES).replace("\n", " ")
