@@ -1,5 +1,5 @@
 # Each target is one plain line; what it does is in scripts/.
-.PHONY: help setup build test lint demo bench check-kernel chaos wheel clean
+.PHONY: help setup build test lint format demo bench check-kernel chaos wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## show the targets
@@ -16,7 +16,9 @@ demo: build  ## the main job: a hyper-parameter search on real scans
 	@.venv/bin/python examples/main_job.py $(ARGS)
 bench: build  ## this project and PyPI's ray, side by side
 	@scripts/bench $(ARGS)
-check-kernel: setup  ## crash points and sanitizers (SHORT=1: the short form)
+format:  ## rewrite Python and C++ sources into the one format
+	@scripts/format
+check-kernel:  ## crash points and sanitizers (SHORT=1: the short form)
 	@scripts/check_kernel
 chaos: build  ## random kills against a running session
 	@.venv/bin/python -m pytest tests/chaos $(ARGS)

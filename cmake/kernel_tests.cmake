@@ -9,10 +9,13 @@ if(NOT test_sources)
   message(FATAL_ERROR "kernel/tests has no .cpp file")
 endif()
 
+# Assertions stay on in all of these builds (no NDEBUG).
 add_library(kernel_options INTERFACE)
-if(NOT RAY_SANITIZE STREQUAL "none")
+if(RAY_SANITIZE STREQUAL "none")
+  target_compile_options(kernel_options INTERFACE -O2)
+else()
   target_compile_options(kernel_options INTERFACE
-    -fsanitize=${RAY_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    -O1 -fsanitize=${RAY_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(kernel_options INTERFACE -fsanitize=${RAY_SANITIZE})
 endif()
 
