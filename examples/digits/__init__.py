@@ -1,0 +1,1 @@
+"""The parts of the main job: data, network, hyper-parameter search, parameter-server training, picture."""
