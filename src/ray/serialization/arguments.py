@@ -10,43 +10,56 @@ from ray.config import DEFAULTS
 
 _ENTRIES = DEFAULTS.argument_entries
 _ELEMENTS = DEFAULTS.argument_elements
-_FIXED = frozenset((type(None), bool, float))
+_ATOMS = frozenset((type(None), bool, float))
+_TEXTS = frozenset((str, bytes))
+_CONTAINERS = frozenset((tuple, list, dict))
+_WORD = 1 << 63
 
 
-def is_simple(value: object) -> bool:
+def is_simple(value: Any) -> bool:
     """Whether an argument travels with the task.
 
     So do None, bool, int, float, str, bytes, and lists, tuples and dicts of these, all of exactly
     these types, with fewer than 100 entries in each container and fewer than 1,000 elements and
-    characters in all.  An int counts one element for every eight bytes.
+    characters in all.  An int beyond 64 bits counts as one element more for each 64 bits.
     """
     kind = type(value)
-    if kind in _FIXED:
+    if kind in _ATOMS:
         return True
-    return _count(value, kind) < _ELEMENTS
-
-
-def _count(value: Any, kind: type) -> int:
-    """Elements and characters; at least the limit for what is not simple."""
     if kind is int:
-        return 1 + int(value.bit_length()) // 64
-    if kind is str or kind is bytes:
-        return 1 + len(value)
-    if kind is not tuple and kind is not list and kind is not dict:
-        return _ELEMENTS
-    if len(value) >= _ENTRIES:
-        return _ELEMENTS
-    total = 1
-    if kind is dict:
-        for key in value:
-            inner = type(key)
-            total += 1 if inner in _FIXED else _count(key, inner)
-            if total >= _ELEMENTS:
-                return total
-        value = value.values()
-    for item in value:
-        inner = type(item)
-        total += 1 if inner in _FIXED else _count(item, inner)
-        if total >= _ELEMENTS:
-            return total
-    return total
+        return _length(value) < _ELEMENTS - 1
+    if kind in _TEXTS:
+        return len(value) < _ELEMENTS - 1
+    return kind in _CONTAINERS and _is_simple_container(value)
+
+
+def _is_simple_container(container: Any) -> bool:
+    # Not recursive: depth is bounded by nothing but the number of elements.
+    room = _ELEMENTS - 1
+    containers = [container]
+    while containers:
+        items = containers.pop()
+        if len(items) >= _ENTRIES:
+            return False
+        if type(items) is dict:
+            items = (*items, *items.values())
+        room -= len(items)
+        for item in items:
+            kind = type(item)
+            if kind in _ATOMS:
+                continue
+            if kind is int:
+                room -= _length(item)
+            elif kind in _TEXTS:
+                room -= len(item)
+            elif kind in _CONTAINERS:
+                containers.append(item)
+            else:
+                return False
+        if room <= 0:
+            return False
+    return True
+
+
+def _length(number: int) -> int:
+    return 0 if -_WORD <= number < _WORD else number.bit_length() // 64

@@ -24,14 +24,14 @@ def find_culprit(value: object) -> tuple[str, str]:
     for _ in range(_DEPTH):
         for name, part in _parts(value):
             if time.monotonic() > deadline:
-                return path, _type_name(value)
+                return path.lstrip(" ."), _type_name(value)
             if id(part) not in seen and not _can_pickle(part):
                 seen.add(id(part))
                 path, value = path + name, part
                 break
         else:
             break
-    return path.removeprefix("."), _type_name(value)
+    return path.lstrip(" ."), _type_name(value)
 
 
 def _can_pickle(value: object) -> bool:

@@ -90,22 +90,21 @@ def serialize(
     return _serialize_any(value, subject)
 
 
-def _flat(value: Any, room: int) -> int:
+def _flat(container: Any, room: int) -> int:
     """The room left after counting the items of a container of plain values; negative if it is not one."""
-    room -= len(value)
+    room -= len(container)
     if room < 0:
         return room
-    if type(value) is dict:
-        for key in value:
-            if type(key) not in _SCALARS:
-                return -1
-        value = value.values()
-    for item in value:
+    if type(container) is dict:
+        if not _SCALARS.issuperset(map(type, container)):
+            return -1
+        container = container.values()
+    for item in container:
         kind = type(item)
         if kind not in _SCALARS:
             if kind is not tuple and kind is not list and kind is not dict:
                 return -1
-            room = _flat(item, room - 1)  # an empty container takes room, too: nesting is bounded
+            room = _flat(item, room - 1)  # an empty one takes room, too: so depth is bounded
             if room < 0:
                 return room
     return room
@@ -140,7 +139,7 @@ def _cannot_pickle(value: object, subject: str, error: Exception) -> Serializati
     from ray.serialization.culprit import find_culprit
 
     path, kind = find_culprit(value)
-    if isinstance(error, RecursionError):
+    if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
         return SerializationError("pickle", subject, kind, path, "it is nested too deeply, or without end")
     return SerializationError("pickle", subject, kind, path, f"{type(error).__name__}: {error}")
 
