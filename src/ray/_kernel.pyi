@@ -23,7 +23,8 @@ TEMPLATE: int
 
 # formats the kernel itself writes; all others are the caller's (0 to 199)
 FORMAT_ALIAS: int  # 200: no data; one contained id, whose value this object shares
-FORMAT_SYSTEM: int  # 201: the kernel's own failure; data is struct "<iiiI": code, exit status, pid, attempt
+FORMAT_SYSTEM: int  # 201: the kernel's own failure; data is struct "<iiiI20s": code, exit status, pid, attempt,
+#                     id of the task's function or the actor's class
 
 # codes inside FORMAT_SYSTEM
 WORKER_DIED: int
@@ -131,6 +132,8 @@ class Arena:
     def is_shut(self) -> bool: ...
     def set_session(self, data: bytes) -> None: ...  # at most 16 KiB, for those who attach
     def session(self) -> bytes: ...
+    @property
+    def job(self) -> int: ...  # number of the driver that this process, or its running task, works for
     def make_current(self) -> None: ...  # where ObjectID(bytes) and unpickled ids resolve
 
     # --- objects ---
@@ -150,6 +153,7 @@ class Arena:
     ) -> tuple[list[ObjectID], list[ObjectID]]:
         """At most num_returns ready ids, and the others, both in input order.  Ids must differ."""
     def is_ready(self, oid: ObjectID) -> bool: ...
+    def wait_room(self, timeout_ms: int) -> None: ...  # until heap memory was freed, or the time is over
 
     # --- tasks ---
     def shape(self, cpu: int, gpu: int, custom: int) -> int: ...  # interned, in 1/10,000
@@ -222,7 +226,7 @@ class Arena:
     # --- journal: what happened, in order, bounded; whoever follows it keeps its own place ---
     def journal(self, kind: int, data: bytes) -> int: ...
     def journal_read(self, after: int, timeout_ms: int = 0) -> tuple[int, list[tuple[int, int, int, int, bytes]]]:
-        """New place, and entries (sequence, kind, pid that wrote it, format, data) after the given one."""
+        """New place, and entries (sequence, kind, job, format, data) after the given one."""
 
     # --- looking ---
     def stats(self) -> dict[str, int]: ...

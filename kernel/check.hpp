@@ -1,0 +1,386 @@
+// Every invariant of the tables, looked at from outside: what the crash tests ask after each death.
+//
+// Holds the mutex for the whole look, which is long: for tests and for people, not for the hot path.
+#pragma once
+
+#include "process.hpp"
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace ray {
+
+class Checker {
+ public:
+  explicit Checker(Mapping& mapping) : m(mapping), h(mapping.header()) {}
+
+  std::vector<std::string> run() {
+    counts_.assign(h.objects.high_water + 1, 0);
+    logs();
+    pools();
+    heap_blocks();
+    processes_and_threads();
+    task_records();
+    queues();
+    actor_records();
+    journal_entries();
+    object_records();
+    resources_held();
+    return problems_;
+  }
+
+ private:
+  template <typename... Parts>
+  void expect(bool truth, const Parts&... parts) {
+    if (truth || problems_.size() > 40) return;
+    std::string text;
+    auto add = [&](const auto& part) {
+      if constexpr (std::is_arithmetic_v<std::decay_t<decltype(part)>>) text += std::to_string(part);
+      else text += part;
+    };
+    (add(parts), ...);
+    problems_.push_back(text);
+  }
+
+  void logs() {
+    for (u32 i = 0; i <= h.threads.high_water; ++i) {
+      const Thread& t = m.thread(i);
+      expect(t.undo_count == 0 && t.publish_count == 0 && !t.committed, "log of thread ", i, " is not empty");
+    }
+  }
+
+  template <typename Record>
+  void pool(const Table<Record>& table, std::vector<bool>& is_free) {
+    is_free.assign(table.pool.high_water + 1, false);
+    u32 n = 0;
+    Table<Record> t = table;
+    for (u32 i = table.pool.free_head; i; i = t[i].free_next) {
+      if (i > table.pool.high_water || is_free[i]) {
+        expect(false, "free list of ", table.name, " is broken at ", i);
+        break;
+      }
+      is_free[i] = true;
+      ++n;
+    }
+    expect(n + table.pool.used == table.pool.high_water, table.name, ": ", n, " free + ", table.pool.used,
+           " used is not ", table.pool.high_water);
+  }
+
+  void pools() {
+    pool(objects(m), free_objects_);
+    pool(tasks(m), free_tasks_);
+    pool(edges(m), free_edges_);
+    pool(holds(m), free_holds_);
+    pool(watches(m), free_watches_);
+    pool(blocks(m), free_blocks_);
+    pool(actors(m), free_actors_);
+    pool(lanes(m), free_lanes_);
+    pool(processes(m), free_processes_);
+    pool(threads(m), free_threads_);
+  }
+
+  void heap_blocks() {
+    if (!h.blocks.high_water) return;
+    u32 at = 0, used = 0, before = NIL;
+    bool was_free = false;
+    std::map<u32, u32> free_by_class;
+    for (u32 b = 1; b; b = m.block(b).after) {
+      const Block& block = m.block(b);
+      if (free_blocks_[b]) {
+        expect(false, "block ", b, " lies in the heap but its descriptor is free");
+        return;
+      }
+      expect(block.offset == at, "block ", b, " begins at ", block.offset, ", not ", at);
+      expect(block.before == before, "block ", b, " has the wrong neighbour before it");
+      expect(block.size > 0, "block ", b, " is empty");
+      bool free = block.state == BLOCK_FREE;
+      expect(!(free && was_free), "block ", b, " and the one before it are both free");
+      if (free) free_by_class[heap::class_of(block.size).index()] += 1;
+      else used += block.size;
+      block_uses_[b] = 0;
+      at += block.size;
+      before = b;
+      was_free = free;
+      if (block.size == 0) break;
+    }
+    expect(at == h.heap.capacity, "blocks end at ", at, ", the heap at ", h.heap.capacity);
+    expect(used == h.heap.used, "blocks in use sum to ", used, ", not ", h.heap.used);
+    for (u32 c = 0; c < HEAP_CLASSES * HEAP_SUBCLASSES; ++c) {
+      u32 n = 0;
+      for (u32 b = h.heap.heads[c]; b && n <= h.blocks.high_water; b = m.block(b).next) {
+        expect(m.block(b).state == BLOCK_FREE, "block ", b, " is in a free list and not free");
+        ++n;
+      }
+      expect(n == free_by_class[c], "free list ", c, " has ", n, " blocks, not ", free_by_class[c]);
+      bool bit = h.heap.subclass_bits[c / HEAP_SUBCLASSES] >> (c % HEAP_SUBCLASSES) & 1;
+      expect(bit == (n > 0), "bit of free list ", c, " is wrong");
+    }
+  }
+
+  void use_block(u32 b, const char* who, u32 i) {
+    if (!b) return;
+    expect(m.block(b).state == BLOCK_USED, who, " ", i, " has block ", b, ", which is not in use");
+    expect(++block_uses_[b] == 1, "block ", b, " has two users");
+  }
+
+  void processes_and_threads() {
+    std::vector<bool> held(h.holds.high_water + 1, false);
+    for (u32 i = 1; i <= h.processes.high_water; ++i) {
+      if (free_processes_[i]) continue;
+      Process& p = m.process(i);
+      u32 before = NIL, n = 0;
+      for (u32 ref = p.holds; ref; ref = object::hold_at(m, ref).next) {
+        Hold& hold = object::hold_at(m, ref);
+        expect(hold.process == i && hold.previous == before, "hold list of process ", i, " is broken");
+        u32 o = object::held_object(m, ref);
+        expect(!free_objects_[o], "process ", i, " holds object ", o, ", which is free");
+        counts_[o] += 1;
+        if (hold.pins) pins_[o] += 1;
+        if (!(ref & HOLD_IN_OBJECT)) held[ref] = true;
+        before = ref;
+        if (++n > OBJECTS_MAX) break;
+      }
+      before = NIL;
+      for (u32 b = p.blocks; b; b = m.block(b).next) {
+        expect(m.block(b).state == BLOCK_HELD && m.block(b).process == i && m.block(b).previous == before,
+               "ledger of process ", i, " is broken at block ", b);
+        expect(++block_uses_[b] == 1, "block ", b, " has two users");
+        before = b;
+      }
+      for (u32 t = p.threads; t; t = m.thread(t).next) {
+        expect(m.thread(t).process == i && !free_threads_[t], "thread ", t, " is not of process ", i);
+        owned_threads_ += 1;
+        u32 previous = NIL;
+        for (u32 l = m.thread(t).lanes; l; l = m.lane(l).thread_next) {
+          expect(m.lane(l).thread == t && m.lane(l).thread_previous == previous, "lanes of thread ", t, " are broken");
+          previous = l;
+        }
+      }
+    }
+    expect(owned_threads_ == h.threads.used, owned_threads_, " threads have a process, not ", h.threads.used);
+    for (u32 i = 1; i <= h.holds.high_water; ++i)
+      expect(held[i] != free_holds_[i], "hold ", i, " is in use and in no list, or the other way round");
+    u32 n = 0, before = NIL;
+    for (u32 t = h.idle_head; t; t = m.thread(t).idle_next) {
+      expect(m.thread(t).idle && m.thread(t).idle_previous == before, "idle list is broken at ", t);
+      expect(!m.thread(t).task && !m.thread(t).shape, "idle thread ", t, " runs or holds something");
+      before = t;
+      if (++n > h.threads.high_water) break;
+    }
+    expect(n == h.idle_count, n, " threads are idle, not ", h.idle_count);
+  }
+
+  void edge_list(u32 e, u32 task, const char* who, u32 i) {
+    for (u32 n = 0; e; e = m.edge(e).next) {
+      if (free_edges_[e] || ++n > EDGES_MAX) {
+        expect(false, who, " ", i, " has a broken list of edges");
+        return;
+      }
+      expect(m.edge(e).task == task, "edge ", e, " names the wrong task");
+      counts_[m.edge(e).object] += 1;
+      used_edges_ += 1;
+    }
+  }
+
+  void task_records() {
+    u32 running = 0;
+    for (u32 i = 1; i <= h.tasks.high_water; ++i) {
+      Task& t = m.task(i);
+      expect((t.state == TASK_FREE) == bool(free_tasks_[i]), "task ", i, " has the wrong state for its list");
+      if (t.state == TASK_FREE) continue;
+      edge_list(t.deps, i, "task", i);
+      edge_list(t.nested, i, "task", i);
+      u32 pending = t.state == TASK_BUILDING ? 1 : 0;
+      for (u32 e = t.deps; e; e = m.edge(e).next) pending += waits_for(e) ? 1 : 0;
+      expect(pending == t.pending, "task ", i, " says ", t.pending, " pending, counted ", pending);
+      if (t.function) counts_[t.function] += 1;
+      for (u32 o = t.returns; o; o = m.object(o).next_return) counts_[o] += 1;
+      if (t.flags & COUNTS_ACTOR) counts_[m.actor(t.actor).object] += 1;
+      use_block(t.block, "task", i);
+      if (t.state == TASK_RUNNING) {
+        ++running;
+        expect(t.thread && m.thread(t.thread).task == i, "task ", i, " runs on no thread");
+      }
+    }
+    expect(running == h.running_count, running, " tasks run, not ", h.running_count);
+  }
+
+  // An edge counts as pending while it hangs in the list of the object it waits for.
+  bool waits_for(u32 e) {
+    for (u32 w = m.object(m.edge(e).object).waiting; w; w = m.edge(w).waiting_next)
+      if (w == e) return true;
+    return false;
+  }
+
+  void queues() {
+    u32 ready = 0;
+    for (u32 s = 1; s < SHAPES_MAX; ++s) {
+      const Shape& shape = m.shape(s);
+      u32 n = 0, last = NIL;
+      for (u32 i = shape.head; i && n <= h.tasks.high_water; i = m.task(i).next) {
+        expect(m.task(i).state == TASK_READY && m.task(i).pending == 0 && m.task(i).shape == s, "task ", i,
+               " is queued and not ready");
+        last = i;
+        ++n;
+      }
+      expect(n == shape.count && last == shape.tail, "queue of shape ", s, " is broken");
+      expect(bool(h.shapes_ready[s / 64] >> (s % 64) & 1) == (n > 0), "bit of shape ", s, " is wrong");
+      ready += n;
+    }
+    expect(ready == h.ready_count, ready, " tasks are ready, not ", h.ready_count);
+    u32 n = 0, last = NIL;
+    for (u32 i = h.task_work_head; i; i = m.task(i).next) {
+      last = i;
+      if (++n > h.tasks.high_water) break;
+      u32 state = m.task(i).state;
+      expect(state == TASK_FAILING || state == TASK_DROPPING || state == TASK_HELD, "task ", i,
+             " is on the work list in state ", state);
+    }
+    expect(last == h.task_work_tail, "the work list of tasks is broken");
+  }
+
+  void actor_records() {
+    for (u32 a = 1; a <= h.actors.high_water; ++a) {
+      Actor& actor = m.actor(a);
+      expect((actor.state == ACTOR_FREE) == bool(free_actors_[a]), "actor ", a, " has the wrong state for its list");
+      if (actor.state == ACTOR_FREE) continue;
+      if (actor.checkpoint) counts_[actor.checkpoint] += 1;
+      if (actor.failure) counts_[actor.failure] += 1;
+      if (actor.cls) counts_[actor.cls] += 1;
+      u32 ready = 0, previous = NIL, marked = 0;
+      for (u32 l = actor.lanes; l; l = m.lane(l).actor_next) {
+        Lane& lane = m.lane(l);
+        expect(lane.actor == a && lane.actor_previous == previous, "lanes of actor ", a, " are broken");
+        previous = l;
+        u32 last = NIL;
+        for (u32 i = lane.head; i; i = m.task(i).next) {
+          expect(m.task(i).state == TASK_WAITING && m.task(i).lane == l, "call ", i, " is in the wrong lane");
+          last = i;
+        }
+        expect(last == lane.tail, "lane ", l, " has the wrong end");
+        if (lane.ready) ++marked;
+        if (actor.state != ACTOR_DEAD)
+          expect(bool(lane.ready) == (lane.head && m.task(lane.head).pending == 0), "lane ", l,
+                 " is ready and should not be, or the other way round");
+        if (!lane.thread) expect(lane.head, "lane ", l, " has neither caller nor calls");
+      }
+      if (actor.state == ACTOR_DEAD) continue;
+      for (u32 l = actor.ready_head; l && ready <= h.lanes.high_water; l = m.lane(l).ready_next) ++ready;
+      expect(ready == marked, "actor ", a, " has ", ready, " lanes in its ready list, ", marked, " marked so");
+      u32 done = 0;
+      for (u32 i = actor.done_head; i; i = m.task(i).next) ++done;
+      expect(done == actor.done_count, "actor ", a, " has ", done, " calls done, not ", actor.done_count);
+      if (actor.state == ACTOR_ALIVE)
+        expect(actor.thread && m.thread(actor.thread).actor == a, "actor ", a, " lives on no thread");
+    }
+  }
+
+  void journal_entries() {
+    for (u64 s = h.journal_last > journal::WINDOW ? h.journal_last - journal::WINDOW + 1 : 1; s <= h.journal_last;
+         ++s) {
+      const JournalEntry& e = m.journal_entry(s);
+      expect(e.sequence == s, "journal entry ", s, " carries number ", e.sequence);
+      if (e.object) counts_[e.object] += 1;
+    }
+  }
+
+  void object_records() {
+    for (u32 i = 1; i <= h.objects.high_water; ++i) {
+      Object& o = m.object(i);
+      expect((o.state == OBJECT_FREE) == bool(free_objects_[i]), "object ", i, " has the wrong state for its list");
+      if (o.state == OBJECT_FREE) continue;
+      edge_list(o.nested, NIL, "object", i);
+      use_block(o.block, "object", i);
+      expect(o.published == o.state, "object ", i, " is in state ", o.state, " and says ", o.published);
+      bool found = false;
+      for (u32 x = m.bucket(object::bucket_of(o.id)); x && !found; x = m.object(x).bucket_next) found = x == i;
+      expect(found, "object ", i, " is not found under its id");
+      if (o.state == OBJECT_SEALED && (o.waiting || o.watches))
+        expect(o.work_next, "object ", i, " has a value, and somebody waits for it untold");
+      expect(o.pins == pins_[i], "object ", i, " has ", o.pins, " pins, counted ", pins_[i]);
+    }
+    for (u32 i = 1; i <= h.objects.high_water; ++i) {
+      Object& o = m.object(i);
+      if (o.state == OBJECT_FREE) continue;
+      expect(o.references == counts_[i], "object ", i, " has ", o.references, " references, counted ", counts_[i]);
+      expect(o.references || o.work_next || o.state == OBJECT_ACTOR, "object ", i, " is unreachable and kept");
+    }
+    expect(used_edges_ == h.edges.used, used_edges_, " edges are reachable, not ", h.edges.used);
+    for (auto& [b, uses] : block_uses_)
+      expect(m.block(b).state == BLOCK_FREE ? uses == 0 : uses == 1, "block ", b, " has ", uses, " users in state ",
+             m.block(b).state);
+  }
+
+  void resources_held() {
+    i64 taken[RESOURCE_KINDS] = {};
+    u32 gpus[GPUS_MAX] = {};
+    for (u32 i = 1; i <= h.threads.high_water; ++i) {
+      if (free_threads_[i]) continue;
+      const Thread& t = m.thread(i);
+      if (t.shape && !t.gave_back) taken[CPU] += m.shape(t.shape).need[CPU];
+      if (t.granted) taken[CPU] += m.shape(m.actor(t.actor).shape).need[CPU];
+      u32 rest = t.life_shape ? t.life_shape : t.shape;
+      for (u32 k = 1; rest && k < RESOURCE_KINDS; ++k) taken[k] += m.shape(rest).need[k];
+      for (u32 g = 0; g < GPUS_MAX; ++g)
+        if (t.gpu_mask >> g & 1) gpus[g] += t.gpu_units;
+    }
+    for (u32 k = 0; k < RESOURCE_KINDS; ++k)
+      expect(h.free[k] + taken[k] == h.total[k], "resource ", k, ": ", h.free[k], " free + ", taken[k],
+             " taken is not ", h.total[k]);
+    for (u32 g = 0; g < GPUS_MAX; ++g) {
+      u32 total = i64(g) * UNIT < h.total[GPU] ? UNIT : 0;
+      expect(h.gpu_free[g] + gpus[g] == total, "GPU ", g, " is not accounted for");
+    }
+  }
+
+  Mapping& m;
+  Header& h;
+  std::vector<std::string> problems_;
+  std::vector<u32> counts_;
+  std::map<u32, u32> pins_, block_uses_;
+  std::vector<bool> free_objects_, free_tasks_, free_edges_, free_holds_, free_watches_, free_blocks_, free_actors_,
+      free_lanes_, free_processes_, free_threads_;
+  u32 used_edges_ = 0, owned_threads_ = 0;
+};
+
+inline std::vector<std::string> check(Mapping& m) {
+  Transaction t(m, NIL);
+  std::vector<std::string> problems = Checker(m).run();
+  t.commit();
+  return problems;
+}
+
+inline std::vector<std::pair<std::string, i64>> statistics(Mapping& m) {
+  Header& h = m.header();
+  return {
+      {"objects", h.objects.used},
+      {"tasks", h.tasks.used},
+      {"links", h.edges.used},
+      {"references", h.holds.used},
+      {"watches", h.watches.used},
+      {"actors", h.actors.used},
+      {"lanes", h.lanes.used},
+      {"processes", h.processes.used},
+      {"threads", h.threads.used},
+      {"workers", h.worker_count},
+      {"idle_workers", h.idle_count},
+      {"ready_tasks", h.ready_count},
+      {"running_tasks", h.running_count},
+      {"tasks_done", i64(h.tasks_done)},
+      {"heap_blocks", h.blocks.used},
+      {"heap_used_bytes", i64(u64(h.heap.used) * GRANULE_BYTES)},
+      {"heap_touched_bytes", i64(u64(h.heap.touched) * GRANULE_BYTES)},
+      {"heap_capacity_bytes", i64(u64(h.heap.capacity) * GRANULE_BYTES)},
+      {"cpu_free", h.free[CPU]},
+      {"gpu_free", h.free[GPU]},
+      {"custom_free", h.free[CUSTOM]},
+      {"cpu_total", h.total[CPU]},
+      {"gpu_total", h.total[GPU]},
+      {"custom_total", h.total[CUSTOM]},
+      {"journal_last", i64(h.journal_last)},
+      {"recoveries", h.recoveries},
+  };
+}
+
+}  // namespace ray

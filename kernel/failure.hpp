@@ -1,0 +1,48 @@
+// What the kernel throws.  Thrown inside a transaction it rolls the transaction back.
+#pragma once
+
+#include "numbers.hpp"
+
+#include <stdexcept>
+#include <string>
+
+namespace ray {
+
+struct KernelError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct StoreFull : KernelError {
+  u64 wanted_bytes, capacity_bytes, used_bytes;
+  StoreFull(u64 wanted, u64 capacity, u64 used)
+      : KernelError("the object store is full"), wanted_bytes(wanted), capacity_bytes(capacity), used_bytes(used) {}
+};
+
+struct TableFull : KernelError {
+  const char* table;
+  u32 capacity;
+  TableFull(const char* name, u32 most)
+      : KernelError(std::string("the table of ") + name + " is full"), table(name), capacity(most) {}
+};
+
+struct StaleHandle : KernelError {
+  using KernelError::KernelError;
+};
+struct ArenaCorrupt : KernelError {
+  using KernelError::KernelError;
+};
+struct ArenaClosed : KernelError {
+  using KernelError::KernelError;
+};
+struct Forked : KernelError {
+  using KernelError::KernelError;
+};
+struct WaitTimeout : KernelError {
+  using KernelError::KernelError;
+};
+// A signal handler wants to run; the caller asks its interpreter what to raise.
+struct Interrupted : KernelError {
+  using KernelError::KernelError;
+};
+
+}  // namespace ray

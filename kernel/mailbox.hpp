@@ -1,0 +1,293 @@
+// Actors: their callers' lanes, the order of calls, death and restart.
+//
+// Invariants
+//   1. A lane's calls run in the order they were made; a lane is in its actor's ready list exactly when
+//      its first call waits for nothing and the actor is not dead.
+//   2. A call that runs is in no list; a finished one of an actor with checkpoints is in `done` until the
+//      next checkpoint, in order of execution.
+//   3. An actor's object is referenced by handles and by calls not yet finished; without references the
+//      actor ends.
+#pragma once
+
+#include "task.hpp"
+
+namespace ray::mailbox {
+
+inline void add_work(Transaction& t, u32 a) {
+  Actor& actor = t.m.actor(a);
+  if (actor.working) return;
+  t.set(actor.working, 1u);
+  t.set(actor.work_next, t.h.actor_work);
+  t.set(t.h.actor_work, a);
+}
+
+inline bool has_calls(const Actor& actor) { return actor.replay_head || actor.ready_head; }
+
+// The actor has something to run: wake it with its CPUs, or line it up for them.
+inline void activate(Transaction& t, u32 a) {
+  Actor& actor = t.m.actor(a);
+  if (actor.state != ACTOR_ALIVE || !actor.thread || actor.waits) return;
+  Thread& thread = t.m.thread(actor.thread);
+  if (thread.task || thread.granted) return;
+  if (resources::cpu_fits(t.h, t.m.shape(actor.shape))) queue::grant(t, actor);
+  else queue::wait_for_cpu(t, a);
+}
+
+inline void lane_ready(Transaction& t, u32 l) {
+  Lane& lane = t.m.lane(l);
+  Actor& actor = t.m.actor(lane.actor);
+  if (lane.ready || actor.state == ACTOR_DEAD) return;
+  t.set(lane.ready, 1u);
+  t.set(lane.ready_next, NIL);
+  if (actor.ready_tail) t.set(t.m.lane(actor.ready_tail).ready_next, l);
+  else t.set(actor.ready_head, l);
+  t.set(actor.ready_tail, l);
+}
+
+inline u32 open_lane(Transaction& t, u32 a, u32 thread) {
+  u32 l = lanes(t.m).take(t);
+  Lane& lane = t.m.lane(l);
+  Actor& actor = t.m.actor(a);
+  Thread& owner = t.m.thread(thread);
+  lane.serial += 1;
+  lane.actor = a;
+  lane.thread = thread;
+  lane.head = lane.tail = lane.ready = lane.ready_next = NIL;
+  lane.actor_previous = lane.thread_previous = NIL;
+  lane.actor_next = actor.lanes;
+  lane.thread_next = owner.lanes;
+  if (actor.lanes) t.set(t.m.lane(actor.lanes).actor_previous, l);
+  if (owner.lanes) t.set(t.m.lane(owner.lanes).thread_previous, l);
+  t.set(actor.lanes, l);
+  t.set(owner.lanes, l);
+  return l;
+}
+
+inline void unlink_from_thread(Transaction& t, u32 l) {
+  Lane& lane = t.m.lane(l);
+  if (!lane.thread) return;
+  if (lane.thread_next) t.set(t.m.lane(lane.thread_next).thread_previous, lane.thread_previous);
+  if (lane.thread_previous) t.set(t.m.lane(lane.thread_previous).thread_next, lane.thread_next);
+  else t.set(t.m.thread(lane.thread).lanes, lane.thread_next);
+  t.set(lane.thread, NIL);
+}
+
+inline void free_lane(Transaction& t, u32 l) {
+  Lane& lane = t.m.lane(l);
+  unlink_from_thread(t, l);
+  if (lane.actor_next) t.set(t.m.lane(lane.actor_next).actor_previous, lane.actor_previous);
+  if (lane.actor_previous) t.set(t.m.lane(lane.actor_previous).actor_next, lane.actor_next);
+  else t.set(t.m.actor(lane.actor).lanes, lane.actor_next);
+  t.set(lane.actor, NIL);
+  lanes(t.m).give(t, l);
+}
+
+// The caller has ended: its lane goes when its calls have.
+inline void close_lane(Transaction& t, u32 l) {
+  unlink_from_thread(t, l);
+  if (!t.m.lane(l).head) free_lane(t, l);
+}
+
+inline void append(Transaction& t, u32 l, u32 i) {
+  Lane& lane = t.m.lane(l);
+  t.set(t.m.task(i).lane, l);
+  if (lane.tail) t.set(t.m.task(lane.tail).next, i);
+  else t.set(lane.head, i);
+  t.set(lane.tail, i);
+}
+
+inline u32 pop_lane(Transaction& t, Actor& actor) {
+  u32 l = actor.ready_head;
+  Lane& lane = t.m.lane(l);
+  t.set(actor.ready_head, lane.ready_next);
+  if (!lane.ready_next) t.set(actor.ready_tail, NIL);
+  t.set(lane.ready, 0u);
+  u32 i = lane.head;
+  t.set(lane.head, t.m.task(i).next);
+  t.set(t.m.task(i).next, NIL);
+  if (!lane.head) {
+    t.set(lane.tail, NIL);
+    if (!lane.thread) free_lane(t, l);
+  } else if (t.m.task(lane.head).pending == 0) {
+    lane_ready(t, l);
+  }
+  return i;
+}
+
+inline u32 pop_call(Transaction& t, Actor& actor) {
+  u32 i = actor.replay_head;
+  if (!i) return actor.ready_head ? pop_lane(t, actor) : NIL;
+  t.set(actor.replay_head, t.m.task(i).next);
+  if (!actor.replay_head) t.set(actor.replay_tail, NIL);
+  t.set(t.m.task(i).next, NIL);
+  return i;
+}
+
+// The next call for an actor's own thread, with its CPUs; NIL when there is none or no CPU is free.
+inline u32 take(Transaction& t, u32 a) {
+  Actor& actor = t.m.actor(a);
+  Thread& thread = t.m.thread(actor.thread);
+  if (!has_calls(actor)) {
+    if (thread.granted) {
+      t.set(thread.granted, 0u);
+      resources::give_cpu(t, t.m.shape(actor.shape));
+      queue::offer(t);
+    }
+    return NIL;
+  }
+  if (!thread.granted) {
+    if (actor.waits) return NIL;
+    bool tasks_turn = t.h.actor_had_turn && queue::choose(t.m).shape;
+    if (tasks_turn || t.h.actors_wait_head || !resources::cpu_fits(t.h, t.m.shape(actor.shape))) {
+      queue::wait_for_cpu(t, a);
+      queue::offer(t);
+      if (!thread.granted) return NIL;
+    } else {
+      resources::take_cpu(t, t.m.shape(actor.shape));
+    }
+  }
+  if (thread.granted) t.set(thread.granted, 0u);
+  return pop_call(t, actor);
+}
+
+// Appends a finished call to those that would have to run again.
+inline void keep(Transaction& t, Actor& actor, u32 i) {
+  t.set(t.m.task(i).state, TASK_HELD);
+  t.set(t.m.task(i).next, NIL);
+  if (actor.done_tail) t.set(t.m.task(actor.done_tail).next, i);
+  else t.set(actor.done_head, i);
+  t.set(actor.done_tail, i);
+  t.set(actor.done_count, actor.done_count + 1);
+}
+
+// What was done since the last checkpoint need not run again.
+inline void forget_done(Transaction& t, Actor& actor) {
+  if (!actor.done_head) return;
+  if (t.h.task_work_tail) t.set(t.m.task(t.h.task_work_tail).next, actor.done_head);
+  else t.set(t.h.task_work_head, actor.done_head);
+  t.set(t.h.task_work_tail, actor.done_tail);
+  t.set(actor.done_head, NIL);
+  t.set(actor.done_tail, NIL);
+  t.set(actor.done_count, 0u);
+}
+
+inline void die(Transaction& t, u32 a, SystemFailure code, i32 status, u32 pid) {
+  Actor& actor = t.m.actor(a);
+  queue::stop_waiting(t, a);
+  t.set(actor.state, ACTOR_DEAD);
+  t.set(actor.failure_code, u32(code));
+  t.set(actor.failure_status, u32(status));
+  t.set(actor.failure_pid, pid);
+  if (actor.thread) t.wake(actor.thread);
+  add_work(t, a);
+}
+
+// Its process is gone: line up what has to run again, and the creation before it.
+inline void restart(Transaction& t, u32 a, u32 running) {
+  Actor& actor = t.m.actor(a);
+  queue::stop_waiting(t, a);
+  if (running) {
+    t.set(t.m.task(running).thread, NIL);
+    t.set(t.m.task(running).attempt, t.m.task(running).attempt + 1);
+    t.set(t.m.task(running).next, actor.replay_head);
+    t.set(actor.replay_head, running);
+    if (!actor.replay_tail) t.set(actor.replay_tail, running);
+    t.set(t.m.task(running).state, TASK_WAITING);
+  }
+  if (actor.done_head) {
+    t.set(t.m.task(actor.done_tail).next, actor.replay_head);
+    t.set(actor.replay_head, actor.done_head);
+    if (!actor.replay_tail) t.set(actor.replay_tail, actor.done_tail);
+    t.set(actor.done_head, NIL);
+    t.set(actor.done_tail, NIL);
+    t.set(actor.done_count, 0u);
+  }
+  t.set(actor.state, ACTOR_CREATING);
+  t.set(actor.thread, NIL);
+  t.set(actor.deaths, actor.deaths + 1);
+  Task& creation = t.m.task(actor.creation);
+  t.set(creation.attempt, creation.attempt + 1);
+  t.set(creation.thread, NIL);
+  queue::push(t, actor.creation, true);
+  queue::offer(t);
+}
+
+// One bounded piece: calls of a dead actor fail, one without references ends, then all of it is freed.
+inline void work(Transaction& t) {
+  u32 a = t.h.actor_work;
+  if (!a) return;
+  Actor& actor = t.m.actor(a);
+  auto doom = [&](u32 i) {
+    Task& task = t.m.task(i);
+    t.set(task.flags, task.flags | u32(ACTOR_GONE));
+    task::fail(t, i);
+  };
+  if (actor.state != ACTOR_DEAD) {  // the last reference went; a creation under way ends it when it is done
+    t.set(t.h.actor_work, actor.work_next);
+    t.set(actor.working, 0u);
+    if (actor.state == ACTOR_ALIVE) die(t, a, SystemFailure::actor_killed, 0, 0);
+    return;
+  }
+  if (actor.replay_head) {
+    u32 i = actor.replay_head;
+    t.set(actor.replay_head, t.m.task(i).next);
+    if (!actor.replay_head) t.set(actor.replay_tail, NIL);
+    doom(i);
+    return;
+  }
+  if (actor.done_head) {
+    forget_done(t, actor);
+    return;
+  }
+  for (u32 l = actor.lanes; l; l = actor.lanes) {
+    Lane& lane = t.m.lane(l);
+    if (lane.head) {
+      u32 i = lane.head;
+      t.set(lane.head, t.m.task(i).next);
+      if (!lane.head) t.set(lane.tail, NIL);
+      doom(i);
+    } else {
+      free_lane(t, l);
+    }
+    return;
+  }
+  if (actor.creation) {
+    u32 i = actor.creation;
+    if (t.m.task(i).state == TASK_HELD || t.m.task(i).state == TASK_WAITING || t.m.task(i).state == TASK_BUILDING) {
+      t.set(actor.creation, NIL);
+      task::drop(t, i);
+      return;
+    }
+  }
+  t.set(t.h.actor_work, actor.work_next);
+  t.set(actor.working, 0u);
+  if (!actor.unreferenced || actor.thread || actor.creation) return;
+  if (actor.checkpoint) object::unreference(t, actor.checkpoint);
+  if (actor.failure) object::unreference(t, actor.failure);
+  if (actor.cls) object::unreference(t, actor.cls);
+  object::free_record(t, actor.object);
+  t.set(actor.state, ACTOR_FREE);
+  actors(t.m).give(t, a);
+}
+
+}  // namespace ray::mailbox
+
+namespace ray {
+
+inline void actor_lost_last_reference(Transaction& t, u32 a) {
+  t.set(t.m.actor(a).unreferenced, 1u);
+  mailbox::add_work(t, a);
+}
+
+// A call's last dependency got its value, or a doomed task lost its last link.
+inline void call_may_run(Transaction& t, u32 i) {
+  Task& task = t.m.task(i);
+  if (task.state == TASK_DROPPING) {
+    task::add_work(t, i);
+  } else if (task.state == TASK_WAITING && t.m.lane(task.lane).head == i) {
+    mailbox::lane_ready(t, task.lane);
+    mailbox::activate(t, t.m.lane(task.lane).actor);
+  }
+}
+
+}  // namespace ray

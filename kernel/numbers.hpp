@@ -1,0 +1,79 @@
+// Every limit and code of the kernel, in one place.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ray {
+
+using u8 = std::uint8_t;
+using u32 = std::uint32_t;
+using u64 = std::uint64_t;
+using i32 = std::int32_t;
+using i64 = std::int64_t;
+
+// Index 0 of every table is never used, so that zeroed memory means "none" everywhere.
+inline constexpr u32 NIL = 0;
+
+inline constexpr u64 ARENA_MAGIC = 0x52415941'52454e41ull;
+inline constexpr u32 LAYOUT_VERSION = 1;
+
+inline constexpr u32 UNIT = 10'000;  // resources are whole numbers of 1/10,000
+inline constexpr u32 RESOURCE_KINDS = 3;
+inline constexpr u32 CPU = 0;
+inline constexpr u32 GPU = 1;
+inline constexpr u32 CUSTOM = 2;
+inline constexpr u32 GPUS_MAX = 64;
+
+inline constexpr u32 ID_BYTES = 20;
+inline constexpr u32 TASK_ID_BYTES = 16;
+inline constexpr u32 PUT_INDEX = 0x8000'0000u;
+
+inline constexpr u32 GRANULE_BYTES = 64;
+inline constexpr u32 INLINE_BYTES = 72;          // of a value, in its object's record
+inline constexpr u32 INLINE_PAYLOAD_BYTES = 64;  // of arguments, in their task's record
+inline constexpr u32 COPY_BYTES = 4096;          // copied inside one transaction
+inline constexpr u32 SNAPSHOT_BYTES = 32768;     // up to here `get` copies instead of pinning
+inline constexpr u32 SESSION_BYTES = 16384;
+
+// Table sizes.  Memory is taken only as far as a table has ever been filled.
+inline constexpr u32 OBJECTS_MAX = 1u << 22;
+inline constexpr u32 BUCKETS = 1u << 21;
+inline constexpr u32 TASKS_MAX = 1u << 21;
+inline constexpr u32 EDGES_MAX = 1u << 22;
+inline constexpr u32 HOLDS_MAX = 1u << 21;
+inline constexpr u32 WATCHES_MAX = 1u << 20;
+inline constexpr u32 BLOCKS_MAX = 1u << 21;
+inline constexpr u32 ACTORS_MAX = 1u << 16;
+inline constexpr u32 LANES_MAX = 1u << 18;
+inline constexpr u32 PROCESSES_MAX = 1u << 13;
+inline constexpr u32 THREADS_MAX = 1u << 13;
+inline constexpr u32 SHAPES_MAX = 256;
+inline constexpr u32 JOURNAL_ENTRIES = 1u << 14;
+inline constexpr u32 JOURNAL_INLINE_BYTES = 64;
+inline constexpr u32 EVENTS_PER_THREAD = 1u << 12;
+inline constexpr u32 SPINNERS_MAX = 64;
+
+// Bounds inside one transaction.
+inline constexpr u32 UNDO_MAX = 640;
+inline constexpr u32 PUBLISH_MAX = 32;
+inline constexpr u32 WAKES_MAX = 64;
+inline constexpr u32 PIECE = 8;     // items of a long job done in one transaction
+inline constexpr u32 AT_ONCE = 12;  // ids that one transaction may still link
+
+inline constexpr u32 HOLD_BACK_AFTER = 512;  // younger tasks that may pass one that does not fit
+inline constexpr u32 ACTOR_DEATHS_MAX = 5;   // in a row, without one new call finished
+inline constexpr long SLEEP_SLICE_NS = 100'000'000;
+inline constexpr long SPIN_NS = 25'000;
+
+// Formats the kernel writes or understands; from FORMAT_ERROR on they are failures.
+inline constexpr u32 FORMAT_ERROR = 100;
+inline constexpr u32 FORMAT_ALIAS = 200;
+inline constexpr u32 FORMAT_SYSTEM = 201;
+
+enum class ProcessKind : u32 { driver = 1, worker = 2, node_manager = 3, keeper = 4, template_ = 5 };
+enum class TaskKind : u32 { task = 1, actor_create = 2, actor_call = 3 };
+enum class JournalKind : u32 { error = 1, function = 2, job = 3, note = 4 };
+enum class SystemFailure : u32 { worker_died = 1, actor_died = 2, actor_killed = 3, job_ended = 4 };
+
+}  // namespace ray

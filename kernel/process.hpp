@@ -1,0 +1,202 @@
+// Processes and their threads: joining, leaving, and the burial of the dead.
+//
+// Whatever a process holds is written down under its record, so burying it is walking that ledger, a
+// bounded piece at a time.  A burial whose own process dies is simply begun again.
+#pragma once
+
+#include "mailbox.hpp"
+
+namespace ray::process {
+
+inline u32 find(Mapping& m, u32 pid) {
+  for (u32 i = m.header().processes.high_water; i; --i) {
+    Process& p = m.process(i);
+    if (p.state != PROCESS_FREE && p.pid == pid) return i;
+  }
+  return NIL;
+}
+
+inline u32 enter(Transaction& t, ProcessKind kind, u32 pid, u64 started, const u8* root_id) {
+  if (root_id)
+    for (u32 i = t.h.processes.high_water; i; --i) {
+      Process& other = t.m.process(i);
+      if (other.state == PROCESS_ALIVE && other.kind == u32(ProcessKind::driver) &&
+          memcmp(other.root_id, root_id, TASK_ID_BYTES) == 0)
+        throw KernelError("another live driver of this session has the same root id");
+    }
+  u32 i = processes(t.m).take(t);
+  Process& p = t.m.process(i);
+  p.serial += 1;
+  p.pid = pid;
+  p.kind = u32(kind);
+  p.started = started;
+  p.job = 0;
+  p.holds = p.blocks = p.threads = NIL;
+  p.status = p.retire = 0;
+  memset(p.root_id, 0, TASK_ID_BYTES);
+  if (root_id) memcpy(p.root_id, root_id, TASK_ID_BYTES);
+  if (kind == ProcessKind::driver) {
+    t.set(t.h.next_job, t.h.next_job + 1);
+    p.job = t.h.next_job;
+  }
+  t.set(p.state, PROCESS_ALIVE);
+  if (kind == ProcessKind::worker) t.set(t.h.worker_count, t.h.worker_count + 1);
+  return i;
+}
+
+inline u32 add_thread(Transaction& t, u32 process, bool is_main) {
+  u32 i = threads(t.m).take(t);
+  Thread& thread = t.m.thread(i);
+  thread.serial += 1;
+  thread.process = process;
+  thread.task = thread.actor = thread.building = thread.lanes = NIL;
+  thread.idle = thread.idle_next = thread.idle_previous = NIL;
+  thread.shape = thread.gave_back = thread.granted = thread.life_shape = 0;
+  thread.gpu_mask = 0;
+  thread.gpu_units = 0;
+  thread.is_main = is_main;
+  thread.task_since_ns = 0;
+  thread.sleeping = 0;
+  thread.awaiting = 0;
+  thread.needed = 0;
+  thread.next = t.m.process(process).threads;
+  t.set(t.m.process(process).threads, i);
+  return i;
+}
+
+// An actor keeps all but its CPUs for life.
+inline void release_resources(Transaction& t, Thread& thread) {
+  if (!thread.shape) return;
+  const Shape& s = t.m.shape(thread.shape);
+  if (thread.gave_back) t.set(thread.gave_back, 0u);
+  else resources::give_cpu(t, s);
+  if (!thread.life_shape) resources::give_rest(t, thread, s);
+  t.set(thread.shape, 0u);
+}
+
+// Seats of spinners whose thread is no more.
+inline void clear_seats(Mapping& m) {
+  for (auto& seat : m.header().spinners) {
+    u32 thread = seat.load();
+    if (thread && !m.thread(thread).process) seat.compare_exchange_strong(thread, 0);
+  }
+}
+
+inline void note_failure(Transaction& t, Task& task, SystemFailure code) {
+  task::SystemData d = task::failure_data(t.m, task);
+  d.code = i32(code);
+  d.status = i32(task.failure_status);
+  d.pid = i32(task.failure_pid);
+  journal::append(t, {JournalKind::error, task.job, FORMAT_SYSTEM, reinterpret_cast<const u8*>(&d), sizeof d, NIL});
+}
+
+// The task that a dead thread ran: again, or failed.
+inline void bury_task(Transaction& t, Thread& thread, u32 i, i32 status, u32 pid) {
+  Task& task = t.m.task(i);
+  t.set(thread.task, NIL);
+  t.set(t.h.running_count, t.h.running_count - 1);
+  t.set(task.thread, NIL);
+  t.set(task.failure_status, u32(status));
+  t.set(task.failure_pid, pid);
+  if (TaskKind(task.kind) != TaskKind::task) return;  // its actor decides
+  if (task.attempt < task.max_retries) {
+    t.set(task.attempt, task.attempt + 1);
+    queue::push(t, i, true);
+  } else {
+    task::fail(t, i);
+    note_failure(t, task, SystemFailure::worker_died);
+  }
+}
+
+inline void bury_actor(Transaction& t, Thread& thread, u32 running, i32 status, u32 pid) {
+  u32 a = thread.actor;
+  Actor& actor = t.m.actor(a);
+  t.set(thread.actor, NIL);
+  t.set(actor.thread, NIL);
+  if (thread.life_shape) {
+    resources::give_rest(t, thread, t.m.shape(thread.life_shape));
+    t.set(thread.life_shape, 0u);
+  }
+  bool creating = running && running == actor.creation;
+  if (actor.state != ACTOR_DEAD && actor.interval && !actor.unreferenced && actor.deaths < ACTOR_DEATHS_MAX) {
+    mailbox::restart(t, a, creating ? NIL : running);
+    return;
+  }
+  if (creating) {
+    t.set(actor.creation, NIL);
+    task::drop(t, running);
+  }
+  if (actor.state != ACTOR_DEAD)
+    mailbox::die(t, a, actor.unreferenced ? SystemFailure::actor_killed : SystemFailure::actor_died, status, pid);
+  else mailbox::add_work(t, a);
+  if (running && !creating) {
+    Task& task = t.m.task(running);
+    t.set(task.flags, task.flags | u32(ACTOR_GONE));
+    task::fail(t, running);
+    note_failure(t, task, SystemFailure(actor.failure_code));
+  } else if (creating) {
+    note_failure(t, t.m.task(running), SystemFailure::actor_died);
+  }
+}
+
+// Everything of a thread but its lanes, which are closed before.
+inline void bury_thread(Transaction& t, u32 process, u32 i, i32 status, u32 pid) {
+  Thread& thread = t.m.thread(i);
+  queue::remove_idle(t, i);
+  u32 running = thread.task;
+  bool actor_task = running && TaskKind(t.m.task(running).kind) != TaskKind::task;
+  release_resources(t, thread);
+  if (thread.granted) {
+    resources::give_cpu(t, t.m.shape(t.m.actor(thread.actor).shape));
+    t.set(thread.granted, 0u);
+  }
+  if (thread.building) {
+    u32 b = thread.building;
+    t.set(thread.building, NIL);
+    t.set(t.m.task(b).pending, t.m.task(b).pending - 1);
+    task::drop(t, b);
+  }
+  if (running) bury_task(t, thread, running, status, pid);
+  if (thread.actor) bury_actor(t, thread, actor_task ? running : NIL, status, pid);
+  t.set(t.m.process(process).threads, thread.next);
+  t.set(thread.process, NIL);
+  threads(t.m).give(t, i);
+  queue::offer(t);
+}
+
+// One bounded piece of a burial (or of leaving in good order); true when nothing is left to do.
+inline bool bury_piece(Transaction& t, u32 index, i32 status, bool keep_pinned) {
+  Process& p = t.m.process(index);
+  if (u32 i = p.threads) {
+    if (u32 l = t.m.thread(i).lanes) mailbox::close_lane(t, l);
+    else bury_thread(t, index, i, status, p.pid);
+    return false;
+  }
+  if (u32 b = p.blocks) {
+    heap::let_go(t, b);
+    heap::release(t, b);
+    return false;
+  }
+  u32 ref = p.holds;
+  while (keep_pinned && ref && object::hold_at(t.m, ref).pins) ref = object::hold_at(t.m, ref).next;
+  if (!ref) return true;
+  u32 i = object::held_object(t.m, ref);
+  Object& o = t.m.object(i);
+  if ((ref & HOLD_IN_OBJECT) && o.state == OBJECT_PENDING && o.task == NIL && o.references > 1) {
+    // It was reserved by this process, which will never give it a value.
+    task::SystemData d{i32(SystemFailure::worker_died), status, i32(p.pid), 0, {}};
+    object::seal(t, i, Value{reinterpret_cast<const u8*>(&d), sizeof d, NIL, FORMAT_SYSTEM});
+  }
+  object::drop_hold(t, ref);
+  return false;
+}
+
+inline void free_record(Transaction& t, u32 index) {
+  Process& p = t.m.process(index);
+  if (ProcessKind(p.kind) == ProcessKind::worker) t.set(t.h.worker_count, t.h.worker_count - 1);
+  t.set(p.state, PROCESS_FREE);
+  processes(t.m).give(t, index);
+  t.ask_for_workers();
+}
+
+}  // namespace ray::process

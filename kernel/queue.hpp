@@ -1,0 +1,190 @@
+// Ready queues, one for each shape of resources, and who is woken for what.
+//
+// Invariants: a shape's bit in shapes_ready is set exactly when its queue is not empty; every task in a
+// queue is READY with no pending dependency; ready_count is the sum of the queues' lengths; an idle
+// worker runs nothing and holds nothing.
+#pragma once
+
+#include "object.hpp"
+#include "resources.hpp"
+
+namespace ray {
+
+void call_may_run(Transaction& t, u32 task);  // mailbox.hpp
+
+namespace queue {
+
+inline void push(Transaction& t, u32 i, bool front) {
+  Task& task = t.m.task(i);
+  Shape& s = t.m.shape(task.shape);
+  t.set(task.state, TASK_READY);
+  if (front) {
+    t.set(task.next, s.head);
+    t.set(s.head, i);
+    if (!s.tail) t.set(s.tail, i);
+  } else {
+    t.set(task.next, NIL);
+    if (s.tail) t.set(t.m.task(s.tail).next, i);
+    else t.set(s.head, i);
+    t.set(s.tail, i);
+  }
+  t.set(s.count, s.count + 1);
+  if (s.count == 1) {
+    u64& bits = t.h.shapes_ready[task.shape / 64];
+    t.set(bits, bits | 1ull << (task.shape % 64));
+  }
+  t.set(t.h.ready_count, t.h.ready_count + 1);
+}
+
+inline u32 pop(Transaction& t, u32 shape) {
+  Shape& s = t.m.shape(shape);
+  u32 i = s.head;
+  t.set(s.head, t.m.task(i).next);
+  if (!s.head) t.set(s.tail, NIL);
+  t.set(t.m.task(i).next, NIL);
+  t.set(s.count, s.count - 1);
+  if (s.passed) t.set(s.passed, 0u);
+  if (!s.count) {
+    u64& bits = t.h.shapes_ready[shape / 64];
+    t.set(bits, bits & ~(1ull << (shape % 64)));
+  }
+  t.set(t.h.ready_count, t.h.ready_count - 1);
+  return i;
+}
+
+struct Choice {
+  u32 shape = NIL;
+  u64 sequence = ~0ull;
+  u32 passes = NIL;  // shape of an older task that does not fit
+};
+
+// The oldest task that fits.  One that does not fit and has been passed often holds back younger tasks
+// that want what it lacks.
+inline Choice choose(Mapping& m) {
+  Header& h = m.header();
+  Choice choice;
+  if (!h.ready_count) return choice;
+  u64 unfit_sequence = ~0ull;
+  u32 unfit = NIL;
+  for (u32 w = 0; w < SHAPES_MAX / 64; ++w)
+    for (u64 bits = h.shapes_ready[w]; bits; bits &= bits - 1) {
+      u32 i = w * 64 + u32(std::countr_zero(bits));
+      const Shape& s = m.shape(i);
+      u64 sequence = m.task(s.head).sequence;
+      if (resources::fits(h, s)) {
+        if (sequence < choice.sequence) choice.shape = i, choice.sequence = sequence;
+      } else if (sequence < unfit_sequence) {
+        unfit = i, unfit_sequence = sequence;
+      }
+    }
+  if (choice.shape && unfit_sequence < choice.sequence) {
+    choice.passes = unfit;
+    const Shape& older = m.shape(unfit);
+    const Shape& younger = m.shape(choice.shape);
+    if (older.passed >= HOLD_BACK_AFTER)
+      for (u32 k = 0; k < RESOURCE_KINDS; ++k)
+        if (older.need[k] > h.free[k] && younger.need[k] > 0) return Choice{};
+  }
+  return choice;
+}
+
+// --- idle workers -----------------------------------------------------------------------------------
+
+inline void add_idle(Transaction& t, u32 i) {
+  Thread& thread = t.m.thread(i);
+  if (thread.idle) return;
+  t.set(thread.idle, 1u);
+  t.set(thread.idle_previous, NIL);
+  t.set(thread.idle_next, t.h.idle_head);
+  if (t.h.idle_head) t.set(t.m.thread(t.h.idle_head).idle_previous, i);
+  t.set(t.h.idle_head, i);
+  t.set(t.h.idle_count, t.h.idle_count + 1);
+}
+
+inline void remove_idle(Transaction& t, u32 i) {
+  Thread& thread = t.m.thread(i);
+  if (t.h.waking == i) t.set(t.h.waking, NIL);
+  if (!thread.idle) return;
+  if (thread.idle_next) t.set(t.m.thread(thread.idle_next).idle_previous, thread.idle_previous);
+  if (thread.idle_previous) t.set(t.m.thread(thread.idle_previous).idle_next, thread.idle_next);
+  else t.set(t.h.idle_head, thread.idle_next);
+  t.set(thread.idle, 0u);
+  t.set(t.h.idle_count, t.h.idle_count - 1);
+}
+
+// --- actors that wait for a CPU ---------------------------------------------------------------------
+
+inline void wait_for_cpu(Transaction& t, u32 a) {
+  Actor& actor = t.m.actor(a);
+  if (actor.waits) return;
+  t.set(actor.waits, 1u);
+  t.set(actor.wait_next, NIL);
+  if (t.h.actors_wait_tail) t.set(t.m.actor(t.h.actors_wait_tail).wait_next, a);
+  else t.set(t.h.actors_wait_head, a);
+  t.set(t.h.actors_wait_tail, a);
+}
+
+inline u32 pop_waiting_actor(Transaction& t) {
+  u32 a = t.h.actors_wait_head;
+  Actor& actor = t.m.actor(a);
+  t.set(t.h.actors_wait_head, actor.wait_next);
+  if (!actor.wait_next) t.set(t.h.actors_wait_tail, NIL);
+  t.set(actor.waits, 0u);
+  return a;
+}
+
+inline void stop_waiting(Transaction& t, u32 a) {
+  if (!t.m.actor(a).waits) return;
+  u32 before = NIL;
+  for (u32 x = t.h.actors_wait_head; x != a; x = t.m.actor(x).wait_next) before = x;
+  u32 after = t.m.actor(a).wait_next;
+  if (before) t.set(t.m.actor(before).wait_next, after);
+  else t.set(t.h.actors_wait_head, after);
+  if (!after) t.set(t.h.actors_wait_tail, before);
+  t.set(t.m.actor(a).waits, 0u);
+}
+
+// An actor's CPUs are taken for it before it wakes, so that no task slips in between.
+inline void grant(Transaction& t, Actor& actor) {
+  Thread& thread = t.m.thread(actor.thread);
+  resources::take_cpu(t, t.m.shape(actor.shape));
+  t.set(thread.granted, 1u);
+  t.wake(actor.thread);
+}
+
+// Resources became free, or work ready: whoever can use them is woken.  When both an actor and a task
+// want a CPU they take turns, so neither starves behind a long queue of the other.
+inline void offer(Transaction& t) {
+  Choice choice = choose(t.m);
+  for (u32 n = 0; t.h.actors_wait_head && n < PIECE; ++n) {
+    Actor& actor = t.m.actor(t.h.actors_wait_head);
+    if (!resources::cpu_fits(t.h, t.m.shape(actor.shape))) break;
+    if (choice.shape && t.h.actor_had_turn) break;
+    pop_waiting_actor(t);
+    grant(t, actor);
+    if (choice.shape) t.set(t.h.actor_had_turn, 1u);
+    choice = choose(t.m);
+  }
+  if (!choice.shape) return;
+  if (!t.h.idle_head) {
+    t.ask_for_workers();
+  } else if (!t.h.waking) {
+    t.set(t.h.waking, t.h.idle_head);
+    t.wake(t.h.idle_head);
+  }
+}
+
+}  // namespace queue
+
+inline void task_may_run(Transaction& t, u32 i) {
+  Task& task = t.m.task(i);
+  if (TaskKind(task.kind) == TaskKind::actor_call || task.state != TASK_WAITING) {
+    call_may_run(t, i);
+    return;
+  }
+  queue::push(t, i, false);
+  // Waking is for the one who commits: a cascade of many wakes one worker, and it the next.
+  queue::offer(t);
+}
+
+}  // namespace ray

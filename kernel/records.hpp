@@ -1,0 +1,325 @@
+// The records that make up an arena: plain data, linked by index, zero meaning "none".
+//
+// A record taken from a table is written freely until the transaction that took it commits, because
+// nothing refers to it yet; `free_next` alone stays as it was, so that rolling the take back finds the
+// free list whole.  Every other change goes through Transaction::set.  Fields that change under the log
+// are 4 or 8 bytes wide.
+#pragma once
+
+#include "numbers.hpp"
+
+#include <atomic>
+#include <pthread.h>
+
+namespace ray {
+
+enum ObjectState : u32 { OBJECT_FREE = 0, OBJECT_PENDING = 1, OBJECT_SEALED = 2, OBJECT_ACTOR = 3 };
+
+// One process's counted reference to one object.  Each object carries the first one in itself.
+struct Hold {
+  u32 process, previous, next;
+  u32 pins;  // not 0: the process has mapped memory of the value in use
+};
+inline constexpr u32 HOLD_IN_OBJECT = 0x8000'0000u;
+
+struct alignas(64) Object {
+  u32 free_next;
+  u32 published;  // the state as others read it without the mutex
+  u64 serial;
+  u32 state;
+  u32 format;
+  u32 references;  // holds, edges, the unfinished task, the journal
+  u32 task;        // that will make it, while it runs or waits
+  u32 waiting;     // edges of tasks that wait for it
+  u32 watches;     // threads that wait for it, beyond `watcher`
+  u32 watcher;     // thread
+  u32 nested;      // edges to the objects whose ids it contains
+  u32 next_return;
+  u32 bucket_next;
+  u32 work_next;
+  u32 block;  // 0: the value is inline
+  // --- second line ---
+  u8 id[ID_BYTES];
+  Hold hold;
+  u32 pins;
+  u32 actor;   // for OBJECT_ACTOR
+  u32 origin;  // node (high half) and its epoch, for clusters
+  u64 size_bytes;
+  u8 data[INLINE_BYTES];
+};
+static_assert(sizeof(Object) == 192);
+
+enum TaskState : u32 {
+  TASK_FREE = 0,
+  TASK_BUILDING = 1,
+  TASK_WAITING = 2,  // for its dependencies, or in its lane
+  TASK_READY = 3,
+  TASK_RUNNING = 4,
+  TASK_FAILING = 5,   // its returns are being sealed with a failure, then it is dropped
+  TASK_DROPPING = 6,  // its edges are being let go
+  TASK_HELD = 7,      // an actor's finished call, kept until the next checkpoint
+};
+
+enum TaskFlag : u32 {
+  COUNTS_ACTOR = 1,  // holds a reference to its actor's object
+  ACTOR_GONE = 2,    // fails with what its actor failed with
+};
+
+struct alignas(64) Task {
+  u32 free_next;
+  u32 state;
+  u64 serial;
+  u64 sequence;
+  u32 function;  // object, counted
+  u32 returns;   // first of the return objects
+  u32 num_returns;
+  u32 pending;  // dependencies without a value, plus one while building
+  u32 deps;     // edges, in order
+  u32 deps_last;
+  u32 nested;  // edges only kept alive
+  u32 next, previous;
+  u32 shape;
+  u32 kind;
+  u32 attempt;
+  u32 max_retries;
+  u32 thread;  // runs it
+  u32 actor, lane;
+  u32 block, payload_bytes;
+  u32 job;
+  u32 flags;  // TaskFlag
+  u32 failure_status, failure_pid;
+  u8 id[TASK_ID_BYTES];
+  u8 payload[INLINE_PAYLOAD_BYTES];
+};
+static_assert(sizeof(Task) == 192);
+
+struct Edge {
+  u32 free_next;
+  u32 object;
+  u32 task;
+  u32 next;          // of the same task or the same containing value
+  u32 waiting_next;  // of the same awaited object
+};
+
+struct PooledHold {
+  u32 free_next;
+  u32 object;
+  Hold hold;
+};
+
+struct Watch {
+  u32 free_next;
+  u32 thread;
+  u32 next;
+};
+
+enum BlockState : u32 { BLOCK_FREE = 0, BLOCK_HELD = 1, BLOCK_USED = 2 };
+
+// A run of heap granules.  `next` and `previous` link it into a free list or its maker's ledger.
+struct Block {
+  u32 free_next;
+  u32 state;
+  u32 offset, size;   // granules
+  u32 before, after;  // neighbours in memory
+  u32 next, previous;
+  u32 process;    // holds it while nothing else refers to it
+  u32 cold_from;  // granule from which its pages had never been touched when it was allocated
+};
+
+enum ActorState : u32 {
+  ACTOR_FREE = 0,
+  ACTOR_CREATING = 1,
+  ACTOR_ALIVE = 2,
+  ACTOR_DEAD = 3,
+};
+
+struct alignas(64) Actor {
+  u32 free_next;
+  u32 state;
+  u64 serial;
+  u32 object;
+  u32 thread;
+  u32 creation;                  // its creation task, kept for restarts
+  u32 lanes;                     // all of its lanes
+  u32 ready_head, ready_tail;    // lanes with a call that can run
+  u32 replay_head, replay_tail;  // calls to run again, before any lane
+  u32 done_head, done_tail;      // calls finished since the last checkpoint
+  u32 done_count;
+  u32 interval;    // calls between checkpoints; 0: none
+  u32 checkpoint;  // object, counted
+  u32 failure;     // object, counted: what every call returns
+  u32 cls;         // object, counted: its class
+  u32 failure_code, failure_status, failure_pid;
+  u32 killed;
+  u32 unreferenced;
+  u32 deaths;
+  u32 waits;  // linked in the list of actors that wait for a CPU
+  u32 wait_next;
+  u32 work_next, working;
+  u32 shape;
+};
+
+// The calls of one caller to one actor, in order.
+struct Lane {
+  u32 free_next;
+  u32 actor;
+  u64 serial;
+  u32 thread;  // of the caller; 0: the caller has ended
+  u32 head, tail;
+  u32 ready;  // linked in the actor's list of ready lanes
+  u32 ready_next;
+  u32 actor_next, actor_previous;
+  u32 thread_next, thread_previous;
+};
+
+struct Shape {
+  i64 need[RESOURCE_KINDS];
+  u32 used;
+  u32 head, tail, count;
+  u32 passed;
+};
+
+enum ProcessState : u32 { PROCESS_FREE = 0, PROCESS_ALIVE = 1, PROCESS_LEFT = 2, PROCESS_DYING = 3 };
+
+struct alignas(64) Process {
+  u32 free_next;
+  u32 state;
+  u64 serial;
+  u32 pid;
+  u32 kind;
+  u64 started;  // /proc/PID/stat field 22
+  u32 job;
+  u32 holds;
+  u32 blocks;
+  u32 threads;
+  u32 status;  // how it ended, from whoever buries it
+  u32 retire;
+  u8 root_id[TASK_ID_BYTES];
+};
+
+struct Undo {
+  u64 where;  // byte offset * 2, plus 1 for an 8-byte field
+  u64 old;
+};
+
+struct alignas(64) Thread {
+  u32 free_next;
+  u32 process;
+  u64 serial;
+  u32 next;  // of the same process
+  u32 task;  // running
+  u32 actor;
+  u32 building;  // task
+  u32 lanes;
+  u32 idle, idle_next, idle_previous;
+  u32 shape;       // whose resources it has taken; 0: none
+  u32 gave_back;   // its CPUs, while it waits
+  u32 granted;     // an actor's CPUs, taken for it before it woke
+  u32 life_shape;  // an actor's GPUs and custom resources, for life
+  u64 gpu_mask;
+  u32 gpu_units;  // of a fraction
+  u32 is_main;    // the thread of a worker that runs tasks
+  u64 task_since_ns;
+  // --- words that others read without the mutex ---
+  alignas(64) std::atomic<u32> word;
+  std::atomic<u32> sleeping;
+  std::atomic<u32> awaiting;  // 0: nothing, AWAITS_ANY, else an object
+  std::atomic<i32> needed;    // seals until AWAITS_ANY is worth a wake-up
+  std::atomic<u32> event_count;
+  // --- the log of the transaction that this thread runs ---
+  alignas(64) u32 committed;
+  u32 undo_count;
+  u32 publish_count;
+  u32 publish[PUBLISH_MAX];
+  Undo undo[UNDO_MAX];
+};
+inline constexpr u32 AWAITS_ANY = ~0u;
+
+struct JournalEntry {
+  u64 sequence;
+  u32 kind;
+  u32 job;
+  u32 format;
+  u32 object;  // counted; 0: the data is inline
+  u32 size_bytes;
+  u32 padding;
+  u8 data[JOURNAL_INLINE_BYTES];
+};
+
+struct Event {
+  u32 pid;
+  u32 kind;
+  u64 start_ns, end_ns;
+  u64 function_key;
+  u8 task_id[TASK_ID_BYTES];
+};
+
+// A table of records of one type: free ones are linked, the rest has never been used.
+struct Pool {
+  u64 offset;
+  u32 capacity;
+  u32 high_water;
+  u32 free_head;
+  u32 used;
+};
+
+inline constexpr u32 HEAP_CLASSES = 32;
+inline constexpr u32 HEAP_SUBCLASSES = 16;
+
+struct HeapTable {
+  u32 capacity;  // granules
+  u32 touched;   // granules that have ever been part of an allocation
+  u32 used;      // granules
+  u32 class_bits;
+  u32 subclass_bits[HEAP_CLASSES];
+  u32 heads[HEAP_CLASSES * HEAP_SUBCLASSES];
+};
+
+struct Header {
+  u64 magic;
+  u32 layout_version;
+  u32 uid;
+  u64 pid_namespace;
+  u64 total_bytes;
+  u64 heap_offset;
+  u32 ready;  // set last by the creator
+  u32 session_bytes;
+  alignas(64) pthread_mutex_t mutex;
+  u32 holder;  // thread whose log belongs to the running transaction
+  u32 recoveries;
+  alignas(64) u64 sequence;
+  i64 free[RESOURCE_KINDS];
+  i64 total[RESOURCE_KINDS];
+  u64 shapes_ready[SHAPES_MAX / 64];
+  u32 idle_head;
+  u32 idle_count;
+  u32 waking;
+  u32 worker_count;
+  u32 max_workers;
+  u32 actors_wait_head, actors_wait_tail;
+  u32 object_work, task_work_head, task_work_tail, actor_work;
+  u32 next_job;
+  u32 running_count;
+  u32 ready_count;
+  u32 actor_had_turn;
+  u32 reserved;
+  u64 tasks_done;
+  u64 journal_last;
+  u32 gpu_free[GPUS_MAX];
+  Shape shapes[SHAPES_MAX];
+  HeapTable heap;
+  Pool objects, tasks, edges, holds, watches, blocks, actors, lanes, processes, threads;
+  u64 buckets_offset, journal_offset, events_offset;
+  // --- read and written without the mutex ---
+  alignas(64) std::atomic<u32> shut;
+  std::atomic<u32> demand_word;
+  std::atomic<u32> demand_sleepers;
+  alignas(64) std::atomic<u32> journal_word;
+  std::atomic<u32> journal_sleepers;
+  alignas(64) std::atomic<u32> room_word;  // bumped when heap memory is freed while somebody waits for it
+  std::atomic<u32> room_sleepers;
+  alignas(64) std::atomic<u32> spinners[SPINNERS_MAX];
+  u8 session[SESSION_BYTES];
+};
+
+}  // namespace ray

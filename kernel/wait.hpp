@@ -1,0 +1,111 @@
+// Sleeping until something happens, without ever relying on being woken.
+//
+// A waiter first spins a little, if a seat is free (seats are as many as cores, so spinners never crowd
+// out work), then sleeps on its thread's own futex word in slices of at most 100 ms, and looks again
+// after each.
+#pragma once
+
+#include "worker.hpp"
+
+namespace ray::wait {
+
+inline bool is_ready(Mapping& m, u32 o) {
+  return std::atomic_ref(m.object(o).published).load(std::memory_order_acquire) == OBJECT_SEALED;
+}
+
+inline u32 seats() {
+  static const u32 count = [] {
+    u32 n = std::thread::hardware_concurrency();
+    return n < 1 ? 1 : n > SPINNERS_MAX ? SPINNERS_MAX : n;
+  }();
+  return count;
+}
+
+// Spins for a bounded time; true as soon as `done` says so.
+template <typename Done>
+inline bool spin(Mapping& m, u32 thread, Done done) {
+  std::atomic<u32>* seat = nullptr;
+  for (u32 i = 0; i < seats() && !seat; ++i) {
+    u32 empty = 0;
+    if (m.header().spinners[i].compare_exchange_strong(empty, thread)) seat = &m.header().spinners[i];
+  }
+  if (!seat) return done();
+  u64 end = now_ns() + SPIN_NS;
+  bool yes = false;
+  do {
+    for (int i = 0; i < 32 && !(yes = done()); ++i) pause_cpu();
+  } while (!yes && now_ns() < end);
+  seat->store(0, std::memory_order_release);
+  return yes;
+}
+
+class Deadline {
+ public:
+  explicit Deadline(i64 timeout_ms) : end_(timeout_ms < 0 ? 0 : now_ns() + u64(timeout_ms) * 1'000'000ull) {}
+  bool passed() const { return end_ && now_ns() >= end_; }
+  long slice_ns() const {
+    if (!end_) return SLEEP_SLICE_NS;
+    u64 now = now_ns();
+    if (now >= end_) return 0;
+    return end_ - now < u64(SLEEP_SLICE_NS) ? long(end_ - now) : SLEEP_SLICE_NS;
+  }
+
+ private:
+  u64 end_;
+};
+
+enum class Outcome { done, timeout, interrupted, closed };
+
+// Sleeps on this thread's word until done; `look` runs after every slice.
+template <typename Done>
+inline Outcome sleep(Mapping& m, u32 thread, const Deadline& deadline, Done done) {
+  Thread& me = m.thread(thread);
+  HostPause pause;
+  for (;;) {
+    u32 value = me.word.load(std::memory_order_seq_cst);
+    // SYNC POINT sleep: `sleeping` is written before the last look; a waker bumps the word first and
+    // reads `sleeping` after (transaction.hpp).
+    me.sleeping.store(1, std::memory_order_seq_cst);
+    if (done()) {
+      me.sleeping.store(0, std::memory_order_relaxed);
+      return Outcome::done;
+    }
+    int e = futex_wait(me.word, value, deadline.slice_ns());
+    me.sleeping.store(0, std::memory_order_relaxed);
+    if (done()) return Outcome::done;
+    if (m.header().shut.load(std::memory_order_relaxed)) return Outcome::closed;
+    if (deadline.passed()) return Outcome::timeout;
+    if (e == EINTR && host.interrupted) {
+      pause.resume();
+      if (host.interrupted()) return Outcome::interrupted;
+      return sleep(m, thread, deadline, done);
+    }
+  }
+}
+
+// Sees to it that this thread is told when the object gets its value.
+inline void watch(Mapping& m, u32 thread, u32 i) {
+  Object& o = m.object(i);
+  if (std::atomic_ref(o.watcher).load(std::memory_order_relaxed) == thread) return;
+  Transaction t(m, thread);
+  if (o.state != OBJECT_PENDING) {
+    t.commit();
+    return;
+  }
+  if (o.watcher == NIL) {
+    t.set(o.watcher, thread);
+  } else if (o.watcher != thread) {
+    bool known = false;
+    u32 w = o.watches;
+    for (u32 n = 0; w && n < 16 && !known; ++n, w = m.watch(w).next) known = m.watch(w).thread == thread;
+    if (!known) {
+      u32 fresh = watches(m).take(t);
+      m.watch(fresh).thread = thread;
+      m.watch(fresh).next = o.watches;
+      t.set(o.watches, fresh);
+    }
+  }
+  t.commit();
+}
+
+}  // namespace ray::wait

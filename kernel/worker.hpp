@@ -1,0 +1,121 @@
+// What a worker's thread does with the tables: take a task, finish it.
+#pragma once
+
+#include "process.hpp"
+
+namespace ray::worker {
+
+inline void assign(Transaction& t, u32 i, u32 task_index) {
+  Thread& thread = t.m.thread(i);
+  Task& task = t.m.task(task_index);
+  t.set(task.state, TASK_RUNNING);
+  t.set(task.thread, i);
+  t.set(thread.task, task_index);
+  t.set(thread.shape, task.shape);
+  t.set(thread.task_since_ns, now_ns());
+  t.set(t.h.running_count, t.h.running_count + 1);
+}
+
+inline u32 take_call(Transaction& t, u32 i) {
+  Thread& thread = t.m.thread(i);
+  if (t.m.actor(thread.actor).state != ACTOR_ALIVE) return NIL;
+  u32 call = mailbox::take(t, thread.actor);
+  if (call) assign(t, i, call);
+  return call;
+}
+
+// The next task for this thread, assigned to it; NIL when there is none, and then it is idle.
+inline u32 take(Transaction& t, u32 i) {
+  Thread& thread = t.m.thread(i);
+  if (thread.actor) return take_call(t, i);
+  if (t.h.waking == i) t.set(t.h.waking, NIL);
+  if (t.h.actors_wait_head && !t.h.actor_had_turn) queue::offer(t);
+  queue::Choice choice = queue::choose(t.m);
+  if (!choice.shape) {
+    queue::add_idle(t, i);
+    return NIL;
+  }
+  u32 chosen = queue::pop(t, choice.shape);
+  if (choice.passes) t.set(t.m.shape(choice.passes).passed, t.m.shape(choice.passes).passed + 1);
+  if (t.h.actor_had_turn) t.set(t.h.actor_had_turn, 0u);
+  Task& task = t.m.task(chosen);
+  if (TaskKind(task.kind) == TaskKind::actor_create) {
+    Actor& actor = t.m.actor(task.actor);
+    if (actor.state == ACTOR_DEAD) {  // killed while it was queued
+      t.set(actor.creation, NIL);
+      mailbox::add_work(t, task.actor);
+      task::drop(t, chosen);
+      queue::offer(t);
+      return NIL;
+    }
+    t.set(thread.actor, task.actor);
+    t.set(thread.life_shape, task.shape);
+    t.set(actor.thread, i);
+  }
+  queue::remove_idle(t, i);
+  const Shape& s = t.m.shape(task.shape);
+  resources::take_cpu(t, s);
+  resources::take_rest(t, thread, s);
+  assign(t, i, chosen);
+  queue::offer(t);
+  return chosen;
+}
+
+// The running task is done; its returns have their values.  At most AT_ONCE returns are still listed.
+inline void complete(Transaction& t, u32 i) {
+  Thread& thread = t.m.thread(i);
+  u32 done = thread.task;
+  Task& task = t.m.task(done);
+  process::release_resources(t, thread);
+  t.set(thread.task, NIL);
+  t.set(task.thread, NIL);
+  t.set(t.h.running_count, t.h.running_count - 1);
+  t.set(t.h.tasks_done, t.h.tasks_done + 1);
+  while (u32 o = task.returns) {
+    t.set(task.returns, t.m.object(o).next_return);
+    object::unreference(t, o);
+  }
+  if (TaskKind(task.kind) == TaskKind::task) {
+    task::let_go(t, done);
+    return;
+  }
+  u32 a = task.actor;
+  Actor& actor = t.m.actor(a);
+  if (TaskKind(task.kind) == TaskKind::actor_create) {
+    if (actor.state == ACTOR_CREATING) t.set(actor.state, ACTOR_ALIVE);
+    task::release_actor(t, task);
+    if (actor.unreferenced && actor.state == ACTOR_ALIVE) mailbox::die(t, a, SystemFailure::actor_killed, 0, 0);
+    if (actor.interval && actor.state == ACTOR_ALIVE) {
+      t.set(task.state, TASK_HELD);
+    } else {
+      t.set(actor.creation, NIL);
+      task::let_go(t, done);
+    }
+    return;
+  }
+  if (task.flags & COUNTS_ACTOR) {
+    if (actor.deaths) t.set(actor.deaths, 0u);
+    task::release_actor(t, task);
+  }
+  if (actor.interval && actor.state == ACTOR_ALIVE) mailbox::keep(t, actor, done);
+  else task::let_go(t, done);
+}
+
+// --- waiting inside a task --------------------------------------------------------------------------
+
+inline void give_back_cpu(Transaction& t, u32 i) {
+  Thread& thread = t.m.thread(i);
+  if (!thread.shape || thread.gave_back || !t.m.shape(thread.shape).need[CPU]) return;
+  t.set(thread.gave_back, 1u);
+  resources::give_cpu(t, t.m.shape(thread.shape));
+  queue::offer(t);
+}
+
+inline void retake_cpu(Transaction& t, u32 i) {
+  Thread& thread = t.m.thread(i);
+  if (!thread.gave_back) return;
+  t.set(thread.gave_back, 0u);
+  resources::take_cpu(t, t.m.shape(thread.shape));
+}
+
+}  // namespace ray::worker
