@@ -1,0 +1,1 @@
+"""The node manager: what a node needs done beside the work itself."""

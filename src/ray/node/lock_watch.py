@@ -1,0 +1,69 @@
+"""Watching the arena's mutex: a holder that was stopped is continued, a worker that still holds it is killed.
+
+The kernel of the system hands a dead holder's mutex on by itself; a *stopped* holder would keep it for
+ever. In a thread of its own, since it waits under the mutex that everybody needs.
+"""
+
+import os
+import signal
+import sys
+import threading
+from typing import Protocol
+
+from ray import _kernel
+
+# What a session can replace. Drivers belong to the user: they are continued, and named, but never killed.
+REPLACEABLE = (_kernel.WORKER, _kernel.TEMPLATE)
+PAUSE_S = 0.5  # between two tries of the mutex
+
+
+class Kinds(Protocol):
+    """What each process is, as of the last look: looking it up anew needs the mutex."""
+
+    @property
+    def kinds(self) -> dict[int, int]: ...
+
+
+class LockWatch:
+    def __init__(self, arena: _kernel.Arena, patience_ms: int, known: Kinds) -> None:
+        self.arena = arena
+        self.patience_ms = patience_ms
+        self.known = known
+        self._continued = 0  # the holder that was told to go on last time
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ray-lock-watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def look(self) -> None:
+        """Tries the mutex once, for `patience_ms` at most, and deals with who holds it all that time."""
+        holder = self.arena.lock_holder(self.patience_ms)
+        if not holder or holder == os.getpid():
+            self._continued = 0
+            return
+        try:
+            if holder != self._continued:
+                self._continued = holder
+                os.kill(holder, signal.SIGCONT)
+            elif self.known.kinds.get(holder) in REPLACEABLE:
+                _say(f"process {holder} held the arena's lock for {2 * self.patience_ms} ms and was killed")
+                os.kill(holder, signal.SIGKILL)
+            else:
+                _say(f"process {holder} holds the arena's lock and does not go on; all others wait for it")
+        except ProcessLookupError:
+            return  # dead by now: whoever comes next inherits the lock
+
+    def _run(self) -> None:
+        while not self._stop.wait(PAUSE_S):
+            try:
+                self.look()
+            except _kernel.ArenaClosed:
+                return
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"ray: {text}.\n")

@@ -1,0 +1,74 @@
+"""The node manager's process: an event loop over journal, processes and the arena's lock.
+
+It stands between nobody and nothing: workers and drivers go on while it is down, and a new one finds
+its place in the arena and in Redis. It unpickles nothing.
+"""
+
+import asyncio
+import dataclasses
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+from ray import _kernel
+from ray.config import Config
+from ray.control_store.writer import StoreWriter
+from ray.node.journal_copier import JournalCopier
+from ray.node.lock_watch import LockWatch
+from ray.node.sweeper import Sweeper
+from ray.session import end
+from ray.session.record import SessionRecord
+
+TEMPLATE_FIRST_S = 0.5  # a template that survived the keeper ends the session; this long it may take
+
+
+class NodeManager:
+    def __init__(self, arena: _kernel.Arena, record: SessionRecord) -> None:
+        self.arena = arena
+        self.keeper = record.keeper_pid
+        config = Config.with_overrides(record.settings)
+        public = dataclasses.asdict(record)
+        del public["redis_password"]
+        addresses = [record.redis_address, *record.redis_shards]
+        password, kept = record.redis_password, config.error_list_limit
+        self.writers = [StoreWriter(address, password, kept) for address in addresses]
+        self.executor = ThreadPoolExecutor(1, "ray-journal")
+        self.copier = JournalCopier(arena, self.writers, public, self.executor)
+        self.sweeper = Sweeper(arena, config.sweep_ms)
+        self.lock_watch = LockWatch(arena, config.lock_patience_ms, self.sweeper)
+
+    async def run(self) -> None:
+        """Until the session ends, or the keeper dies."""
+        self.lock_watch.start()
+        tasks = [asyncio.create_task(self.copier.run()), asyncio.create_task(self.sweeper.run())]
+        left = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, left.set)
+        waiting = asyncio.create_task(left.wait())
+        try:
+            done, _ = await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # a bug here is to be seen, and the keeper starts another
+        finally:
+            self.lock_watch.stop()
+            for task in (*tasks, waiting):
+                task.cancel()
+
+
+def run(arena_fd: int, token: str) -> None:
+    """The process; returns when the session has ended."""
+    keeper = os.getppid()
+    arena = _kernel.Arena.attach(arena_fd)
+    arena.register(_kernel.NODE_MANAGER)
+    manager = NodeManager(arena, SessionRecord.load(arena.session()))
+    asyncio.run(manager.run())
+    if os.getppid() != keeper:
+        _end_session(arena, token)
+
+
+def _end_session(arena: _kernel.Arena, token: str) -> None:
+    """The keeper was killed. The template knows its workers best; this is in case it is gone too."""
+    templates = set()
+    if not arena.is_shut:
+        templates = {pid for pid, _, kind, _, _ in arena.processes() if kind == _kernel.TEMPLATE}
+    end.wait_for_deaths(templates, TEMPLATE_FIRST_S)
+    end.end_orphans(arena, token)

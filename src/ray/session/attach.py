@@ -1,0 +1,67 @@
+"""Joining a session that another process of the same user has started on this machine."""
+
+import atexit
+import os
+import socket
+
+from ray import _kernel
+from ray.config import Config
+from ray.errors import RayConnectionError
+from ray.session import handshake, jobs
+from ray.session.addresses import Address
+from ray.session.options import SessionOptions
+from ray.session.record import SessionRecord
+from ray.session.session import Session
+from ray.session.start import root_id
+
+
+def attach_session(options: SessionOptions) -> Session:
+    """Joins the session at `options.redis_address` as one more driver. Leaving it stops nothing.
+
+    Waits for the session's keeper, for `connect_ms` at most. Raises RayConnectionError that says what
+    was found at the address instead of a session of this user.
+    """
+    address = options.redis_address
+    assert address is not None
+    arena = _kernel.Arena.attach(_receive(address, options.config.connect_ms))
+    record = SessionRecord.load(arena.session())
+    if record.redis_address != str(address):
+        raise RayConnectionError.nobody_listens(
+            str(address), f"the session with this port is at {record.redis_address}"
+        )
+    job = root_id(options.object_id_seed)
+    arena.register(_kernel.DRIVER, job)
+    arena.make_current()
+    number = jobs.write_start(arena, job)
+    session = Session(arena, record, Config.with_overrides(record.settings), number, keeper=None)
+    atexit.register(session.end)
+    return session
+
+
+def _receive(address: Address, timeout_ms: int) -> int:
+    try:
+        return handshake.connect(address.port, timeout_ms / 1000)
+    except ConnectionRefusedError:
+        raise RayConnectionError.nobody_listens(str(address), _reason(address, timeout_ms)) from None
+    except TimeoutError:
+        raise RayConnectionError.nobody_listens(
+            str(address),
+            f"its keeper process did not answer within {timeout_ms} ms: it is stopped, or the machine overloaded",
+        ) from None
+    except handshake.PeerRefusedError as error:
+        raise RayConnectionError.nobody_listens(str(address), str(error)) from None
+
+
+def _reason(address: Address, timeout_ms: int) -> str:
+    """Why there may be no session of this user at the address."""
+    others = [uid for uid in handshake.owners_of(address.port) if uid != os.getuid()]
+    if others:
+        return (
+            f"the session at this port was started by the user with id {others[0]}; a session that a script "
+            f"has started admits its own user only, and this process runs as {os.getuid()}"
+        )
+    try:
+        with socket.create_connection((address.host, address.port), min(timeout_ms, 1_000) / 1000):
+            return "something else listens there, or the session is on another machine"
+    except OSError:
+        return "nothing listens there"

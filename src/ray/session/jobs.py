@@ -1,0 +1,36 @@
+"""A driver's entries in the journal: its job has started, its job has ended. JSON, for the node manager."""
+
+import json
+import os
+import sys
+import time
+
+from ray import _kernel
+
+STARTED, ENDED = "started", "ended"
+
+
+def write_start(arena: _kernel.Arena, root_id: bytes) -> int:
+    """Returns the number that the arena has given to this driver's job."""
+    sequence = _write(arena, STARTED, os.getpid(), root_id=root_id.hex(), name=program_name())
+    _, entries = arena.journal_read(sequence - 1)
+    return entries[0][2]
+
+
+def write_end(arena: _kernel.Arena, pid: int | None = None) -> None:
+    """Of this process, or of another that can't write it any more. No effect when the session has ended."""
+    try:
+        _write(arena, ENDED, os.getpid() if pid is None else pid)
+    except _kernel.ArenaClosed:
+        return
+
+
+def program_name() -> str:
+    """The driver's script, or what stands for it."""
+    main = sys.modules.get("__main__")
+    return os.path.basename(getattr(main, "__file__", None) or "") or "interactive"
+
+
+def _write(arena: _kernel.Arena, event: str, pid: int, **more: str) -> int:
+    entry = {"event": event, "pid": pid, "time_s": time.time(), **more}
+    return arena.journal(_kernel.JOURNAL_JOB, json.dumps(entry).encode())

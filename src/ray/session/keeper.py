@@ -1,0 +1,204 @@
+"""The keeper: first process and parent of a session.
+
+A single-threaded loop. It starts Redis, template and node manager and restarts those that die, hands
+the arena's descriptor to drivers of the same user, and ends every descendant when the driver dies,
+when the driver says so, or when the template can't be brought up. It is a subreaper: whatever a task
+has started becomes its child in the end, and is found.
+
+Redis and the template are started before the rest is even imported: the one decides when `ray.init`
+returns, the other when the first result is there.
+"""
+
+import os
+import sys
+import time
+
+from ray.session import processes
+from ray.session.pipes import WORD_RECORD, send_message
+from ray.session.services import NodeManager, RedisServer, Service, Template
+from ray.session.spec import KeeperSpec
+
+TYPE_CHECKING = False  # `typing` takes longer to import than all of this file
+if TYPE_CHECKING:
+    from ray._kernel import Arena
+
+NODE_MANAGER_DELAY_MS = 150  # its imports must not compete with the first result
+READY_PROBE_MS = 20  # between two looks at a server that has said nothing
+
+
+def monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+class Keeper:
+    def __init__(self, spec: KeeperSpec, command_fd: int, report_fd: int) -> None:
+        self.spec = spec
+        self.command_fd = command_fd
+        self.report_fd = report_fd
+        self.ending = False
+        self.reported = False
+        self._arena: Arena | None = None
+        names = ["redis", *(f"redis-shard-{number}" for number in range(1, spec.redis_count))]
+        self.servers = [RedisServer(name, spec) for name in names]
+        self.template = Template(spec)
+        self.node_manager = NodeManager(spec)
+        self.services: list[Service] = [*self.servers, self.template, self.node_manager]
+
+    def run(self) -> None:
+        """Never returns: the process exits when nothing of the session is left."""
+        processes.keep_only(self.command_fd, self.report_fd, self.spec.arena_fd)
+        processes.set_name("ray-keeper")
+        processes.become_subreaper()
+        for service in (*self.servers, self.template):
+            service.start()
+        try:
+            self._watch()
+            while not self.ending:
+                self._turn()
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        try:
+            from ray.session import end
+
+            end.end_children(self.spec, self.template.pid, self.arena)
+        finally:
+            os._exit(0)
+
+    def arena(self) -> "Arena":
+        """The arena, mapped when it is first needed: in most sessions that is at the end."""
+        if self._arena is None:
+            from ray import _kernel
+
+            self._arena = _kernel.Arena.attach(self.spec.arena_fd)
+            self._arena.register(_kernel.KEEPER)
+        return self._arena
+
+    # --- the loop ---
+
+    def _watch(self) -> None:
+        import select
+        import signal
+
+        from ray.session.handshake import Listener
+
+        self._wake_fd, wake_write = os.pipe()
+        for fd in (self._wake_fd, wake_write):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        self._listener = Listener(self.spec.arena_fd)
+        self._poller = select.poll()
+        for fd in (self._wake_fd, self.command_fd, *(server.log_fd for server in self.servers)):
+            self._poller.register(fd, select.POLLIN)
+        # A copy of the command pipe may live on in a forked child of the driver, so its end does not
+        # tell of the driver's death; the pidfd does.
+        try:
+            self._driver_fd = os.pidfd_open(self.spec.driver_pid)
+            self._poller.register(self._driver_fd, select.POLLIN)
+        except ProcessLookupError:
+            self.ending = True
+        self.ending = self.ending or os.getppid() != self.spec.driver_pid
+
+    def _on_terminate(self, *_: object) -> None:
+        self.ending = True
+
+    def _turn(self) -> None:
+        self._reap()
+        now = monotonic_ms()
+        for service in self.services:
+            if service.start_at_ms is not None and service.start_at_ms <= now:
+                service.start()
+        if not self.reported:
+            self._report_when_ready()
+        ready = {fd for fd, _ in self._poller.poll(self._pause_ms())}
+        if self._wake_fd in ready:
+            os.read(self._wake_fd, 4096)
+        for server in self.servers:
+            if server.log_fd in ready:
+                server.drain_log()
+        if self._driver_fd in ready:
+            self.ending = True
+        elif self.command_fd in ready:
+            self._obey()
+        elif self._listener.fd in ready:
+            self._listener.serve()
+
+    def _pause_ms(self) -> int | None:
+        if self.ending:
+            return 0
+        if not self.reported:
+            return READY_PROBE_MS
+        due = [service.start_at_ms for service in self.services if service.start_at_ms is not None]
+        return max(0, min(due) - monotonic_ms()) if due else None
+
+    def _obey(self) -> None:
+        import select
+
+        if os.read(self.command_fd, 1) == WORD_RECORD:
+            # From here on the arena holds the session's record, which those who attach read first.
+            self._poller.register(self._listener.fd, select.POLLIN)
+        else:
+            self.ending = True
+
+    # --- deaths ---
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            exit_status = os.waitstatus_to_exitcode(status)
+            service = next((service for service in self.services if service.pid == pid), None)
+            if service is None:
+                # A worker whose template was killed, or something that a task had started.
+                self.arena().bury(pid, exit_status)
+            elif isinstance(service, RedisServer) and not service.ready:
+                self._move(service)
+            elif not service.died(monotonic_ms()):
+                sys.stderr.write(
+                    f"ray: the {service.name} process of this session keeps ending (status {exit_status} "
+                    "last), so the session ends. What the process printed stands above.\n"
+                )
+                self.ending = True
+
+    def _move(self, server: RedisServer) -> None:
+        """A server that ends before it has answered has found its port taken, or can't run at all."""
+        server.drain_log()
+        server.pid = 0
+        if server.move():
+            server.start()
+            return
+        log = server.log_tail.decode(errors="replace")
+        binary, host = self.spec.redis_binary, self.spec.host
+        self._report({"error": f"{binary} does not start on {host}. It said:\n{log}"})
+        self.ending = True
+
+    # --- reports to the driver ---
+
+    def _report_when_ready(self) -> None:
+        primary = self.servers[0]
+        if self.ending or not all(server.pid and server.look() for server in self.servers):
+            return
+        if not self._listener.bind(primary.port):
+            # The name of the socket is taken, though the port is not. They move together; the server
+            # is started again when it has been reaped.
+            primary.ready = False
+            os.kill(primary.pid, 9)
+            return
+        self._report({"ports": [server.port for server in self.servers]})
+        self.node_manager.start_at_ms = monotonic_ms() + NODE_MANAGER_DELAY_MS
+
+    def _report(self, report: dict[str, object]) -> None:
+        import marshal
+
+        self.reported = True
+        try:
+            send_message(self.report_fd, marshal.dumps(report))
+        except BrokenPipeError:
+            self.ending = True

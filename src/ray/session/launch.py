@@ -1,0 +1,144 @@
+"""The driver's end of its keeper: spawning it, hearing that it is ready, telling it to end."""
+
+import contextlib
+import fcntl
+import marshal
+import os
+import select
+import signal
+import sys
+from typing import Any
+
+import ray
+from ray.errors import RaySystemError
+from ray.session import end, processes
+from ray.session.pipes import WORD_END, WORD_RECORD, read_message, send_message
+from ray.session.spec import KeeperSpec
+
+LOWEST_FD = 10  # clear of the standard streams, should the driver have closed them
+
+
+class KeeperHandle:
+    """One keeper process. Its methods are for the process that spawned it, and for one thread at a time."""
+
+    def __init__(self, spec: KeeperSpec) -> None:
+        """Spawns it; returns at once. Raises RaySystemError when the interpreter can't be run."""
+        self.token = spec.token
+        command_read, self._command_fd = _pipe()
+        self._report_fd, report_write = _pipe()
+        arena_fd = fcntl.fcntl(spec.arena_fd, fcntl.F_DUPFD_CLOEXEC, LOWEST_FD)
+        spec.arena_fd = arena_fd
+        given = (command_read, report_write, arena_fd)
+        try:
+            self.pid = _spawn(spec, command_read, report_write, given)
+            self._pidfd = os.pidfd_open(self.pid)
+        finally:
+            for fd in given:
+                os.close(fd)
+        with contextlib.suppress(BrokenPipeError):  # it died at once; wait_ready says so
+            send_message(self._command_fd, spec.dump())
+
+    def wait_ready(self, timeout_ms: int) -> list[int]:
+        """Waits until Redis has bound its ports, and returns them, the primary's first.
+
+        Raises RaySystemError when the keeper fails or takes longer than that.
+        """
+        poller = select.poll()
+        poller.register(self._report_fd, select.POLLIN)
+        if not poller.poll(timeout_ms):
+            raise RaySystemError(
+                f"The session's keeper process {self.pid} did not get Redis to answer within {timeout_ms} "
+                "ms. The machine may be overloaded; the setting start_ms allows more time."
+            )
+        message = read_message(self._report_fd)
+        report: dict[str, Any] = marshal.loads(message) if message else {}
+        if "ports" not in report:
+            reason = report.get("error") or "It ended without saying why; see its output above."
+            raise RaySystemError(f"The session's keeper process {self.pid} failed. {reason}")
+        return list(report["ports"])
+
+    def publish(self) -> None:
+        """Says that the session's record lies in the arena: others may attach from now on."""
+        self._say(WORD_RECORD)
+
+    def end(self, timeout_ms: int) -> None:
+        """Ends the session; returns when its processes are gone, the keeper among them.
+
+        A keeper that takes longer is killed, and what is left of the session with it.
+        """
+        self._say(WORD_END)
+        poller = select.poll()
+        poller.register(self._pidfd, select.POLLIN)
+        if not poller.poll(timeout_ms):
+            end.kill({self.pid})
+        if self._reap() != 0:
+            # It was killed, by us or by others. Its helpers are ending the rest, and so are we.
+            end.kill_until_none(lambda: processes.of_session(self.token), end.ORPHANS_S)
+        for fd in (self._command_fd, self._report_fd, self._pidfd):
+            os.close(fd)
+
+    def _reap(self) -> int | None:
+        """Exit status of the dead keeper; None when the program has reaped it itself."""
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        except ChildProcessError:
+            return None
+
+    def _say(self, word: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it is gone; `end` notices
+            os.write(self._command_fd, word)
+
+
+def _pipe() -> tuple[int, int]:
+    ends = os.pipe()
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, LOWEST_FD) for fd in ends]
+    for fd in ends:
+        os.close(fd)
+    return high[0], high[1]
+
+
+def _spawn(spec: KeeperSpec, command_fd: int, report_fd: int, given: tuple[int, ...]) -> int:
+    if not sys.executable:
+        raise RaySystemError(
+            "The path of the Python interpreter is not known (sys.executable is empty), so no process can be "
+            "started. A program that embeds Python must set it."
+        )
+    boot = os.path.join(os.path.dirname(__file__), "boot.py")
+    arguments = [sys.executable, "-S", *_interpreter_flags(), boot, str(command_fd), str(report_fd)]
+    # Duplicating a descriptor onto itself is how posix_spawn lets the child inherit it.
+    actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in given]
+    actions.append((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))
+    caught = set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
+    return os.posix_spawn(
+        sys.executable,
+        [*arguments, *spec.package_path],
+        {**os.environ, processes.SESSION_VARIABLE: spec.token},
+        file_actions=actions,
+        setsid=True,  # out of the terminal's foreground group: Ctrl-C is the driver's
+        setsigmask=[],
+        setsigdef=caught,
+    )
+
+
+def _interpreter_flags() -> list[str]:
+    """The driver's own, as far as they change how code runs."""
+    flags = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
+    if sys.flags.dont_write_bytecode:
+        flags.append("-B")
+    if sys.flags.bytes_warning:
+        flags.append("-" + "b" * sys.flags.bytes_warning)
+    if sys.flags.dev_mode:
+        flags += ["-X", "dev"]
+    if sys.flags.utf8_mode:
+        flags += ["-X", "utf8"]
+    for option in sys.warnoptions:
+        flags += ["-W", option]
+    return flags
+
+
+def package_path() -> list[str]:
+    """Where the keeper finds this package: its folder, and that of the kernel if it lies elsewhere."""
+    from ray import _kernel
+
+    folders = [*ray.__path__, os.path.dirname(_kernel.__file__ or "")]
+    return list(dict.fromkeys(os.path.abspath(folder) for folder in folders if folder))

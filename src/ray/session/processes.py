@@ -1,0 +1,123 @@
+"""What Linux says about processes: who descends from whom, who belongs to a session, who dies with whom.
+
+Only `os` and `ctypes` are imported, since a keeper waits for this module before it starts anything.
+"""
+
+import ctypes
+import os
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+# Every process of a session, and whatever its tasks start, inherits this variable. It finds those
+# that have left the family tree when the subreaper itself was killed.
+SESSION_VARIABLE = "RAY_SESSION"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), f"prctl({option})")
+
+
+def become_subreaper() -> None:
+    """From now on orphaned descendants become children of this process, not of init."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def signal_on_parent_death(parent: int, signum: int) -> None:
+    """Asks for a signal when the parent, and later each subreaper that adopts this process, dies.
+
+    Exits at once if `parent` is gone already. It is the *thread* that forked whose end counts, so
+    parents fork from their main thread only (prctl(2)).
+    """
+    _prctl(PR_SET_PDEATHSIG, signum)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def set_name(name: str) -> None:
+    """The name that `ps -e` and `top` show; at most 15 bytes."""
+    with open("/proc/self/comm", "w") as file:
+        file.write(name)
+
+
+def stat(pid: int) -> tuple[str, int, int] | None:
+    """State letter, parent and start time (clock ticks since boot) of a process; None if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command's name, in parentheses, may hold anything; the fields after it do not (proc(5)).
+    fields = text[text.rindex(b")") + 2 :].split()
+    return fields[0].decode(), int(fields[1]), int(fields[19])
+
+
+def is_alive(pid: int, start_time: int) -> bool:
+    """Whether this very process still runs: not gone, not a zombie, its number not given to another."""
+    found = stat(pid)
+    return found is not None and found[2] == start_time and found[0] not in "ZX"
+
+
+def _parents() -> dict[int, int]:
+    """Parent of every process that can be seen."""
+    parents = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            found = stat(int(entry))
+            if found is not None:
+                parents[int(entry)] = found[1]
+    return parents
+
+
+def _closure(roots: set[int], parents: dict[int, int]) -> set[int]:
+    children: dict[int, list[int]] = {}
+    for pid, parent in parents.items():
+        children.setdefault(parent, []).append(pid)
+    found: set[int] = set()
+    ahead = list(roots)
+    while ahead:
+        for child in children.get(ahead.pop(), ()):
+            if child not in found:
+                found.add(child)
+                ahead.append(child)
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    """All descendants of a process, zombies included. /proc/PID/task/*/children is not in every kernel."""
+    return _closure({pid}, _parents())
+
+
+def of_session(token: str) -> set[int]:
+    """Processes that carry a session's variable, and their descendants, but not the caller."""
+    mark = f"{SESSION_VARIABLE}={token}".encode()
+    parents = _parents()
+    marked = set()
+    for pid in parents:
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                if mark in file.read().split(b"\0"):
+                    marked.add(pid)
+        except OSError:
+            continue  # gone, or another user's
+    return (marked | _closure(marked, parents)) - {os.getpid()}
+
+
+def keep_only(*kept: int) -> None:
+    """Closes every descriptor above standard error but these, which programs started from here won't see."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)  # a standard stream that the driver had closed
+    os.close(fd)
+    for entry in os.listdir("/proc/self/fd"):
+        fd = int(entry)
+        if fd in kept:
+            os.set_inheritable(fd, False)
+        elif fd > 2:
+            try:
+                os.close(fd)
+            except OSError:
+                continue  # the listing's own descriptor

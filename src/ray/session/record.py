@@ -1,0 +1,54 @@
+"""The session's record: what one must know to take part. It lies in the arena, as JSON."""
+
+import dataclasses
+import json
+from typing import Any
+
+from ray.errors import RaySystemError
+
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SessionRecord:
+    token: str  # names the session; no secret
+    node_ip_address: str
+    redis_address: str  # "ip:port"
+    redis_shards: list[str]
+    redis_password: str
+    socket_name: str  # where the keeper hands out the arena, "@" for the zero byte
+    keeper_pid: int
+    driver_pid: int  # of the driver whose end is the session's
+    start_time_s: float  # since the epoch
+    num_cpus: int
+    num_gpus: int
+    num_custom_resource: int
+    object_store_bytes: int
+    logs: str  # folder with the output of all processes; "" when it was not redirected
+    settings: dict[str, int | float]  # the fields of ray.config.Config
+
+    def dump(self) -> bytes:
+        return json.dumps({"version": VERSION, **dataclasses.asdict(self)}).encode()
+
+    @classmethod
+    def load(cls, data: bytes) -> "SessionRecord":
+        """Raises RaySystemError for the record of another version of this package."""
+        fields: dict[str, Any] = json.loads(data)
+        version = fields.pop("version")
+        if version != VERSION:
+            raise RaySystemError(
+                f"The session was started by another version of this package (its record has version "
+                f"{version}, this one reads {VERSION}). Use the same installation in both processes."
+            )
+        return cls(**fields)
+
+    def info(self) -> dict[str, Any]:
+        """What `ray.init` returns."""
+        return {
+            "node_ip_address": self.node_ip_address,
+            "redis_address": self.redis_address,
+            "redis_shards": list(self.redis_shards),
+            "object_store_addresses": [self.socket_name],
+            "local_scheduler_socket_names": [self.socket_name],
+            "webui_url": None,
+        }

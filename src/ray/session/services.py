@@ -1,0 +1,178 @@
+"""The processes that a keeper starts, and starts again: Redis servers, template, node manager."""
+
+import os
+import sys
+
+from ray.control_store import server
+from ray.policy.restarts import RestartRate
+from ray.session import processes
+from ray.session.spec import KeeperSpec
+
+SIGKILL, SIGTERM = 9, 15  # the module `signal` takes 4 ms, and Redis waits for this one
+
+
+class Service:
+    """One process by its role. A subclass says what it runs."""
+
+    # Template and node manager outlive a killed keeper for a moment, to end what is left of the session.
+    signal_on_keeper_death = SIGTERM
+
+    def __init__(self, name: str, spec: KeeperSpec, essential: bool = False) -> None:
+        self.name = name
+        self.spec = spec
+        self.pid = 0  # 0: not running
+        self.start_at_ms: int | None = None  # when to start, if it shall be
+        self.rate = RestartRate(
+            spec.setting("restart_limit"),
+            spec.setting("restart_window_ms"),
+            spec.setting("restart_pause_ms"),
+            essential,
+        )
+
+    def start(self) -> None:
+        """Forks. Called from the keeper's main thread only: it is that thread whose death ends the child."""
+        keeper = os.getpid()
+        self.start_at_ms = None
+        self.pid = os.fork()
+        if self.pid:
+            return
+        status = 1
+        try:
+            processes.signal_on_parent_death(keeper, self.signal_on_keeper_death)
+            processes.set_name(f"ray-{self.name}"[:15])
+            reset_signals()
+            processes.keep_only(*self.kept_fds())
+            self.run()
+            status = 0
+        except SystemExit as leaving:
+            status = leaving.code if isinstance(leaving.code, int) else 1
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    def kept_fds(self) -> list[int]:
+        return [self.spec.arena_fd]
+
+    def run(self) -> None:
+        """In the child; the process ends when this returns."""
+        raise NotImplementedError
+
+    def died(self, now_ms: int) -> bool:
+        """False when the service is given up; else its next start is set."""
+        self.pid = 0
+        delay_ms = self.rate.died(now_ms)
+        self.start_at_ms = None if delay_ms is None else now_ms + delay_ms
+        return delay_ms is not None
+
+
+class Template(Service):
+    def __init__(self, spec: KeeperSpec) -> None:
+        super().__init__("template", spec, essential=True)
+
+    def run(self) -> None:
+        redirect_output(self.spec.logs, self.name)
+        leave_stand_in(self.spec.sys_path)
+        from ray.session.template import run
+
+        run(self.spec)
+
+
+class NodeManager(Service):
+    def __init__(self, spec: KeeperSpec) -> None:
+        super().__init__("node-manager", spec)
+
+    def run(self) -> None:
+        redirect_output(self.spec.logs, self.name)
+        # The standard library first, and nothing from the script's folder: a user's redis.py is the
+        # workers' business.
+        aside = {"", self.spec.script_folder, os.getcwd()}
+        sys.path += [path for path in self.spec.sys_path if path not in aside and path not in sys.path]
+        from ray.node.manager import run
+
+        run(self.spec.arena_fd, self.spec.token)
+
+
+class RedisServer(Service):
+    """The control store's primary server, or one of its shards."""
+
+    signal_on_keeper_death = SIGKILL
+
+    def __init__(self, name: str, spec: KeeperSpec) -> None:
+        super().__init__(name, spec)
+        self.port = server.random_port()
+        self.ports_tried = 1
+        self.ready = False
+        self.log_tail = b""
+        self.log_fd, self._log_write_fd = os.pipe()
+        os.set_blocking(self.log_fd, False)
+        self._log_file = -1
+        if spec.logs:
+            self._log_file = open_log(spec.logs, f"{name}.out")
+
+    def kept_fds(self) -> list[int]:
+        return [self._log_write_fd]
+
+    def run(self) -> None:
+        spec = self.spec
+        server.exec_server(spec.redis_binary, spec.host, self.port, spec.password, self._log_write_fd)
+
+    def look(self) -> bool:
+        """Whether it has bound its port and knows its password."""
+        self.ready = self.ready or server.answers(self.spec.host, self.port, self.spec.password)
+        return self.ready
+
+    def move(self) -> bool:
+        """Chooses another port; False after too many."""
+        self.ready = False
+        self.ports_tried += 1
+        self.port = server.random_port()
+        return self.ports_tried <= server.PORT_ATTEMPTS
+
+    def drain_log(self) -> None:
+        """A server never waits for a reader of its log; the end of it is kept for error messages."""
+        while True:
+            try:
+                text = os.read(self.log_fd, 65_536)
+            except BlockingIOError:
+                return
+            self.log_tail = (self.log_tail + text)[-server.LOG_TAIL_BYTES :]
+            if self._log_file >= 0:
+                os.write(self._log_file, text)
+
+
+def reset_signals() -> None:
+    """Undoes what the keeper has set up. When it starts its first services it has not come to that yet."""
+    if "signal" in sys.modules:
+        import signal
+
+        signal.set_wakeup_fd(-1)
+        for signum in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(signum, signal.SIG_DFL)
+
+
+def leave_stand_in(sys_path: list[str]) -> None:
+    """Makes this an ordinary interpreter with the driver's path, which imports the real `ray`."""
+    for name in [name for name in sys.modules if name == "ray" or name.startswith("ray.")]:
+        del sys.modules[name]
+    import site
+
+    site.main()  # import hooks of editable installs, sitecustomize, the virtual environment's prefix
+    sys.path[:] = sys_path
+
+
+def open_log(folder: str, name: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC
+    return os.open(os.path.join(folder, name), flags, 0o600)
+
+
+def redirect_output(folder: str, name: str) -> None:
+    """Sends this process's standard output and error to files in a session's log folder; "" does nothing."""
+    if not folder:
+        return
+    for fd, suffix in ((1, "out"), (2, "err")):
+        log_fd = open_log(folder, f"{name}.{suffix}")
+        os.dup2(log_fd, fd)
+        os.close(log_fd)

@@ -1,0 +1,67 @@
+"""A session as the driver that started or joined it holds it."""
+
+import contextlib
+import os
+import threading
+from typing import Any
+
+from ray import _kernel
+from ray.config import Config
+from ray.session import jobs
+from ray.session.launch import KeeperHandle
+from ray.session.record import SessionRecord
+
+
+class Session:
+    """Made by `start_session` and `attach_session`.
+
+    `arena` is the node's shared memory, joined as a driver and current in this process; `info` what
+    `ray.init` returns; `owned` whether this driver's end is the session's end; `job` the number by which
+    the journal knows what this driver does.
+    """
+
+    def __init__(
+        self,
+        arena: _kernel.Arena,
+        record: SessionRecord,
+        config: Config,
+        job: int,
+        keeper: KeeperHandle | None,
+    ) -> None:
+        self.arena = arena
+        self.record = record
+        self.config = config
+        self.job = job
+        self.owned = keeper is not None
+        self._keeper = keeper
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._ended = False
+
+    @property
+    def info(self) -> dict[str, Any]:
+        return self.record.info()
+
+    def end(self) -> None:
+        """Leaves the session, and ends all of it if this driver has started it. Later calls do nothing.
+
+        Blocks until the session's processes are gone, two seconds at most. Memory under arrays that the
+        program still holds stays valid. Does nothing in a process forked from the driver.
+        """
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+            try:
+                if self._keeper is not None:
+                    self._keeper.end(self.config.end_ms)
+                else:
+                    jobs.write_end(self.arena)
+            finally:
+                self._leave()
+
+    def _leave(self) -> None:
+        with contextlib.suppress(_kernel.ArenaClosed):  # the keeper has shut it
+            self.arena.leave()

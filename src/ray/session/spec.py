@@ -1,0 +1,59 @@
+"""What a driver tells the keeper that it starts."""
+
+import marshal
+
+
+class KeeperSpec:
+    """Marshalled through a pipe between two processes of one interpreter. All paths are absolute.
+
+    No dataclass: the import of that module would delay every start.
+    """
+
+    def __init__(
+        self,
+        *,
+        token: str,  # hexadecimal, names the session
+        package_path: list[str],  # where the package `ray` lies
+        sys_path: list[str],  # the driver's, for the workers
+        script_folder: str,  # of the driver's script; "" when there is none
+        argv: list[str],
+        preload: list[str],  # modules that the template imports before it forks
+        driver_pid: int,
+        arena_fd: int,
+        host: str,
+        password: str,
+        redis_binary: str,
+        redis_count: int,  # the primary included
+        num_workers: int,
+        num_cpus: int,
+        logs: str,  # folder for the output of all processes; "": where the driver's goes
+        settings: dict[str, int | float],  # the fields of ray.config.Config
+    ) -> None:
+        self.token = token
+        self.package_path = package_path
+        self.sys_path = sys_path
+        self.script_folder = script_folder
+        self.argv = argv
+        self.preload = preload
+        self.driver_pid = driver_pid
+        self.arena_fd = arena_fd
+        self.host = host
+        self.password = password
+        self.redis_binary = redis_binary
+        self.redis_count = redis_count
+        self.num_workers = num_workers
+        self.num_cpus = num_cpus
+        self.logs = logs
+        self.settings = settings
+
+    def setting(self, name: str) -> int:
+        """A whole-number setting, for those who don't import ray.config."""
+        return int(self.settings[name])
+
+    def dump(self) -> bytes:
+        return marshal.dumps(self.__dict__)
+
+    @classmethod
+    def load(cls, data: bytes) -> "KeeperSpec":
+        """From the driver's own pipe only: marshal is not for bytes of strangers."""
+        return cls(**marshal.loads(data))

