@@ -394,3 +394,51 @@ def test_values_can_be_serialized_while_a_value_is_serialized():
     array, point = round_trip([Nesting()])[0]
     assert array.tolist() == [0, 1, 2]
     assert point == Point(1, 2)
+
+
+class TestReuseOfPicklers:
+    """Picklers are used again; nothing of one value may show in the next."""
+
+    def test_a_function_pickled_twice_has_the_globals_of_each_time(self):
+        namespace = {"offset": 1}
+        exec("def f(): return offset", namespace)
+        first, _, _ = serialize(namespace["f"])
+        namespace["offset"] = 2
+        second, fmt, _ = serialize(namespace["f"])
+        assert deserialize(fmt, first)() == 1
+        assert deserialize(fmt, second)() == 2
+
+    def test_values_after_large_ones_and_after_failures_are_whole(self):
+        for value in ([object], {1: {2}}, list(range(10_000)), [np.zeros(5)], [np.zeros(10_000)], {3}):
+            assert repr(round_trip(value)) == repr(value)
+            with pytest.raises(SerializationError):
+                serialize({"a": np.zeros(5), "b": threading.Lock()})
+            assert round_trip({1, 2}) == {1, 2}
+
+    def test_pickled_values_are_let_go(self):
+        class Thing:
+            pass
+
+        thing = Thing()
+        gone = weakref.ref(thing)
+        serialize({"k": thing})
+        del thing
+        gc.collect()
+        assert gone() is None
+
+    def test_threads_do_not_disturb_each_other(self):
+        problems = []
+
+        def work(seed):
+            for n in range(300):
+                value = {"seed": seed, "n": n, "array": np.full(50, seed), "set": {seed, n}}
+                again = round_trip(value)
+                if again["array"].tolist() != [seed] * 50 or again["set"] != {seed, n} or again["n"] != n:
+                    problems.append((seed, n, again))
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert problems == []

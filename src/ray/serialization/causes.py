@@ -1,15 +1,15 @@
 """The exception inside a stored failure: pickled so that it surely comes back, or left out.
 
-Tried in turn, each within the bound and each checked by unpickling it here: the exception as it
-pickles itself; its type, arguments and attributes, rebuilt without its constructor, leaving out what
-cannot be pickled; its type with a shortened text.
+Tried in turn, each within the bound and each checked by unpickling it here: the exception by its own
+`__reduce__`, if it has one; its type, arguments and attributes, rebuilt without its constructor; the
+same without the parts that cannot be pickled; its type with a shortened text.
 """
 
 import contextlib
 import pickle
 from typing import Any
 
-from ray.serialization.dual import bare_instance, fields_outside_dict
+from ray.serialization.dual import HEAP_TYPE, bare_instance, fields_outside_dict
 from ray.serialization.pickling import dumps_bounded
 from ray.serialization.tracebacks import shorten
 
@@ -18,25 +18,31 @@ _TEXT_BYTES = 1024  # of the text that stands for the arguments of the last try
 
 def pickle_cause(error: BaseException, limit_bytes: int) -> bytes:
     """A pickle of the exception of at most that size; empty if there is no way."""
-    for attempt in (_whole, _in_parts, _type_and_text):
+    for attempt in (_by_itself, _in_parts, _in_fitting_parts, _type_and_text):
         try:
             pickled = attempt(error, limit_bytes)
-            if type(pickle.loads(pickled)) is type(error):
+            if pickled and type(pickle.loads(pickled)) is type(error):
                 return pickled
         except BaseException:  # a user's __reduce__, __setstate__, __str__ or constructor may raise anything
             continue
     return b""
 
 
-def _whole(error: BaseException, limit_bytes: int) -> bytes:
+def _by_itself(error: BaseException, limit_bytes: int) -> bytes:
+    kind = type(error)
+    if kind.__flags__ & HEAP_TYPE and kind.__reduce__ is BaseException.__reduce__:
+        # The inherited way calls the constructor with `args`, which is wrong for many constructors.
+        return b""
     pickled = dumps_bounded(error, limit_bytes)
-    # A constructor that makes its message from its arguments is given the message when unpickled.
-    if not bool(pickle.loads(pickled).args == error.args):
-        raise ValueError("the exception pickles itself wrongly")
-    return pickled
+    return pickled if bool(pickle.loads(pickled).args == error.args) else b""
 
 
 def _in_parts(error: BaseException, limit_bytes: int) -> bytes:
+    slots = {name: value for _, name, value in fields_outside_dict(error)}
+    return dumps_bounded(_Rebuilt(type(error), error.args, error.__dict__, slots), limit_bytes)
+
+
+def _in_fitting_parts(error: BaseException, limit_bytes: int) -> bytes:
     part_bytes = limit_bytes // 4
     args = tuple(arg if _fits(arg, part_bytes) else _stand_in(arg) for arg in error.args)
     state = {name: value for name, value in error.__dict__.items() if _fits(value, part_bytes)}
@@ -75,11 +81,11 @@ def rebuild_cause(
 ) -> BaseException:
     """An exception with these arguments, attributes and slots; its constructor is not run."""
     error: BaseException = bare_instance(kind, args)
-    error.__dict__.update(state)
+    BaseException.__getattribute__(error, "__dict__").update(state)
     for name, value in slots.items():
         with contextlib.suppress(AttributeError, TypeError, ValueError):  # read-only
             BaseException.__setattr__(error, name, value)
-    error.args = args
+    BaseException.__setattr__(error, "args", args)
     return error
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ray.config import DEFAULTS
-from ray.serialization.pickling import dumps
+from ray.serialization.pickling import dumps_out_of_band
 
 _DEPTH = 8
 _PARTS = 200  # of one container
@@ -36,7 +36,7 @@ def find_culprit(value: object) -> tuple[str, str]:
 
 def _can_pickle(value: object) -> bool:
     try:
-        dumps(value, lambda buffer: None)
+        dumps_out_of_band(value)
     except Exception:
         return False
     return True

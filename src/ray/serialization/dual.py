@@ -6,13 +6,14 @@ metaclasses, memory layouts that do not combine, `__init_subclass__`); then it i
 """
 
 import functools
+import itertools
 import types
 from collections.abc import Iterator
 from typing import Any
 
 from ray.errors import RayTaskError
 
-_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not part of the interpreter
+HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not part of the interpreter
 
 _FIELD_TYPES = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
@@ -30,7 +31,7 @@ def raisable(error: RayTaskError) -> RayTaskError:
         original: Any = type(cause)
         kind = _dual_type(original)
         return error if kind is None else _build(kind, error, cause)
-    except Exception:  # whatever a user's type does on the way
+    except (Exception, SystemExit):  # whatever a user's type does on the way
         return error
 
 
@@ -79,13 +80,16 @@ def _build(kind: type[RayTaskError], plain: RayTaskError, cause: Exception) -> R
 
 def bare_instance(kind: type[Any], args: tuple[Any, ...]) -> Any:
     """An exception of the type, made without running any code of the user's classes."""
-    native: Any = next(base for base in kind.__mro__ if not base.__flags__ & _HEAP_TYPE)
-    try:
-        error = native.__new__(kind, *args)
-        native.__init__(error, *args)
-    except (TypeError, ValueError):  # arguments that only the user's own constructor understands
-        error = native.__new__(kind)
-    return error
+    # Which of the interpreter's own types may make it depends on the order of its bases.
+    natives: list[Any] = [base for base in kind.__mro__ if not base.__flags__ & HEAP_TYPE]
+    for native, given in itertools.product(natives, (args, ())):
+        try:
+            error = native.__new__(kind, *given)
+            native.__init__(error, *given)
+            return error
+        except (TypeError, ValueError):  # not this base, or arguments for the user's own constructor
+            continue
+    raise TypeError(f"no instance of {kind.__qualname__} can be made")
 
 
 def fields_outside_dict(error: BaseException) -> Iterator[tuple[type, str, Any]]:

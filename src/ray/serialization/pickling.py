@@ -7,7 +7,7 @@ milliseconds, so others do so at the first value that needs it.
 
 import io
 import pickle
-from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import cloudpickle
@@ -18,7 +18,9 @@ PROTOCOL = 5
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no type hints
-    """Pickles one value into a file, each buffer given to `buffer_callback` instead."""
+    """Pickles values into a file, each buffer given to `buffer_callback` instead."""
+
+    saw_function = False
 
     def reducer_override(self, value: Any) -> Any:
         kind = type(value)
@@ -26,13 +28,50 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             return reduce_array(value)
         if value is rebuild_array:
             return NotImplemented  # a plain global name; the search that follows would find the same
+        if kind is FunctionType:
+            self.saw_function = True
         return super().reducer_override(value)
 
 
-def dumps(value: object, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None) -> bytes:
-    """The pickle of any value; without a callback, buffers are part of it."""
+class _ReusablePickler(Pickler):
+    """A pickler with a file of its own; to make one takes longer than to pickle a small value."""
+
+    def __init__(self) -> None:
+        self.file = io.BytesIO()
+        self.buffers: list[pickle.PickleBuffer] = []
+        super().__init__(self.file, PROTOCOL, buffer_callback=self.buffers.append)
+
+
+_REUSE_BYTES = 4096  # a memo grown by a larger value is slow to clear
+_spare: list[_ReusablePickler] = []  # each is used by one call at a time, of whatever thread
+
+
+def dumps_out_of_band(value: object) -> tuple[bytes, list[pickle.PickleBuffer] | None]:
+    """The pickle of any value, and the buffers that belong to it, in order; None for none."""
+    try:
+        pickler = _spare.pop()
+    except IndexError:
+        pickler = _ReusablePickler()
+    pickler.dump(value)  # a pickler that fails is thrown away
+    file = pickler.file
+    pickled = file.getvalue()
+    buffers = None
+    if pickler.buffers:
+        buffers = pickler.buffers.copy()
+        pickler.buffers.clear()
+    # What cloudpickle knows of functions' globals is good for one pickle only.
+    if len(pickled) <= _REUSE_BYTES and not pickler.saw_function:
+        file.seek(0)
+        file.truncate()
+        pickler.clear_memo()
+        _spare.append(pickler)
+    return pickled, buffers
+
+
+def dumps(value: object) -> bytes:
+    """The pickle of any value, buffers included."""
     file = io.BytesIO()
-    Pickler(file, PROTOCOL, buffer_callback=buffer_callback).dump(value)
+    Pickler(file, PROTOCOL).dump(value)
     return file.getvalue()
 
 

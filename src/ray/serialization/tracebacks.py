@@ -39,7 +39,8 @@ def user_traceback(error: BaseException, limit_bytes: int) -> str:
 
 def _one(found: traceback.TracebackException, limit_bytes: int) -> str:
     _drop_our_frames(found)
-    lines = found.format(chain=False) if found.stack else found.format_exception_only()
+    whole = found.stack or getattr(found, "exceptions", None)
+    lines = found.format(chain=False) if whole else found.format_exception_only()
     return "".join(shorten(line, limit_bytes) for line in lines)
 
 

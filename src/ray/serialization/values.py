@@ -17,7 +17,7 @@ import pickle
 import struct
 from typing import TYPE_CHECKING, Any
 
-from ray import _kernel
+from ray._kernel import COPY_BYTES, KernelError, collect_begin, collect_end
 from ray.errors import SerializationError
 from ray.serialization.formats import BUFFERS, PICKLE, RAW
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ALIGNMENT_BYTES = 64
 RAW_BYTES = 4096  # a `bytes` value from this size on is stored as it is, which saves a copy of it
-_FLAT_ITEMS = 16  # containers up to this many items in all are looked through for the fast way
+_FEW = 8  # a tuple or list up to this length is looked through for the fast way
 
 _HEADER = struct.Struct("<IIQ")
 _SCALARS = frozenset((type(None), bool, int, float, str, bytes))
@@ -85,54 +85,43 @@ def serialize(
         if kind is bytes and len(value) >= RAW_BYTES:  # type: ignore[arg-type]
             return value, RAW, None  # type: ignore[return-value]
         return _dumps(value, 5), PICKLE, None
-    if (kind is tuple or kind is list or kind is dict) and _flat(value, _FLAT_ITEMS) >= 0:
-        return _dumps(value, 5), PICKLE, None
+    if (kind is tuple or kind is list) and len(value) <= _FEW:  # type: ignore[arg-type]
+        for item in value:  # type: ignore[attr-defined]
+            if type(item) not in _SCALARS:
+                break
+        else:
+            return _dumps(value, 5), PICKLE, None
     return _serialize_any(value, subject)
 
 
-def _flat(container: Any, room: int) -> int:
-    """The room left after counting the items of a container of plain values; negative if it is not one."""
-    room -= len(container)
-    if room < 0:
-        return room
-    if type(container) is dict:
-        if not _SCALARS.issuperset(map(type, container)):
-            return -1
-        container = container.values()
-    for item in container:
-        kind = type(item)
-        if kind not in _SCALARS:
-            if kind is not tuple and kind is not list and kind is not dict:
-                return -1
-            room = _flat(item, room - 1)  # an empty one takes room, too: so depth is bounded
-            if room < 0:
-                return room
-    return room
-
-
 def _serialize_any(value: object, subject: str) -> "tuple[bytes | Parts, int, list[ObjectID] | None]":
-    from ray.serialization import pickling
-
-    buffers: list[pickle.PickleBuffer] = []
-    _kernel.collect_begin()
+    collect_begin()
     try:
-        pickled = pickling.dumps(value, buffers.append)
-    except _kernel.KernelError:
-        _kernel.collect_end()
-        raise
-    except Exception as error:
-        _kernel.collect_end()
+        pickled, buffers = _dumps_any(value)
+    except BaseException as error:
+        collect_end()
+        if isinstance(error, KernelError) or not isinstance(error, Exception):
+            raise
         raise _cannot_pickle(value, subject, error) from error
-    except BaseException:
-        _kernel.collect_end()
-        raise
-    nested = _kernel.collect_end()
+    nested = collect_end()
     if not buffers:
         return pickled, PICKLE, nested
     parts = Parts(pickled, [buffer.raw() for buffer in buffers])
-    if parts.nbytes <= _kernel.COPY_BYTES:
+    if parts.nbytes <= COPY_BYTES:
         return parts.to_bytes(), BUFFERS, nested
     return parts, BUFFERS, nested
+
+
+def _first_dumps_any(value: object) -> tuple[bytes, list[pickle.PickleBuffer] | None]:
+    # cloudpickle takes tens of milliseconds to import; an import statement in each call, half a microsecond.
+    global _dumps_any
+    from ray.serialization.pickling import dumps_out_of_band
+
+    _dumps_any = dumps_out_of_band
+    return dumps_out_of_band(value)
+
+
+_dumps_any = _first_dumps_any
 
 
 def _cannot_pickle(value: object, subject: str, error: Exception) -> SerializationError:
@@ -156,7 +145,7 @@ def deserialize(fmt: int, data: "bytes | View | memoryview", subject: str = "the
             return _load_buffers(data)
         if fmt == RAW:
             return bytes(data)
-    except (_kernel.KernelError, MemoryError):
+    except (KernelError, MemoryError):
         raise
     except Exception as error:
         raise SerializationError("unpickle", subject, reason=f"{type(error).__name__}: {error}") from error
