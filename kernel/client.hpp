@@ -206,7 +206,10 @@ class Client {
     if (local.count == 0 || --local.count || local.queued) return;
     local.queued = 1;
     drops_.push_back(o);
-    if (drops_.size() >= DROPS_AT_ONCE) flush_drops();
+    // What holds much memory, or an actor, is let go at once; the rest in batches, and before every sleep.
+    const Object& object = m().object(o);
+    if (drops_.size() >= DROPS_AT_ONCE || object.size_bytes > SNAPSHOT_BYTES || object.state == OBJECT_ACTOR)
+      flush_drops();
   }
 
   void flush_drops() {
@@ -344,6 +347,7 @@ class Client {
 
   u32 allocate(u64 bytes) {
     must_be_open();
+    flush_drops();
     Transaction t(m(), thread());
     u32 b = heap::allocate(t, bytes);
     heap::hold(t, b, process_);
@@ -622,7 +626,7 @@ class Client {
     u32 job = running.job;
     u32 first = running.returns;
     if (!first) {
-      if (!journal) return;
+      if (!journal || running.num_returns) return;  // of a call that runs again, the first failure stays
       u32 o = put(v, nested);
       {
         Transaction t(m(), th);
@@ -759,6 +763,7 @@ class Client {
 
   u64 journal_read(u64 after, i64 timeout_ms, std::vector<JournalItem>& out) {
     must_be_open();
+    flush_drops();
     wait::Deadline deadline(timeout_ms);
     while (std::atomic_ref(h_.journal_last).load(std::memory_order_acquire) <= after && !deadline.passed())
       if (!sleep_on(h_.journal_word, h_.journal_sleepers, deadline,
@@ -863,6 +868,7 @@ class Client {
     }
     wait::Outcome outcome = wait::Outcome::done;
     if (!done) {
+      flush_drops();
       bool gives = me.task && me.shape && me.is_main;
       if (gives) {
         Transaction t(m(), th);
