@@ -5,6 +5,7 @@ its place in the arena and in Redis. It unpickles nothing.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import signal
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ray import _kernel
 from ray.config import Config
-from ray.control_store.writer import StoreWriter
+from ray.control_store.writer import UNREACHABLE, StoreWriter
 from ray.node.journal_copier import JournalCopier
 from ray.node.lock_watch import LockWatch
 from ray.node.sweeper import Sweeper
@@ -52,6 +53,10 @@ class NodeManager:
             self.lock_watch.stop()
             for task in (*tasks, waiting):
                 task.cancel()
+            await asyncio.gather(*tasks, waiting, return_exceptions=True)
+            for writer in self.writers:
+                with contextlib.suppress(*UNREACHABLE):
+                    await writer.close()
 
 
 def run(arena_fd: int, token: str) -> None:

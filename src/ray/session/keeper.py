@@ -32,6 +32,7 @@ def monotonic_ms() -> int:
 
 class Keeper:
     def __init__(self, spec: KeeperSpec, command_fd: int, report_fd: int) -> None:
+        processes.keep_only(command_fd, report_fd, spec.arena_fd)
         self.spec = spec
         self.command_fd = command_fd
         self.report_fd = report_fd
@@ -46,7 +47,6 @@ class Keeper:
 
     def run(self) -> None:
         """Never returns: the process exits when nothing of the session is left."""
-        processes.keep_only(self.command_fd, self.report_fd, self.spec.arena_fd)
         processes.set_name("ray-keeper")
         processes.become_subreaper()
         for service in (*self.servers, self.template):
@@ -140,6 +140,8 @@ class Keeper:
         if os.read(self.command_fd, 1) == WORD_RECORD:
             # From here on the arena holds the session's record, which those who attach read first.
             self._poller.register(self._listener.fd, select.POLLIN)
+            self.template.record_is_there()
+            self.node_manager.start_at_ms = monotonic_ms() + NODE_MANAGER_DELAY_MS
         else:
             self.ending = True
 
@@ -192,7 +194,6 @@ class Keeper:
             os.kill(primary.pid, 9)
             return
         self._report({"ports": [server.port for server in self.servers]})
-        self.node_manager.start_at_ms = monotonic_ms() + NODE_MANAGER_DELAY_MS
 
     def _report(self, report: dict[str, object]) -> None:
         import marshal

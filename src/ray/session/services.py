@@ -71,13 +71,24 @@ class Service:
 class Template(Service):
     def __init__(self, spec: KeeperSpec) -> None:
         super().__init__("template", spec, essential=True)
+        # Workers read the session's record, and the template is ready before the record is. The end
+        # of this pipe says that it is there; it goes on saying so to later templates.
+        self._record_fd, self._no_record_fd = os.pipe()
+
+    def record_is_there(self) -> None:
+        if self._no_record_fd >= 0:
+            os.close(self._no_record_fd)
+            self._no_record_fd = -1
+
+    def kept_fds(self) -> list[int]:
+        return [self.spec.arena_fd, self._record_fd]
 
     def run(self) -> None:
         redirect_output(self.spec.logs, self.name)
         leave_stand_in(self.spec.sys_path)
         from ray.session.template import run
 
-        run(self.spec)
+        run(self.spec, self._record_fd)
 
 
 class NodeManager(Service):

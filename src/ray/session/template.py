@@ -27,6 +27,7 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 WAIT_MS = 1_000  # for a change of demand; only the time of surplus workers depends on it
+WORKER_IS_BROKEN = 70  # a worker's exit status: the fault lies outside of user code (EX_SOFTWARE)
 # Ignored unless handled, so that it does no harm in a process that a task has started.
 SIGNAL_OF_ORPHANS = signal.SIGURG
 
@@ -35,6 +36,7 @@ class Template:
     def __init__(self, spec: KeeperSpec) -> None:
         from ray import _kernel
         from ray.config import Config
+        from ray.policy.restarts import RestartRate
         from ray.policy.workers import Surplus
 
         self.spec = spec
@@ -45,6 +47,11 @@ class Template:
         self.worker_kind = _kernel.WORKER
         self.closed = _kernel.ArenaClosed
         self.surplus = Surplus()
+        # Workers that can't even start end at once, and would be forked again for ever.
+        self.broken = RestartRate(
+            self.config.restart_limit, self.config.restart_window_ms, self.config.restart_pause_ms, essential=True
+        )
+        self.fork_from_ms = 0
         self.starting: dict[int, int] = {}  # forked workers that have not joined the arena: pid, since when
 
     def loop(self) -> None:
@@ -52,7 +59,10 @@ class Template:
         try:
             while not self.arena.is_shut and os.getppid() == self.keeper:
                 self._reap()
-                if not self._fork_and_retire():
+                pause_ms = self.fork_from_ms - now_ms()
+                if pause_ms > 0:
+                    time.sleep(pause_ms / 1000)  # or until a child dies
+                elif not self._fork_and_retire():
                     self.arena.wait_demand(WAIT_MS)
         except self.closed:
             return
@@ -61,6 +71,16 @@ class Template:
         for pid, status in reaped():
             self.starting.pop(pid, None)
             self.arena.bury(pid, status)
+            if status == WORKER_IS_BROKEN:
+                self._pause()
+
+    def _pause(self) -> None:
+        """Raises SystemExit when there have been too many broken workers."""
+        now = now_ms()
+        delay_ms = self.broken.died(now)
+        if delay_ms is None:
+            raise SystemExit("ray: worker processes keep failing outside of tasks; see their tracebacks above")
+        self.fork_from_ms = now + delay_ms
 
     def _fork_and_retire(self) -> bool:
         """True when there may be more to fork at once."""
@@ -95,7 +115,7 @@ class Template:
         if pid:
             self.starting[pid] = now_ms()
             return
-        status = 1
+        status = WORKER_IS_BROKEN
         try:
             self._become_worker(template)
             status = 0
@@ -173,8 +193,8 @@ def prepare(spec: KeeperSpec) -> None:
     importlib.import_module("ray.worker.loop")
 
 
-def run(spec: KeeperSpec) -> None:
-    """The template's process; returns when the session has ended."""
+def run(spec: KeeperSpec, record_fd: int) -> None:
+    """The template's process; returns when the session has ended. The pipe ends when the record is there."""
     keeper = os.getppid()
 
     def keeper_died(signum: int, frame: FrameType | None) -> None:
@@ -190,6 +210,8 @@ def run(spec: KeeperSpec) -> None:
     # What lives now lives for ever; left out of collections, its pages stay shared with the workers.
     gc.collect()
     gc.freeze()
+    os.read(record_fd, 1)
+    os.close(record_fd)
     template.loop()
     if os.getppid() != keeper:
         end.end_orphans(template.arena, spec.token)
