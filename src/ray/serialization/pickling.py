@@ -12,7 +12,9 @@ from typing import Any
 
 import cloudpickle
 
+from ray._kernel import ObjectID
 from ray.serialization.arrays import rebuild_array, reduce_array
+from ray.serialization.classes import reduce_class
 
 PROTOCOL = 5
 
@@ -26,11 +28,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         kind = type(value)
         if kind.__name__ == "ndarray" and kind.__module__ == "numpy":
             return reduce_array(value)
-        if value is rebuild_array:
+        if value is rebuild_array or value is ObjectID:
             return NotImplemented  # a plain global name; the search that follows would find the same
         if kind is FunctionType:
             self.saw_function = True
-        return super().reducer_override(value)
+            return super().reducer_override(value)
+        if issubclass(kind, type):
+            return reduce_class(value, super().reducer_override(value))
+        return NotImplemented
 
 
 class _ReusablePickler(Pickler):
