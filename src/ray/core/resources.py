@@ -1,0 +1,40 @@
+"""Demands against what the node has."""
+
+from ray._kernel import UNIT, Arena
+from ray.core.options import Demand
+from ray.core.session_state import Current
+from ray.errors import InfeasibleResourcesError
+
+INFINITE = 2**62  # a node with num_custom_resource=-1
+
+
+def stock_of(arena: Arena) -> Demand:
+    """All that the node has, whether in use or not."""
+    stats = arena.stats()
+    return Demand(stats["cpu_total"], stats["gpu_total"], stats["custom_total"])
+
+
+def free_of(arena: Arena) -> Demand:
+    """What is not in use now; CPUs that a blocked task lent and has taken back count as none, not as debt."""
+    stats = arena.stats()
+    return Demand(max(0, stats["cpu_free"]), max(0, stats["gpu_free"]), max(0, stats["custom_free"]))
+
+
+def shape_of(session: Current, demand: Demand, name: str) -> int:
+    """The kernel's number for this demand.
+
+    Raises InfeasibleResourcesError if the node could not meet it with nothing else running."""
+    node = session.stock
+    if demand.cpu > node.cpu or demand.gpu > node.gpu or demand.custom > node.custom:
+        raise InfeasibleResourcesError(name, amounts(demand), amounts(node))
+    return session.submitter.shape(demand.cpu, demand.gpu, demand.custom)
+
+
+def amounts(demand: Demand) -> dict[str, float]:
+    """In the user's names and units; what there is none of is left out, CPUs excepted."""
+    found = {"CPU": demand.cpu / UNIT}
+    if demand.gpu:
+        found["GPU"] = demand.gpu / UNIT
+    if demand.custom:
+        found["custom_resource"] = float("inf") if demand.custom >= INFINITE // 2 else demand.custom / UNIT
+    return found

@@ -1,0 +1,143 @@
+"""The session that this process belongs to: at most one, found here by every call of the API."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ray._kernel import Arena, Block, ObjectID
+from ray.config import Config
+from ray.core.options import Demand
+from ray.errors import ForkedProcessError, InitError, RayConnectionError
+
+SCRIPT_MODE = 0  # a script or notebook; errors are printed
+WORKER_MODE = 1  # a worker process of ours
+PYTHON_MODE = 2  # no other process: calls run at once, in the caller
+SILENT_MODE = 3  # as SCRIPT_MODE, printing nothing
+
+MODE_NAMES = {
+    SCRIPT_MODE: "SCRIPT_MODE",
+    WORKER_MODE: "WORKER_MODE",
+    PYTHON_MODE: "PYTHON_MODE",
+    SILENT_MODE: "SILENT_MODE",
+}
+
+Returns = ObjectID | list[ObjectID] | None
+
+
+class Submitter(Protocol):
+    """Who runs tasks and actors: the arena itself, or in PYTHON_MODE the caller's own process."""
+
+    def shape(self, cpu: int, gpu: int, custom: int, /) -> int: ...
+
+    def submit(
+        self,
+        function: ObjectID,
+        payload: bytes | Block,
+        deps: list[ObjectID] | None,
+        nested: list[ObjectID] | None,
+        num_returns: int,
+        shape: int,
+        max_retries: int,
+        /,
+    ) -> Returns: ...
+
+    def create_actor(
+        self,
+        cls: ObjectID,
+        payload: bytes | Block,
+        deps: list[ObjectID] | None,
+        nested: list[ObjectID] | None,
+        shape: int,
+        checkpoint_interval: int,
+        /,
+    ) -> ObjectID: ...
+
+    def call(
+        self,
+        actor: ObjectID,
+        payload: bytes | Block,
+        deps: list[ObjectID] | None,
+        nested: list[ObjectID] | None,
+        num_returns: int,
+        /,
+    ) -> Returns: ...
+
+    def kill_actor(self, actor: ObjectID, /) -> int: ...
+
+    def gpu_ids(self) -> list[int]: ...
+
+
+class Current:
+    """One session as one process sees it; what `current` names from `enter` to `leave`."""
+
+    __slots__ = ("arena", "at_end", "config", "info", "mode", "stock", "submitter")
+
+    def __init__(self, arena: Arena, submitter: Submitter, mode: int, config: Config, stock: Demand) -> None:
+        self.arena = arena
+        self.submitter = submitter
+        self.mode = mode
+        self.config = config
+        self.stock = stock  # all that this node has, whether in use or not
+        self.info: dict[str, Any] = {}  # what ray.init returned
+        self.at_end: list[Callable[[], None]] = []  # what `leave` does, in this order
+
+
+current: Current | None = None
+_forked = False
+_lock = threading.Lock()
+
+
+def enter(session: Current) -> None:
+    """Makes this the process's session: ids resolve in its arena."""
+    global current, _forked
+    session.arena.make_current()
+    current = session
+    _forked = False
+
+
+def leave() -> None:
+    """Ends this process's part in the session, and the session if it was started here.  None: does nothing."""
+    global current
+    with _lock:
+        session, current = current, None
+    if session is None:
+        return
+    with contextlib.ExitStack() as stack:
+        for step in reversed(session.at_end):
+            stack.callback(step)
+
+
+def refuse_second_init() -> None:
+    """Raises InitError when this process takes part in a session already."""
+    if current is None:
+        return
+    if current.mode == WORKER_MODE:
+        raise InitError(
+            "ray.init was called inside a task or an actor, which is part of a session already: use the API as it is."
+        )
+    raise InitError(
+        "ray.init was called a second time. A process takes part in one session; call ray.shutdown() before another init."
+    )
+
+
+def require(what: str) -> Current:
+    """The current session.  Raises RayConnectionError (or ForkedProcessError) that names the call."""
+    if current is None:
+        if _forked:
+            raise ForkedProcessError(what)
+        raise RayConnectionError.not_started(what)
+    return current
+
+
+def _after_fork() -> None:
+    """The child shares the parent's connection in memory only; it must neither use nor end it."""
+    global current, _forked, _lock
+    _lock = threading.Lock()
+    if current is not None:
+        _forked = True
+        current = None
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,87 @@
+"""Values into the object store and out of it.  A full store is waited for, not at once an error."""
+
+import gc
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ray._kernel import COPY_BYTES, FORMAT_ERROR, Block, ObjectID, StoreFull, View
+from ray.core.failures import raised
+from ray.core.session_state import Current
+from ray.errors import ObjectStoreFullError
+from ray.serialization.values import Parts, deserialize, serialize
+
+FIRST_PAUSE_MS = 1
+LONGEST_PAUSE_MS = 50
+
+Stored = tuple[int, bytes | View]
+T = TypeVar("T")
+
+
+def put(session: Current, value: object, subject: str = "the value") -> ObjectID:
+    """Stores a value by itself.  Waits for room up to `store_full_wait_ms`.
+
+    Raises SerializationError, ObjectStoreFullError."""
+    data, fmt, nested = sealable(session, value, subject)
+    return with_room(session, lambda: session.arena.put(data, fmt, nested))
+
+
+def sealable(
+    session: Current, value: object, subject: str = "the value"
+) -> tuple[bytes | Block, int, list[ObjectID] | None]:
+    """A value as the kernel seals it; large buffers are copied into the store here, once."""
+    data, fmt, nested = serialize(value, subject)
+    if type(data) is Parts:
+        return _block_from(session, data), fmt, nested
+    return block_of(session, data), fmt, nested  # type: ignore[arg-type]
+
+
+def block_of(session: Current, data: bytes) -> bytes | Block:
+    """The bytes, in the store already if they are too many for one transaction."""
+    if len(data) <= COPY_BYTES:
+        return data
+    block = with_room(session, lambda: session.arena.allocate(len(data)))
+    block.write(0, data)
+    return block
+
+
+def _block_from(session: Current, parts: Parts) -> Block:
+    block = with_room(session, lambda: session.arena.allocate(parts.nbytes))
+    parts.write_into(block)
+    return block
+
+
+def with_room(session: Current, attempt: Callable[[], T]) -> T:
+    """Does what needs room in the store, again and again until there is some.
+
+    Raises ObjectStoreFullError after `store_full_wait_ms`, at once for what is larger than the store."""
+    try:
+        return attempt()
+    except StoreFull:
+        pass
+    gc.collect()  # ids in reference cycles hold room as well
+    limit_ms = session.config.store_full_wait_ms
+    deadline = time.monotonic() + limit_ms / 1000
+    # The pause is a wait of the kernel's, for an object that never comes: signals interrupt it, the
+    # session's end ends it, and a task that pauses lends its CPUs to those who may make room.
+    never = session.arena.reserve()
+    pause_ms = FIRST_PAUSE_MS
+    while True:
+        try:
+            return attempt()
+        except StoreFull as error:
+            wanted, capacity, used = error.args
+        left_ms = round((deadline - time.monotonic()) * 1000)
+        if wanted > capacity or left_ms <= 0:
+            waited_ms = 0 if wanted > capacity else limit_ms
+            raise ObjectStoreFullError(wanted, capacity, used, waited_ms) from None
+        session.arena.wait([never], 1, min(pause_ms, left_ms))
+        pause_ms = min(2 * pause_ms, LONGEST_PAUSE_MS)
+
+
+def value_of(session: Current, stored: Stored, subject: str = "the value") -> Any:
+    """The value behind what the kernel got.  Raises the failure, if that is what it is."""
+    fmt, data = stored
+    if fmt >= FORMAT_ERROR:
+        raise raised(session.arena, fmt, data)
+    return deserialize(fmt, data, subject)

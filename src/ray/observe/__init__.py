@@ -1,0 +1,1 @@
+"""What happened: errors and their printing, the timeline."""

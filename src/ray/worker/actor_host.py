@@ -1,0 +1,79 @@
+"""The actor that a worker process serves: its instance, and the checkpoints of its state."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from ray._kernel import JOURNAL_ERROR, ArenaClosed
+from ray.core.definition import Loaded
+from ray.core.failures import failed
+from ray.core.session_state import Current
+from ray.core.store import sealable, value_of, with_room
+
+# An actor whose interval is longer is saved this often all the same: calls since the last checkpoint are
+# kept with their arguments, to be run again.
+CALLS_KEPT = 1000
+
+_SAVED = "saved"  # the state is what __ray_save__ returned
+_WHOLE = "whole"  # the state is the instance
+
+
+class ActorHost:
+    """One actor.  `name` is its class's."""
+
+    def __init__(self, session: Current, name: str, instance: Any, interval: int) -> None:
+        self.name = name
+        self.instance = instance
+        self._session = session
+        self._interval = min(interval, CALLS_KEPT)  # 0: no checkpoints
+        self._calls = 0  # since the last checkpoint, or try at one
+
+    @classmethod
+    def brought_up(
+        cls,
+        session: Current,
+        definition: Loaded,
+        interval: int,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Self:
+        """From the last checkpoint if there is one, else by the constructor.
+
+        Raises whatever the constructor or `__ray_restore__` raises."""
+        checkpoint = session.arena.last_checkpoint() if interval else None
+        if checkpoint is None:
+            instance = definition.target(*args, **kwargs)
+        else:
+            subject = f"the checkpoint of {definition.name}"
+            kind, state = value_of(session, session.arena.get(checkpoint), subject)
+            instance = _restored(definition.target, state) if kind == _SAVED else state
+        return cls(session, definition.name, instance, interval)
+
+    def count_call(self) -> bool:
+        """True if a checkpoint is due after this call."""
+        self._calls += 1
+        return 0 < self._interval <= self._calls
+
+    def save(self) -> None:
+        """Stores the state after the calls so far.  A failure is reported, and the actor goes on."""
+        self._calls = 0  # a state that can't be saved is tried again after as many calls
+        try:
+            data, fmt, nested = sealable(self._session, self._state(), f"the state of {self.name}")
+            with_room(self._session, lambda: self._session.arena.checkpoint(data, fmt, nested))
+        except ArenaClosed:
+            raise
+        except BaseException as error:
+            self._report(error)
+
+    def _state(self) -> tuple[str, Any]:
+        save = getattr(self.instance, "__ray_save__", None)
+        return (_WHOLE, self.instance) if save is None else (_SAVED, save())
+
+    def _report(self, error: BaseException) -> None:
+        data, fmt, _ = failed(error, f"{self.name}.__ray_save__")
+        self._session.arena.journal(JOURNAL_ERROR, data)
+
+
+def _restored(actor_class: type, state: Any) -> Any:
+    instance = actor_class.__new__(actor_class)
+    instance.__ray_restore__(state)
+    return instance

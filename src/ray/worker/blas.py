@@ -1,0 +1,59 @@
+"""Threads of BLAS and OpenMP libraries: as many as the running task has CPUs.
+
+Libraries loaded already are told through threadpoolctl, those loaded later read the environment.  A
+user who has set any of the variables wants something else, and gets it.
+"""
+
+import os
+import sys
+from typing import Any
+
+from ray._kernel import UNIT, Arena
+
+VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+# Packages that bring such a library; looking for it in the process's memory map takes a millisecond.
+_BRINGERS = ("numpy", "scipy", "torch", "sklearn", "numba", "jax", "tensorflow", "faiss")
+
+
+class BlasThreads:
+    """Belongs to one worker process."""
+
+    def __init__(self, arena: Arena) -> None:
+        self._arena = arena
+        self._left_to_user = any(name in os.environ for name in VARIABLES)
+        self._cpu_units = -1  # of the task that the libraries were set for
+        self._threads = 0
+        self._modules = 0  # loaded when the libraries were last looked for
+        self._controller: Any = None
+
+    def fit(self) -> None:
+        """Cheap when the task has as many CPUs as the one before."""
+        if self._left_to_user:
+            return
+        cpu_units = self._arena.running_shape()[0]
+        if cpu_units == self._cpu_units:
+            return
+        self._cpu_units = cpu_units
+        threads = max(1, cpu_units // UNIT)
+        if threads != self._threads:
+            self._threads = threads
+            self._limit(threads)
+
+    def _limit(self, threads: int) -> None:
+        for name in VARIABLES:
+            os.environ[name] = str(threads)
+        if not any(name in sys.modules for name in _BRINGERS):
+            return
+        if self._controller is None or self._modules != len(sys.modules):
+            from threadpoolctl import ThreadpoolController
+
+            self._controller = ThreadpoolController()
+            self._modules = len(sys.modules)
+        self._controller.limit(limits=threads)

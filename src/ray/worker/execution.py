@@ -1,0 +1,165 @@
+"""What a worker does with one piece of work: arguments, the user's code, results or failure."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ray._kernel import ACTOR_CALL, TASK, ArenaClosed, ObjectID
+from ray.core.failures import Failed, failed
+from ray.core.invocation import ArgumentFailed, Definitions, Sealed, arguments, results
+from ray.core.names import name_behind
+from ray.core.session_state import Current
+from ray.core.store import sealable, with_room
+from ray.errors import ObjectStoreFullError
+from ray.worker.actor_host import ActorHost
+from ray.worker.blas import BlasThreads
+from ray.worker.environment import flush
+from ray.worker.gpu import VisibleGpus
+
+# The kernel seals the result while it looks for the next task; nothing: it is sealed already.
+Result = tuple[bytes | None, int]
+_NOTHING: Result = None, 0
+
+
+class Executor:
+    """Runs what the kernel hands to this worker, in its main thread."""
+
+    def __init__(self, session: Current) -> None:
+        self._session = session
+        self._arena = session.arena
+        self._definitions = Definitions(session)
+        self._calls: dict[int, int] = {}  # of the functions with max_calls
+        self._host: ActorHost | None = None
+        self._blas = BlasThreads(session.arena)
+        self._gpus = VisibleGpus(session.arena, session.stock)
+        self._name = ""  # of what runs, for failures
+        self.interruptible = False  # the user's code runs
+        self.ended = False  # this process has done its share
+
+    def run(
+        self, kind: int, key: int, payload: bytes, deps: list[ObjectID] | None, num_returns: int
+    ) -> Result:
+        """Never raises what the user's code raises.  Raises ArenaClosed when the session has ended."""
+        self._blas.fit()
+        self._gpus.show()
+        if kind == TASK:
+            return self._run_task(key, payload, deps, num_returns)
+        if kind == ACTOR_CALL:
+            assert self._host is not None
+            return self._run_call(self._host, payload, deps, num_returns)
+        return self._create_actor(key, payload, deps)
+
+    def _run_task(self, key: int, payload: bytes, deps: list[ObjectID] | None, num_returns: int) -> Result:
+        self._name = ""
+        try:
+            self.interruptible = True
+            loaded = self._definitions.get(key)
+            if loaded is None:
+                loaded = self._load(key)
+            name = self._name = loaded.name
+            args, kwargs = arguments(self._session, payload, deps, name)
+            value = loaded.target(*args, **kwargs)
+            del args, kwargs
+            sealed = self._sealed(value, num_returns, name)
+            self.interruptible = False
+        except BaseException as error:
+            self._fail(error)
+            return _NOTHING
+        if loaded.max_calls:
+            calls = self._calls[key] = self._calls.get(key, 0) + 1
+            self.ended = calls >= loaded.max_calls
+        return self._commit(sealed, last=self.ended)
+
+    def _run_call(
+        self, host: ActorHost, payload: bytes, deps: list[ObjectID] | None, num_returns: int
+    ) -> Result:
+        self._name = host.name
+        save = host.count_call()
+        result = _NOTHING
+        try:
+            self.interruptible = True
+            (method, *args), kwargs = arguments(self._session, payload, deps, host.name)
+            name = self._name = f"{host.name}.{method}"
+            value = getattr(host.instance, method)(*args, **kwargs)
+            del args, kwargs
+            sealed = self._sealed(value, num_returns, name)
+            self.interruptible = False
+        except BaseException as error:
+            self._fail(error)
+            if save:
+                self._arena.complete()
+        else:
+            result = self._commit(sealed, last=save)
+        if save:
+            self.interruptible = True
+            host.save()
+            self.interruptible = False
+        return result
+
+    def _create_actor(self, key: int, payload: bytes, deps: list[ObjectID] | None) -> Result:
+        self._name = ""
+        try:
+            self.interruptible = True
+            loaded = self._load(key)
+            self._name = loaded.name
+            (interval, *args), kwargs = arguments(self._session, payload, deps, loaded.name)
+            self._host = ActorHost.brought_up(self._session, loaded, interval, args, kwargs)
+            self.interruptible = False
+        except BaseException as error:
+            data, fmt, _ = self._failure(error)
+            self._insist(lambda: self._arena.actor_failed(data, fmt))
+        flush()
+        return _NOTHING
+
+    def _load(self, key: int) -> Any:
+        definition = self._arena.function(key)
+        self._name = name_behind(self._arena, definition.binary())
+        return self._definitions.load(key, definition)
+
+    def _sealed(self, value: Any, num_returns: int, name: str) -> list[Sealed]:
+        if num_returns == 1:
+            return [sealable(self._session, value, f"the result of {name}")]
+        return results(self._session, value, num_returns, name)
+
+    def _commit(self, sealed: list[Sealed], last: bool) -> Result:
+        """last: the task is to be done before this worker does anything else."""
+        flush()
+        if len(sealed) == 1 and not last:
+            data, fmt, nested = sealed[0]
+            if nested is None and type(data) is bytes:
+                return data, fmt
+        self.finish(sealed)
+        if last:
+            self._arena.complete()
+        return _NOTHING
+
+    def finish(self, sealed: list[Sealed]) -> None:
+        """Seals the running task's results; waits for room, and fails the task if none comes."""
+        try:
+            with_room(self._session, lambda: self._arena.finish(sealed))
+        except ObjectStoreFullError as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        data, fmt, nested = self._failure(error)
+        news = not isinstance(error, ArgumentFailed)  # what failed first has been reported already
+        flush()
+        self._insist(lambda: self._arena.fail(data, fmt, nested, news))
+
+    def _failure(self, error: BaseException) -> Failed:
+        self.interruptible = False
+        if isinstance(error, ArenaClosed):
+            raise error
+        if isinstance(error, ArgumentFailed):
+            return error.data, error.fmt, [error.argument]
+        failure = failed(error, self._name, self._arena.attempt())
+        # The traceback holds the user's frames, and they hold arguments.
+        error.__traceback__ = None
+        return failure
+
+    def _insist(self, attempt: Callable[[], None]) -> None:
+        """A failure must be stored: it is small, and someone may wait for it."""
+        while True:
+            try:
+                return with_room(self._session, attempt)
+            except ObjectStoreFullError:
+                continue

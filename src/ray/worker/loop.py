@@ -1,0 +1,49 @@
+"""A worker process from its first task to its end."""
+
+import signal
+from types import FrameType
+
+from ray._kernel import Arena, ArenaClosed, StoreFull
+from ray.core import session_state
+from ray.worker import environment
+from ray.worker.execution import Executor
+
+
+def main(arena: Arena) -> None:
+    """Runs tasks, or one actor, until the kernel has no more work for this process.
+
+    Called in a freshly forked process that has registered as a worker; owns its main thread."""
+    session = environment.joined(arena)
+    session_state.enter(session)
+    environment.reseed()
+    executor = Executor(session)
+    _interrupt_user_code_only(executor)
+    data: bytes | None = None
+    fmt = 0
+    try:
+        while not executor.ended:
+            try:
+                work = arena.next(data, fmt)
+            except StoreFull:  # the last task's small result found no room
+                executor.finish([(data, fmt, None)])
+                data = None
+                continue
+            if work is None:
+                break
+            data, fmt = executor.run(*work)
+            # An idle worker keeps nobody's arguments.
+            del work
+    except ArenaClosed:
+        pass
+    finally:
+        environment.flush()
+
+
+def _interrupt_user_code_only(executor: Executor) -> None:
+    """SIGINT is for the user's code; to a worker that is idle, or at its own work, it means nothing."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if executor.interruptible:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, handle)
