@@ -18,7 +18,9 @@ PUBLIC_NAMES = {
     "is_initialized",
     "nodes",
     "cluster_resources",
+    "available_resources",
     "error_info",
+    "timeline",
     # tasks, actors, objects
     "remote",
     "method",
