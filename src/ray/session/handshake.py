@@ -54,6 +54,9 @@ class Listener:
         self._socket.listen(BACKLOG)
         return True
 
+    def close(self) -> None:
+        self._socket.close()
+
     def serve(self) -> None:
         """Answers everybody who has connected so far."""
         while True:
