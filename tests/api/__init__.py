@@ -1,0 +1,1 @@
+"""The API text and what this project adds to it, statement by statement, each with its tests."""
