@@ -1,4 +1,4 @@
-"""Everything that can be tuned, in one frozen object that is passed down.
+"""Everything that can be tuned, in one frozen object that is passed down; and what is fixed, beside it.
 
 The unit stands last in each name.  The documentation's table is made from here, by `table()`.
 """
@@ -79,11 +79,37 @@ class Config:
         5_000, "How long ray.init tries to reach an address before it says that nobody listens.", 1
     )
     start_ms: int = _key(20_000, "How long ray.init waits for the session's processes before it gives up.", 1)
-    redis_start_ms: int = _key(
-        10_000, "How long the keeper waits for a Redis server to answer its first PING.", 1
+
+    # --- errors ---
+    error_list_limit: int = _key(
+        10_000, "Errors that ray.error_info keeps for one job; older ones are dropped.", 1
     )
 
-    # --- arguments and failures ---
+    @classmethod
+    def with_overrides(cls, overrides: Mapping[str, Any] | None = None) -> "Config":
+        """The defaults with some keys replaced.
+
+        Raises ArgumentError for an unknown key or a number out of range, ArgumentTypeError for a wrong type.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        if overrides is not None and not isinstance(overrides, Mapping):
+            raise ArgumentTypeError(
+                f"Configuration must be a mapping of names to numbers, not {overrides!r}."
+            )
+        checked: dict[str, Any] = {}
+        for name, value in (overrides or {}).items():
+            if name not in fields:
+                fixed = isinstance(name, str) and hasattr(LIMITS, name)
+                problem = f"{name!r} is fixed." if fixed else f"There is no setting {name!r}."
+                raise ArgumentError(f"{problem} {_nearest(name, list(fields))}")
+            checked[name] = _check(fields[name], value)
+        return cls(**checked)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """Numbers that are part of what the API promises, or that nobody has a reason to change."""
+
     argument_entries: int = _key(
         100,
         "A list, tuple or dict argument with this many entries is put into the store, as the API text says.",
@@ -109,37 +135,9 @@ class Config:
         500, "How long an error about a value that cannot be pickled may search for the part at fault."
     )
 
-    # --- errors and the journal ---
-    error_list_limit: int = _key(
-        10_000, "Errors that ray.error_info keeps for one job; older ones are dropped.", 1
-    )
-    journal_wait_ms: int = _key(
-        100,
-        "Longest sleep of whoever follows the journal, before it looks again without having been woken.",
-        1,
-    )
-    redis_batch: int = _key(500, "Journal entries copied to Redis in one pipeline.", 1)
-
-    @classmethod
-    def with_overrides(cls, overrides: Mapping[str, Any] | None = None) -> "Config":
-        """The defaults with some keys replaced.
-
-        Raises ArgumentError for an unknown key or a number out of range, ArgumentTypeError for a wrong type.
-        """
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        if overrides is not None and not isinstance(overrides, Mapping):
-            raise ArgumentTypeError(
-                f"Configuration must be a mapping of names to numbers, not {overrides!r}."
-            )
-        checked: dict[str, Any] = {}
-        for name, value in (overrides or {}).items():
-            if name not in fields:
-                raise ArgumentError(f"There is no setting {name!r}. {_nearest(name, list(fields))}")
-            checked[name] = _check(fields[name], value)
-        return cls(**checked)
-
 
 DEFAULTS = Config()
+LIMITS = Limits()
 
 
 def _check(field: "dataclasses.Field[Any]", value: Any) -> Any:
@@ -164,9 +162,13 @@ def _nearest(name: object, names: list[str]) -> str:
 
 
 def table() -> str:
-    """The settings as a Markdown table, for the documentation."""
-    rows = ["| setting | unit | default | why |", "|---|---|---|---|"]
-    for field in dataclasses.fields(Config):
+    """The settings and limits as two Markdown tables, for the documentation."""
+    return _table(Config, "setting", "default") + "\n" + _table(Limits, "limit", "value")
+
+
+def _table(kind: "type[Config | Limits]", what: str, number: str) -> str:
+    rows = [f"| {what} | unit | {number} | why |", "|---|---|---|---|"]
+    for field in dataclasses.fields(kind):
         reason = field.metadata["reason"]
         rows.append(f"| `{field.name}` | {_unit(field.name)} | {field.default:,} | {reason} |")
     return "\n".join(rows) + "\n"

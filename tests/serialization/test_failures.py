@@ -8,7 +8,7 @@ import time
 import pytest
 
 from ray import _kernel
-from ray.config import DEFAULTS
+from ray.config import LIMITS
 from ray.errors import (
     ActorDiedError,
     ActorKilledError,
@@ -40,7 +40,7 @@ def failed(error, name="mod.f", **details):
     data, fmt = encode_failure(error, name, **details)
     assert fmt == TASK_ERROR
     assert is_failure(fmt)
-    assert len(data) <= DEFAULTS.error_bytes
+    assert len(data) <= LIMITS.error_bytes
     return data
 
 
@@ -206,7 +206,7 @@ def test_an_exception_of_100_mb_is_a_small_error_soon():
     assert isinstance(result, ValueError)
     assert "head xxx" in str(result)
     assert "bytes left out" in str(result)
-    assert len(str(result)) < DEFAULTS.error_bytes
+    assert len(str(result)) < LIMITS.error_bytes
     assert len(result.args[0]) < 5000
 
 
@@ -417,13 +417,13 @@ class TestForwarding:
         data, fmt = failed(ValueError("x" * 1_000_000), "first"), TASK_ERROR
         for n in range(1000):
             data, fmt = forward_failure(fmt, data, f"task {n} " + "y" * 1000, 0)
-            assert len(data) <= DEFAULTS.error_bytes
+            assert len(data) <= LIMITS.error_bytes
         error = decode_failure(fmt, data)
         assert isinstance(error, ValueError)
-        assert len(error.chain) == DEFAULTS.error_chain + 1
+        assert len(error.chain) == LIMITS.error_chain + 1
         assert "task 0 " in error.chain[0]
         assert "task 999 " in error.chain[-1]
-        assert f"... and {1000 - DEFAULTS.error_chain} tasks more ..." in error.chain
+        assert f"... and {1000 - LIMITS.error_chain} tasks more ..." in error.chain
 
     def test_a_crash_is_forwarded_with_its_type(self):
         data = struct.pack("<iiiI", _kernel.WORKER_DIED, -9, 77, 3)

@@ -6,10 +6,10 @@ like integers or short strings, lists, tuples, or dictionaries".
 
 from typing import Any
 
-from ray.config import DEFAULTS
+from ray.config import LIMITS
 
-_ENTRIES = DEFAULTS.argument_entries
-_ELEMENTS = DEFAULTS.argument_elements
+_ENTRIES = LIMITS.argument_entries
+_ELEMENTS = LIMITS.argument_elements
 _ATOMS = frozenset((type(None), bool, float))
 _TEXTS = frozenset((str, bytes))
 _CONTAINERS = frozenset((tuple, list, dict))

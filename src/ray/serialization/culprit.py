@@ -9,7 +9,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-from ray.config import DEFAULTS
+from ray.config import LIMITS
 from ray.serialization.pickling import dumps_out_of_band
 
 _DEPTH = 8
@@ -18,7 +18,7 @@ _PARTS = 200  # of one container
 
 def find_culprit(value: object) -> tuple[str, str]:
     """The path to the part at fault ("" for the value itself) and the name of its type."""
-    deadline = time.monotonic() + DEFAULTS.culprit_search_ms / 1000
+    deadline = time.monotonic() + LIMITS.culprit_search_ms / 1000
     path = ""
     seen = {id(value)}
     for _ in range(_DEPTH):

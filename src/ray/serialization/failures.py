@@ -8,7 +8,7 @@ whoever cannot, or must not, run the user's code:
     the text: the traceback on the worker, UTF-8
     the cause: the exception, pickled; or nothing
 
-All of it fits into `Config.error_bytes`, however large the exception is.  A task whose argument is a
+All of it fits into `LIMITS.error_bytes`, however large the exception is.  A task whose argument is a
 failure is not run: its own result is the same failure, with one more link on its `chain`.
 """
 
@@ -18,7 +18,7 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ray import _kernel
-from ray.config import DEFAULTS
+from ray.config import LIMITS
 from ray.errors import (
     ActorDiedError,
     ActorKilledError,
@@ -57,7 +57,7 @@ def encode_failure(
     pid: int | None = None,
     node: str = "",
     attempt: int = 0,
-    limit_bytes: int = DEFAULTS.error_bytes,
+    limit_bytes: int = LIMITS.error_bytes,
 ) -> tuple[bytes, int]:
     """Data and format of a task's failure: small, and sure to be readable.
 
@@ -90,7 +90,7 @@ def forward_failure(
     argument: str | int,
     *,
     origin: str = "",
-    limit_bytes: int = DEFAULTS.error_bytes,
+    limit_bytes: int = LIMITS.error_bytes,
 ) -> tuple[bytes, int]:
     """The failure of a task that could not run because its argument, by name or position, is a failure.
 
@@ -100,8 +100,8 @@ def forward_failure(
         data, fmt = encode_failure(decode_failure(fmt, data, origin), origin, pid=0, limit_bytes=limit_bytes)
     details, text, pickled = _parse(fmt, data)
     chain = [*details["chain"], [_short(function_name), _short(str(argument))]]
-    if len(chain) > DEFAULTS.error_chain:
-        del chain[DEFAULTS.error_chain // 2]
+    if len(chain) > LIMITS.error_chain:
+        del chain[LIMITS.error_chain // 2]
         details["skipped"] += 1
     details["chain"] = chain
     return _assemble(details, text, pickled, limit_bytes), fmt
@@ -216,7 +216,7 @@ def _describe(fmt: int, data: "bytes | View | memoryview") -> tuple[FailureDescr
     links = details["chain"]
     chain = [f"{name!r} was not run: its argument {argument} is a failure." for name, argument in links]
     if details["skipped"]:
-        chain.insert(DEFAULTS.error_chain // 2, f"... and {details['skipped']} tasks more ...")
+        chain.insert(LIMITS.error_chain // 2, f"... and {details['skipped']} tasks more ...")
     described = FailureDescription(
         details["function"],
         details["type"],
