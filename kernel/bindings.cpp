@@ -225,7 +225,14 @@ class Arena {
     for (nb::handle h : list) out.push_back(index_of(nb::cast<ObjectID&>(h)));
     return out;
   }
-  nb::object id_of(u32 o) { return nb::cast(new ObjectID(shared, o), nb::rv_policy::take_ownership); }
+  // Made in place: an id is part of its Python object.
+  nb::object id_of(u32 o) {
+    static const nb::handle type = nb::type<ObjectID>();
+    nb::object id = nb::inst_alloc(type);
+    new (nb::inst_ptr<ObjectID>(id)) ObjectID(shared, o);
+    nb::inst_mark_ready(id);
+    return id;
+  }
   nb::object ids_of(const std::vector<u32>& list) {
     if (list.empty()) return nb::none();
     if (list.size() == 1) return id_of(list[0]);
