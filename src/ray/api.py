@@ -91,7 +91,7 @@ def _init_local(options: "SessionOptions") -> dict[str, Any]:
     arena.register(DRIVER, root_id(options.object_id_seed))
     current = Current(arena, arena, PYTHON_MODE, options.config, stock_of(arena))
     current.submitter = LocalMode(current)
-    info = {
+    info: dict[str, Any] = {
         "node_ip_address": options.node_ip_address,
         "redis_address": None,
         "redis_shards": [],
@@ -149,7 +149,8 @@ def remote(*args: Any, **keywords: Any) -> Any:
     unknown = [name for name in keywords if name not in OPTION_NAMES]
     if unknown:
         raise ArgumentTypeError(
-            f"{unknown[0]!r} is not an option of @ray.remote; the options are {', '.join(sorted(OPTION_NAMES))}."
+            f"{unknown[0]!r} is not an option of @ray.remote; "
+            f"the options are {', '.join(sorted(OPTION_NAMES))}."
         )
 
     def decorate(target: Any) -> RemoteFunction | ActorClass:
@@ -294,7 +295,7 @@ def error_info(worker: Worker = global_worker) -> list[dict[str, Any]]:
 
 
 def cluster_resources() -> dict[str, float]:
-    """All that the session's nodes have: CPU, GPU and custom_resource, as numbers; without what there is none of."""
+    """All that the session's nodes have: CPU, and GPU and custom_resource where there are any."""
     return amounts(session_state.require("ray.cluster_resources").stock)
 
 

@@ -1,1 +1,1 @@
-"""Tasks and actors as the caller sees them: remote functions, actor handles, arguments, the current session."""
+"""Tasks and actors as the caller sees them: remote functions, handles, arguments, the current session."""

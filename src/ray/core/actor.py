@@ -41,8 +41,8 @@ class MethodTable:
                 continue
             if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
                 raise ArgumentTypeError(
-                    f"{class_name}.{name} is an async method; an actor's methods are ordinary ones that run one after "
-                    "the other. Define it with `def`, and call asyncio.run(...) inside."
+                    f"{class_name}.{name} is an async method; an actor's methods run one "
+                    "after the other. Define it with `def`, and call asyncio.run(...) inside."
                 )
             signature = Signature.of(method, skip_first=not isinstance(static, staticmethod | classmethod))
             methods[name] = signature, getattr(method, RETURNS_ATTRIBUTE, 1)
@@ -76,11 +76,7 @@ class ActorClass:
         """Raises ArgumentTypeError or ArgumentError for options that a class does not take."""
         definition = Definition(ACTOR_CLASS, actor_class)
         options = ActorOptions.checked(keywords, definition.name)
-        own = actor_class.__init__  # type: ignore[misc]
-        if own is object.__init__ and actor_class.__new__ is object.__new__:
-            constructor = Signature(0, (), 0, (), (), False, False)
-        else:
-            constructor = Signature.of(actor_class)
+        constructor = Signature.of(actor_class)
         return cls(definition, constructor, MethodTable.of(actor_class, definition.name), options)
 
     def remote(self, *args: Any, **kwargs: Any) -> "ActorHandle":
@@ -113,13 +109,14 @@ class ActorClass:
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         name = self._definition.name
         raise ArgumentTypeError(
-            f"{name} is an actor class and cannot be instantiated directly. Call {name}.remote(...) to make an actor."
+            f"{name} is an actor class and cannot be instantiated directly. "
+            f"Call {name}.remote(...) to make an actor."
         )
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> NoReturn:
         raise ArgumentTypeError(
-            f"{self._definition.name} is an actor class and cannot be inherited from. Inherit from the plain class, and "
-            "put @ray.remote on what inherits."
+            f"{self._definition.name} is an actor class and cannot be inherited from. "
+            "Inherit from the plain class, and put @ray.remote on what inherits."
         )
 
     def __reduce__(self) -> tuple[Callable[..., "ActorClass"], tuple[Any, ...]]:
@@ -234,7 +231,8 @@ class ActorMethod:
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise ArgumentTypeError(
-            f"{self._name} is a method of an actor and cannot be called directly. Call {self._name}.remote(...)."
+            f"{self._name} is a method of an actor and cannot be called directly. "
+            f"Call {self._name}.remote(...)."
         )
 
     def __repr__(self) -> str:

@@ -72,8 +72,8 @@ class Definition:
     def _put_into(self, session: Current) -> _Export:
         if self.target is None:
             raise RayConnectionError(
-                f"{self.name} was handed to this process in a session that has ended; it is known by its id in that "
-                "session only. Get it again in the new one, or define it here."
+                f"{self.name} was handed to this process in a session that has ended; "
+                "it is known by its id in that session only. Get it again in the new one, or define it here."
             )
         arena = session.arena
         # The id is known before the code is pickled: the code may name itself, in a recursion.

@@ -8,7 +8,7 @@ from ray._kernel import Arena
 
 
 def start_time(pid: int) -> int | None:
-    """When the process started, in clock ticks since boot: field 22 of /proc/PID/stat, proc(5).  None: it is gone."""
+    """When the process started: field 22 of /proc/PID/stat, proc(5).  None: it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read()

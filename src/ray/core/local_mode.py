@@ -4,6 +4,7 @@ The same program runs as in the other modes: arguments and results go through th
 and an error is stored and raised by `get`.  Nothing ever waits: what has an id has a value.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -145,7 +146,7 @@ class LocalMode:
         return failure
 
     def _store(self, sealed: list[Any]) -> Returns:
-        oids = [with_room(self._session, lambda each=each: self._arena.put(*each)) for each in sealed]
+        oids = [with_room(self._session, functools.partial(self._arena.put, *each)) for each in sealed]
         return None if not oids else oids[0] if len(oids) == 1 else oids
 
     @contextmanager

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from ray._kernel import UNIT
@@ -39,14 +39,14 @@ class TaskOptions:
 
     @classmethod
     def checked(cls, keywords: Mapping[str, Any], what: str) -> Self:
-        """Raises ArgumentTypeError or ArgumentError that names `what` (the decorated thing) and the keyword."""
+        """Raises ArgumentTypeError or ArgumentError, naming `what` (the decorated thing) and the keyword."""
         return cls().changed(keywords, what)
 
     def changed(self, keywords: Mapping[str, Any], what: str) -> Self:
         values = _known(
             keywords, [field.name for field in dataclasses.fields(self)], what, "a remote function"
         )
-        checks = {
+        checks: dict[str, Callable[[object], float]] = {
             "num_return_vals": lambda value: _whole(value, "num_return_vals", what, 0, MAX_RETURNS),
             "num_cpus": lambda value: _quantity(value, "num_cpus", what),
             "num_gpus": lambda value: _gpus(value, what),
@@ -54,7 +54,8 @@ class TaskOptions:
             "max_calls": lambda value: _whole(value, "max_calls", what, 0, 2**31 - 1),
             "max_retries": lambda value: _whole(value, "max_retries", what, 0, 2**31 - 1),
         }
-        return dataclasses.replace(self, **{name: checks[name](value) for name, value in values.items()})
+        checked: dict[str, Any] = {name: checks[name](value) for name, value in values.items()}
+        return dataclasses.replace(self, **checked)
 
     @property
     def demand(self) -> Demand:
@@ -72,23 +73,24 @@ class ActorOptions:
 
     @classmethod
     def checked(cls, keywords: Mapping[str, Any], what: str) -> Self:
-        """Raises ArgumentTypeError or ArgumentError that names `what` (the decorated thing) and the keyword."""
+        """Raises ArgumentTypeError or ArgumentError, naming `what` (the decorated thing) and the keyword."""
         return cls().changed(keywords, what)
 
     def changed(self, keywords: Mapping[str, Any], what: str) -> Self:
         if "num_return_vals" in keywords or "num_returns" in keywords:
             raise ArgumentTypeError(
-                f"{what} is an actor class: an actor itself returns nothing. Put @ray.method(num_return_vals=...) "
-                "on the method that returns several values."
+                f"{what} is an actor class: an actor itself returns nothing. "
+                "Put @ray.method(num_return_vals=...) on the method that returns several values."
             )
         values = _known(keywords, [field.name for field in dataclasses.fields(self)], what, "an actor class")
-        checks = {
+        checks: dict[str, Callable[[object], float]] = {
             "num_cpus": lambda value: _quantity(value, "num_cpus", what),
             "num_gpus": lambda value: _gpus(value, what),
             "num_custom_resource": lambda value: _quantity(value, "num_custom_resource", what),
             "checkpoint_interval": lambda value: _interval(value, what),
         }
-        return dataclasses.replace(self, **{name: checks[name](value) for name, value in values.items()})
+        checked: dict[str, Any] = {name: checks[name](value) for name, value in values.items()}
+        return dataclasses.replace(self, **checked)
 
     @property
     def demand(self) -> Demand:
@@ -150,7 +152,7 @@ def _gpus(value: object, what: str) -> float:
     number = _quantity(value, "num_gpus", what)
     if number > 1 and not number.is_integer():
         raise ArgumentError(
-            f"num_gpus of {what} is {value!r}: a share of a GPU is at most one; above one GPU, ask for whole ones."
+            f"num_gpus of {what} is {value!r}: a share of a GPU is at most 1; above, ask for whole ones."
         )
     return number
 

@@ -104,7 +104,8 @@ class RemoteFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         name = self._definition.name
         raise ArgumentTypeError(
-            f"{name} is a remote function and cannot be called directly. Call {name}.remote(...) to run it as a task."
+            f"{name} is a remote function and cannot be called directly. "
+            f"Call {name}.remote(...) to run it as a task."
         )
 
     def __reduce__(self) -> tuple[Callable[..., "RemoteFunction"], tuple[Any, ...]]:

@@ -98,7 +98,7 @@ def enter(session: Current) -> None:
 
 
 def leave() -> None:
-    """Ends this process's part in the session, and the session if it was started here.  None: does nothing."""
+    """Ends this process's part in the session, and the session if it was started here."""
     global current
     with _lock:
         session, current = current, None
@@ -115,10 +115,12 @@ def refuse_second_init() -> None:
         return
     if current.mode == WORKER_MODE:
         raise InitError(
-            "ray.init was called inside a task or an actor, which is part of a session already: use the API as it is."
+            "ray.init was called inside a task or an actor, which is part of a session already: "
+            "use the API as it is."
         )
     raise InitError(
-        "ray.init was called a second time. A process takes part in one session; call ray.shutdown() before another init."
+        "ray.init was called a second time. A process takes part in one session; "
+        "call ray.shutdown() before another init."
     )
 
 

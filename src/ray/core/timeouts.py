@@ -28,8 +28,8 @@ def milliseconds(timeout: object, name: str = "timeout") -> int:
             number = operator.index(timeout)  # type: ignore[arg-type]
         except TypeError:
             raise ArgumentTypeError(
-                f"{name} must be a whole number of milliseconds, a datetime.timedelta or None, not {timeout!r}. "
-                f"For seconds, write {name}=datetime.timedelta(seconds=...)."
+                f"{name} must be a whole number of milliseconds, a datetime.timedelta or None, "
+                f"not {timeout!r}. For seconds, write {name}=datetime.timedelta(seconds=...)."
             ) from None
     if not 0 <= number <= MAX_MS:
         raise ArgumentError(

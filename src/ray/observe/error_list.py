@@ -77,7 +77,7 @@ def _from_redis(arena: Arena) -> list[Reported]:
 
 
 def _from_journal(arena: Arena, after: int) -> list[Reported]:
-    errors = []
+    errors: list[Reported] = []
     place = after
     while True:
         place, entries = arena.journal_read(place)

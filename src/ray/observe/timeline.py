@@ -37,7 +37,7 @@ def trace(arena: Arena) -> list[dict[str, Any]]:
 
 
 def _function_names(arena: Arena) -> dict[int, str]:
-    names = {}
+    names: dict[int, str] = {}
     place = 0
     while True:
         place, entries = arena.journal_read(place)

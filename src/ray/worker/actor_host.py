@@ -69,11 +69,11 @@ class ActorHost:
         return (_WHOLE, self.instance) if save is None else (_SAVED, save())
 
     def _report(self, error: BaseException) -> None:
-        data, fmt, _ = failed(error, f"{self.name}.__ray_save__")
+        data, _, _ = failed(error, f"{self.name}.__ray_save__")
         self._session.arena.journal(JOURNAL_ERROR, data)
 
 
-def _restored(actor_class: type, state: Any) -> Any:
+def _restored(actor_class: Any, state: Any) -> Any:
     instance = actor_class.__new__(actor_class)
     instance.__ray_restore__(state)
     return instance

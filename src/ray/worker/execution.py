@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from ray._kernel import ACTOR_CALL, TASK, ArenaClosed, ObjectID
+from ray._kernel import ACTOR_CALL, TASK, ArenaClosed, ObjectID, View
 from ray.core.failures import Failed, failed
 from ray.core.invocation import ArgumentFailed, Definitions, Sealed, arguments, results
 from ray.core.names import name_behind
@@ -36,9 +36,10 @@ class Executor:
         self.ended = False  # this process has done its share
 
     def run(
-        self, kind: int, key: int, payload: bytes, deps: list[ObjectID] | None, num_returns: int
+        self, kind: int, key: int, given: bytes | View, deps: list[ObjectID] | None, num_returns: int
     ) -> Result:
         """Never raises what the user's code raises.  Raises ArenaClosed when the session has ended."""
+        payload = given if type(given) is bytes else bytes(memoryview(given))
         self._blas.fit()
         self._gpus.show()
         if kind == TASK:
