@@ -12,19 +12,23 @@ from ray.serialization.functions import pickle_function, unpickle_function
 from ray.serialization.values import Parts, deserialize, serialize
 
 
-@pytest.fixture
-def arena():
+@pytest.fixture(scope="module")
+def whole_arena():
     made = _kernel.Arena.create(64 << 20, [2 * _kernel.UNIT, 0, 0])
     made.register(_kernel.DRIVER, b"driver".ljust(20, b"."))
     made.make_current()
     yield made
-    gc.collect()
-    made.journal_read(0)  # references that were dropped are given back in batches, or now
-    left = made.stats()["objects"], made.stats()["heap_used_bytes"]
-    problems = made.check()
     made.leave()
-    assert problems == []
-    assert left == (0, 0), "the test left objects in the store"
+
+
+@pytest.fixture
+def arena(whole_arena):
+    yield whole_arena
+    gc.collect()
+    whole_arena.journal_read(0)  # references that were dropped are given back in batches, or now
+    stats = whole_arena.stats()
+    assert whole_arena.check() == []
+    assert (stats["objects"], stats["heap_used_bytes"]) == (0, 0), "the test left objects in the store"
 
 
 def put(arena, value):
