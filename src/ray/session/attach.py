@@ -1,6 +1,5 @@
 """Joining a session that another process of the same user has started on this machine."""
 
-import atexit
 import os
 import socket
 
@@ -23,7 +22,11 @@ def attach_session(options: SessionOptions) -> Session:
     """
     address = options.redis_address
     assert address is not None
-    arena = _kernel.Arena.attach(_receive(address, options.config.connect_ms))
+    fd = _receive(address, options.config.connect_ms)
+    try:
+        arena = _kernel.Arena.attach(fd)
+    finally:
+        os.close(fd)
     record = SessionRecord.load(arena.session())
     if record.redis_address != str(address):
         raise RayConnectionError.nobody_listens(
@@ -33,9 +36,7 @@ def attach_session(options: SessionOptions) -> Session:
     arena.register(_kernel.DRIVER, job)
     arena.make_current()
     number = jobs.write_start(arena, job)
-    session = Session(arena, record, Config.with_overrides(record.settings), number, keeper=None)
-    atexit.register(session.end)
-    return session
+    return Session(arena, record, Config.with_overrides(record.settings), number, keeper=None)
 
 
 def _receive(address: Address, timeout_ms: int) -> int:

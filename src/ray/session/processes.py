@@ -39,7 +39,7 @@ def signal_on_parent_death(parent: int, signum: int) -> None:
 
 
 def set_name(name: str) -> None:
-    """The name that `ps -e` and `top` show; at most 15 bytes."""
+    """The name that `ps -e` and `top` show; the system keeps the first 15 bytes."""
     with open("/proc/self/comm", "w") as file:
         file.write(name)
 

@@ -17,8 +17,9 @@ class Service:
     # Template and node manager outlive a killed keeper for a moment, to end what is left of the session.
     signal_on_keeper_death = SIGTERM
 
-    def __init__(self, name: str, spec: KeeperSpec, essential: bool = False) -> None:
+    def __init__(self, name: str, spec: KeeperSpec, shown_as: str = "", essential: bool = False) -> None:
         self.name = name
+        self.shown_as = f"ray-{shown_as or name}"
         self.spec = spec
         self.pid = 0  # 0: not running
         self.start_at_ms: int | None = None  # when to start, if it shall be
@@ -39,7 +40,7 @@ class Service:
         status = 1
         try:
             processes.signal_on_parent_death(keeper, self.signal_on_keeper_death)
-            processes.set_name(f"ray-{self.name}"[:15])
+            processes.set_name(self.shown_as)
             reset_signals()
             processes.keep_only(*self.kept_fds())
             self.run()
@@ -93,7 +94,7 @@ class Template(Service):
 
 class NodeManager(Service):
     def __init__(self, spec: KeeperSpec) -> None:
-        super().__init__("node-manager", spec)
+        super().__init__("node-manager", spec, shown_as="node")
 
     def run(self) -> None:
         redirect_output(self.spec.logs, self.name)

@@ -1,5 +1,6 @@
 """A session as the driver that started or joined it holds it."""
 
+import atexit
 import contextlib
 import os
 import threading
@@ -37,6 +38,7 @@ class Session:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._ended = False
+        atexit.register(self.end)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -54,6 +56,7 @@ class Session:
             if self._ended:
                 return
             self._ended = True
+            atexit.unregister(self.end)  # it would keep the arena mapped
             try:
                 if self._keeper is not None:
                     self._keeper.end(self.config.end_ms)

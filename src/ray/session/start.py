@@ -1,6 +1,5 @@
 """Starting a session for one script: the arena here, all other processes under a keeper."""
 
-import atexit
 import dataclasses
 import os
 import sys
@@ -64,7 +63,6 @@ def start_session(options: SessionOptions) -> Session:
         raise
     arena.make_current()
     session = Session(arena, record, options.config, job_number, keeper)
-    atexit.register(session.end)
     _tell(options, record)
     return session
 
