@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from . import reporting, statements
-from .programs import Programs
+from tests.api import reporting, statements
+from tests.api.programs import Programs
 
 
 def pytest_configure(config: pytest.Config) -> None:

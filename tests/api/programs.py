@@ -119,7 +119,7 @@ class Programs:
             "TMPDIR": str(self.temporary),
             "PYTHONFAULTHANDLER": "1",
             "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": str(Path(__file__).parents[1]),  # for `api.meeting`
+            "PYTHONPATH": str(Path(__file__).parents[2]),  # for `tests.api.meeting`
             **(env or {}),
         }
         with out.open("wb") as out_file, err.open("wb") as err_file:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .statements import StatementMap
+from tests.api.statements import StatementMap
 
 
 class MapReport:

@@ -10,8 +10,7 @@ import pytest
 
 import ray
 from ray import errors
-
-from .programs import Programs
+from tests.api.programs import Programs
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide"
 PROMPT_S = 10.0  # what "soon" is for an address that never answers

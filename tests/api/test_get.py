@@ -9,8 +9,7 @@ import pytest
 
 import ray
 from ray import errors
-
-from .meeting import wait_open
+from tests.api.meeting import wait_open
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

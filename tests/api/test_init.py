@@ -13,9 +13,8 @@ import pytest
 
 import ray
 from ray import errors
-
-from .programs import Programs
-from .test_start import redis_answer
+from tests.api.programs import Programs
+from tests.api.test_start import redis_answer
 
 Init = Callable[..., dict[str, Any]]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .statements import StatementMap, first_words, load, parse
+from tests.api.statements import StatementMap, first_words, load, parse
 
 TEXT = """
 ## Heading

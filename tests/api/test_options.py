@@ -10,9 +10,8 @@ import pytest
 
 import ray
 from ray import errors
-
-from .meeting import meet
-from .programs import Programs
+from tests.api.meeting import meet
+from tests.api.programs import Programs
 
 Init = Callable[..., dict[str, Any]]
 

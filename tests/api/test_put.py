@@ -10,9 +10,8 @@ import pytest
 import ray
 from ray import errors
 from ray._kernel import current
-
-from .meeting import wait_open
-from .programs import wait_for
+from tests.api.meeting import wait_open
+from tests.api.programs import wait_for
 
 ARRAY_BYTES = 8 * 10**6
 

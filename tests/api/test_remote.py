@@ -9,9 +9,8 @@ import pytest
 
 import ray
 from ray import errors
-
-from .meeting import wait_open
-from .programs import Programs, wait_for
+from tests.api.meeting import wait_open
+from tests.api.programs import Programs, wait_for
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

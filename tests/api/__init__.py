@@ -1,1 +1,0 @@
-"""The API text and what this project adds to it, statement by statement, each with its tests."""
