@@ -497,7 +497,7 @@ class Client {
     u8 id[TASK_ID_BYTES];
     u32 th = thread();
     next_id(id);
-    build(th, s, TaskKind::task, NIL, id, out);
+    build(th, s, TaskKind::task, NIL, 0, id, out);
   }
 
   u32 create_actor(const Submission& s, u32 interval) {
@@ -505,35 +505,10 @@ class Client {
     u32 th = thread();
     u8 id[TASK_ID_BYTES];
     next_id(id);
-    u32 a, o, ref;
-    {
-      Transaction t(m(), th);
-      u8 object_id[ID_BYTES];
-      task::return_id(object_id, id, PUT_INDEX | 0x4000'0000u);
-      a = actors(m()).take(t);
-      o = object::create(t, object_id, NIL, NIL, OBJECT_ACTOR);
-      m().object(o).actor = a;
-      Actor& actor = m().actor(a);
-      u64 serial = actor.serial + 1;
-      u32 link = actor.free_next;
-      actor = Actor{};
-      actor.free_next = link;
-      actor.serial = serial;
-      actor.object = o;
-      actor.interval = interval;
-      actor.shape = s.shape;
-      actor.cls = s.function;
-      object::reference(t, s.function);
-      t.set(actor.state, ACTOR_CREATING);
-      ref = object::hold(t, o, process_);
-      t.commit();
-    }
-    adopt(o, ref);
     std::vector<u32> none;
     Submission creation = s;
     creation.num_returns = 0;
-    build(th, creation, TaskKind::actor_create, a, id, none);
-    return o;
+    return build(th, creation, TaskKind::actor_create, NIL, interval, id, none);
   }
 
   void call(u32 actor_object, const Submission& s, std::vector<u32>& out) {
@@ -541,7 +516,7 @@ class Client {
     u32 th = thread();
     u8 id[TASK_ID_BYTES];
     next_id(id);
-    build(th, s, TaskKind::actor_call, m().object(actor_object).actor, id, out);
+    build(th, s, TaskKind::actor_call, m().object(actor_object).actor, 0, id, out);
   }
 
   // Seals `result` as the running task's only result if there is one, then takes the next task.
@@ -797,11 +772,16 @@ class Client {
     for (u32 i = 1; i < SHAPES_MAX; ++i) {
       const Shape& s = m().shape(i);
       if (!s.used) break;
-      if (!s.count || !resources::fits(h_, s)) continue;
-      u64 times = s.count;
-      for (u32 k = 0; k < RESOURCE_KINDS; ++k)
-        if (s.need[k] > 0) times = std::min<u64>(times, u64(h_.free[k] / s.need[k]));
-      d.fitting += u32(times);
+      if (!s.count) continue;
+      // Every actor will need a process of its own, so these may start up while CPUs are still taken.
+      u64 for_life = ~0ull, now = ~0ull;
+      for (u32 k = 0; k < RESOURCE_KINDS; ++k) {
+        if (s.need[k] <= 0) continue;
+        u64 times = h_.free[k] > 0 ? u64(h_.free[k] / s.need[k]) : 0;
+        now = std::min(now, times);
+        if (k != CPU) for_life = std::min(for_life, times);
+      }
+      d.fitting += u32(std::max(std::min<u64>(s.count, now), std::min<u64>(s.creations, for_life)));
     }
     t.commit();
     return d;
@@ -1006,62 +986,91 @@ class Client {
     new_lane_ = NIL;
   }
 
-  void build(u32 th, const Submission& s, TaskKind kind, u32 a, const u8* id, std::vector<u32>& out) {
-    u32 function = a ? m().actor(a).cls : s.function;
-    task::Spec spec{kind, function, s.num_returns, s.shape,         s.max_retries, u32(job()),
-                    a,    id,       s.payload,     s.payload_bytes, s.block};
-    out.resize(s.num_returns);
+  // Makes a task of any kind, and for a creation the actor; returns the actor's object.
+  u32 build(u32 th, const Submission& s, TaskKind kind, u32 a, u32 interval, const u8* id, std::vector<u32>& out) {
+    out.assign(s.num_returns, NIL);
     size_t parts = s.num_returns + s.deps.size() + s.nested.size();
     new_lane_ = NIL;
-    Thread& me = m().thread(th);
-    u32 i;
+    u32 job_number = u32(job());
+    u32 i, actor_object = NIL;
     {
       Transaction t(m(), th);
-      i = task::create(t, spec);
+      if (kind == TaskKind::actor_create) a = mailbox::create(t, id, s.function, s.shape, interval, process_);
+      u32 function = a ? m().actor(a).cls : s.function;
+      i = task::create(t, {kind, function, s.num_returns, s.shape, s.max_retries, job_number, a, id, s.payload,
+                           s.payload_bytes, s.block});
       if (a) {
         Actor& actor = m().actor(a);
         Task& task = m().task(i);
         task.flags = COUNTS_ACTOR;
         task.shape = actor.shape;
         object::reference(t, actor.object);
-        if (kind == TaskKind::actor_create) t.set(actor.creation, i);
+        if (kind == TaskKind::actor_create) {
+          t.set(actor.creation, i);
+          actor_object = actor.object;
+        }
       }
       if (parts <= AT_ONCE) {
         for (u32 r = s.num_returns; r > 0; --r) out[r - 1] = task::add_return(t, i, r - 1, process_, th);
         for (u32 d : s.deps) task::add_dependency(t, i, d);
         for (u32 n : s.nested) task::add_nested(t, i, n);
         launch(t, th, i);
-        t.commit();
-        finish_build(a, out);
-        return;
+      } else {
+        t.set(m().thread(th).building, i);
       }
-      t.set(me.building, i);
       t.commit();
     }
-    auto in_pieces = [&](size_t count, auto add) {
-      for (size_t k = 0; k < count;) {
-        Transaction t(m(), th);
-        for (u32 n = 0; n < AT_ONCE && k < count; ++n, ++k) add(t, k);
-        t.commit();
-      }
-    };
-    in_pieces(s.num_returns, [&](Transaction& t, size_t k) {
-      u32 r = s.num_returns - 1 - u32(k);
-      out[r] = task::add_return(t, i, r, process_, th);
-    });
-    in_pieces(s.deps.size(), [&](Transaction& t, size_t k) { task::add_dependency(t, i, s.deps[k]); });
-    in_pieces(s.nested.size(), [&](Transaction& t, size_t k) { task::add_nested(t, i, s.nested[k]); });
-    Transaction t(m(), th);
-    t.set(me.building, NIL);
-    launch(t, th, i);
-    t.commit();
-    finish_build(a, out);
-  }
-
-  void finish_build(u32 a, const std::vector<u32>& out) {
+    if (actor_object) adopt(actor_object, HOLD_IN_OBJECT | actor_object);
+    if (parts > AT_ONCE) build_rest(th, i, s, actor_object, out);
     if (a) remember_lane(a);
     for (u32 o : out) adopt(o, HOLD_IN_OBJECT | o);
     if (h_.task_work_head || h_.object_work || h_.actor_work) drain();
+    return actor_object;
+  }
+
+  // What is too long for one transaction is built under the thread's ledger, and appears with its last one.
+  void build_rest(u32 th, u32 i, const Submission& s, u32 actor_object, std::vector<u32>& out) {
+    size_t returns_made = 0;
+    auto in_pieces = [&](size_t count, auto add) {
+      for (size_t k = 0; k < count;) {
+        size_t end = std::min<size_t>(count, k + AT_ONCE);
+        Transaction t(m(), th);
+        for (; k < end; ++k) add(t, k);
+        t.commit();
+      }
+    };
+    try {
+      while (returns_made < s.num_returns) {
+        size_t end = std::min<size_t>(s.num_returns, returns_made + AT_ONCE);
+        Transaction t(m(), th);
+        for (size_t k = returns_made; k < end; ++k) {
+          u32 r = s.num_returns - 1 - u32(k);
+          out[r] = task::add_return(t, i, r, process_, th);
+        }
+        t.commit();
+        returns_made = end;
+      }
+      in_pieces(s.deps.size(), [&](Transaction& t, size_t k) { task::add_dependency(t, i, s.deps[k]); });
+      in_pieces(s.nested.size(), [&](Transaction& t, size_t k) { task::add_nested(t, i, s.nested[k]); });
+      Transaction t(m(), th);
+      t.set(m().thread(th).building, NIL);
+      launch(t, th, i);
+      t.commit();
+    } catch (...) {
+      {
+        Transaction t(m(), th);
+        process::abandon_build(t, m().thread(th), 0, pid_);
+        t.commit();
+      }
+      for (size_t k = 0; k < returns_made; ++k) {
+        Transaction t(m(), th);
+        object::drop_hold(t, HOLD_IN_OBJECT | out[s.num_returns - 1 - k]);
+        t.commit();
+      }
+      if (actor_object) drop_local(actor_object);
+      drain();
+      throw;
+    }
   }
 
   void bury_index(u32 index, i32 status, bool keep_pinned) {

@@ -21,6 +21,33 @@ inline void add_work(Transaction& t, u32 a) {
   t.set(t.h.actor_work, a);
 }
 
+// A new actor and its object, held by `process`; its creation task is made in the same transaction.
+inline u32 create(Transaction& t, const u8* task_id, u32 cls, u32 shape, u32 interval, u32 process) {
+  u8 id[ID_BYTES];
+  task::return_id(id, task_id, PUT_INDEX | 0x4000'0000u);
+  u32 a = actors(t.m).take(t);
+  u32 o = object::create(t, id, NIL, NIL, OBJECT_ACTOR);
+  t.m.object(o).actor = a;
+  // Field by field: clearing the whole record would clear free_next for a moment.
+  Actor& actor = t.m.actor(a);
+  actor.serial += 1;
+  actor.object = o;
+  actor.thread = actor.creation = actor.lanes = NIL;
+  actor.ready_head = actor.ready_tail = actor.replay_head = actor.replay_tail = NIL;
+  actor.done_head = actor.done_tail = actor.done_count = 0;
+  actor.interval = interval;
+  actor.checkpoint = actor.failure = NIL;
+  actor.cls = cls;
+  actor.failure_code = actor.failure_status = actor.failure_pid = 0;
+  actor.killed = actor.unreferenced = actor.deaths = 0;
+  actor.waits = actor.wait_next = actor.work_next = actor.working = 0;
+  actor.shape = shape;
+  object::reference(t, cls);
+  t.set(actor.state, ACTOR_CREATING);
+  object::hold(t, o, process);
+  return a;
+}
+
 inline bool has_calls(const Actor& actor) { return actor.replay_head || actor.ready_head; }
 
 // The actor has something to run: wake it with its CPUs, or line it up for them.

@@ -139,6 +139,21 @@ inline void bury_actor(Transaction& t, Thread& thread, u32 running, i32 status, 
   }
 }
 
+// A build that its maker will not finish; an actor whose creation it was never lives.
+inline void abandon_build(Transaction& t, Thread& thread, i32 status, u32 pid) {
+  u32 i = thread.building;
+  Task& task = t.m.task(i);
+  t.set(thread.building, NIL);
+  t.set(task.pending, task.pending - 1);
+  t.set(task.failure_status, u32(status));
+  t.set(task.failure_pid, pid);
+  if (TaskKind(task.kind) == TaskKind::actor_create) {
+    t.set(t.m.actor(task.actor).creation, NIL);
+    mailbox::die(t, task.actor, SystemFailure::actor_died, status, pid);
+  }
+  task::drop(t, i);
+}
+
 // Everything of a thread but its lanes, which are closed before.
 inline void bury_thread(Transaction& t, u32 process, u32 i, i32 status, u32 pid) {
   Thread& thread = t.m.thread(i);
@@ -150,12 +165,7 @@ inline void bury_thread(Transaction& t, u32 process, u32 i, i32 status, u32 pid)
     resources::give_cpu(t, t.m.shape(t.m.actor(thread.actor).shape));
     t.set(thread.granted, 0u);
   }
-  if (thread.building) {
-    u32 b = thread.building;
-    t.set(thread.building, NIL);
-    t.set(t.m.task(b).pending, t.m.task(b).pending - 1);
-    task::drop(t, b);
-  }
+  if (thread.building) abandon_build(t, thread, status, pid);
   if (running) bury_task(t, thread, running, status, pid);
   if (thread.actor) bury_actor(t, thread, actor_task ? running : NIL, status, pid);
   t.set(t.m.process(process).threads, thread.next);
