@@ -284,7 +284,7 @@ class WrongReturnCountError(RayError, ValueError):
         self.expected = expected
         self.got = got
         self.type_name = type_name
-        found = f"a {type_name}" if got is None else f"a {type_name} of {got}"
+        found = f"a value of type {type_name!r}" + ("" if got is None else f" with {got} items")
         super().__init__(
             f"{function_name!r} is declared with num_return_vals={expected}, but returned {found}. Return a "
             "tuple or "

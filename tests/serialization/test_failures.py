@@ -26,6 +26,7 @@ from ray.serialization.failures import (
     forward_failure,
 )
 from ray.serialization.formats import SYSTEM_FAILURE, TASK_ERROR, is_failure
+from ray.serialization.values import serialize
 
 
 def raised_by(function):
@@ -91,6 +92,19 @@ def test_an_error_of_ours_without_frames_of_the_users_is_one_line():
     assert error.expected == 3
     assert "Traceback" not in str(error)
     assert "num_return_vals=3" in str(error)
+
+
+def test_what_happened_within_this_package_is_not_told_twice():
+    text = str(again(raised_by(lambda: serialize(threading.Lock(), "the result of 'f'"))))
+    assert "direct cause" not in text
+    assert "SerializationError: Could not pickle the result of 'f'" in text
+
+    class Bad:
+        def __reduce__(self):
+            return divide(1, 0)
+
+    text = str(again(raised_by(lambda: serialize(Bad()))))
+    assert text.index("in divide") < text.index("direct cause") < text.index("SerializationError")
 
 
 def test_chained_causes_are_shown():
@@ -426,7 +440,7 @@ class TestForwarding:
         assert f"... and {1000 - LIMITS.error_chain} tasks more ..." in error.chain
 
     def test_a_crash_is_forwarded_with_its_type(self):
-        data = struct.pack("<iiiI", _kernel.WORKER_DIED, -9, 77, 3)
+        data = struct.pack("<iiiI20s", _kernel.WORKER_DIED, -9, 77, 3, b"")
         data, fmt = forward_failure(SYSTEM_FAILURE, data, "second", 0, origin="first")
         assert fmt == TASK_ERROR
         error = decode_failure(fmt, data)
@@ -459,9 +473,20 @@ class TestReadingWithoutUnpickling:
 
     def test_damaged_data_is_an_error_of_the_system(self):
         data = failed(ValueError("x"))
-        for end in (0, 5, 12, 50, len(data) - 1):
-            assert isinstance(decode_failure(TASK_ERROR, data[:end]), RaySystemError)
-        assert isinstance(decode_failure(TASK_ERROR, b"\x05" + data[1:]), RaySystemError)
+        damaged = [(TASK_ERROR, data[:end]) for end in (0, 5, 12, 50, len(data) - 1)]
+        damaged += [
+            (TASK_ERROR, b"\x05" + data[1:]),
+            (SYSTEM_FAILURE, b""),
+            (SYSTEM_FAILURE, data),
+            (177, data),
+        ]
+        for fmt, damaged_data in damaged:
+            error = decode_failure(fmt, damaged_data)
+            assert type(error) is RaySystemError
+            assert "cannot be read" in failure_text(fmt, damaged_data)
+            assert describe_failure(fmt, damaged_data).exception_type == "RaySystemError"
+            forwarded = decode_failure(*reversed(forward_failure(fmt, damaged_data, "g", 0, origin="f")))
+            assert isinstance(forwarded, RaySystemError)
 
 
 class TestSystemFailures:
@@ -476,16 +501,18 @@ class TestSystemFailures:
         ],
     )
     def test_each_code_is_a_type_that_names_the_task(self, code, kind):
-        data = struct.pack("<iiiI", code, -11, 77, 1)
+        data = struct.pack("<iiiI20s", code, -11, 77, 1, b"")
         error = decode_failure(SYSTEM_FAILURE, data, "mod.f")
         assert type(error) is kind
         assert "mod.f" in str(error)
         assert failure_text(SYSTEM_FAILURE, memoryview(data), "mod.f") == str(error)
         found = describe_failure(SYSTEM_FAILURE, data, "mod.f")
-        assert (found.function_name, found.exception_type, found.pid) == ("mod.f", kind.__name__, 77)
+        assert (found.function_name, found.exception_type) == ("mod.f", kind.__name__)
+        assert found.pid == getattr(error, "pid", 0)
+        assert found.text == str(error)
 
     def test_without_a_name_it_still_reads_well(self):
-        data = struct.pack("<iiiI", _kernel.WORKER_DIED, 1, 77, 0)
+        data = struct.pack("<iiiI20s", _kernel.WORKER_DIED, 1, 77, 0, b"")
         assert str(decode_failure(SYSTEM_FAILURE, data)).startswith(
             "A task did not finish: its worker process 77"
         )

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ray._kernel import View
 
 _LENGTHS = struct.Struct("<III")
-_SYSTEM = struct.Struct("<iiiI")
+_SYSTEM = struct.Struct("<iiiI20s")  # the kernel's own; _kernel.pyi names the fields
 _NAME_BYTES = 256  # of each name in the details
 
 
@@ -98,7 +98,10 @@ def forward_failure(
     """
     if fmt == SYSTEM_FAILURE:
         data, fmt = encode_failure(decode_failure(fmt, data, origin), origin, pid=0, limit_bytes=limit_bytes)
-    details, text, pickled = _parse(fmt, data)
+    parsed = _parse(fmt, data)
+    if parsed is None:
+        return encode_failure(_unreadable(fmt, data), origin, pid=0, limit_bytes=limit_bytes)
+    details, text, pickled = parsed
     chain = [*details["chain"], [_short(function_name), _short(str(argument))]]
     if len(chain) > LIMITS.error_chain:
         del chain[LIMITS.error_chain // 2]
@@ -116,10 +119,9 @@ def decode_failure(fmt: int, data: "bytes | View | memoryview", function_name: s
 
     if fmt == SYSTEM_FAILURE:
         return _system_failure(data, function_name)
-    try:
-        description, pickled = _describe(fmt, data)
-    except ValueError as problem:
-        return RaySystemError(f"A task failed, but its stored failure cannot be read: {problem}.")
+    description, pickled = _describe(fmt, data)
+    if description is None:
+        return _unreadable(fmt, data)
     text = description.text
     cause = None
     if pickled:
@@ -127,31 +129,34 @@ def decode_failure(fmt: int, data: "bytes | View | memoryview", function_name: s
 
         try:
             cause = unpickle_cause(pickled)
-        except Exception as problem:  # its module may be missing here
+        except (Exception, SystemExit) as problem:  # its module may be missing here
             text += f"(The exception could not be rebuilt here: {type(problem).__name__}: {problem})\n"
-    return raisable(
-        RayTaskError(
-            description.function_name,
-            text,
-            description.exception_type,
-            description.pid,
-            description.node,
-            description.attempt,
-            cause,
-            description.chain,
-        )
-    )
+    return raisable(_task_error(description, text, cause))
+
+
+def _task_error(found: FailureDescription, text: str, cause: BaseException | None) -> RayTaskError:
+    name, kind, _, pid, node, attempt, chain = found
+    return RayTaskError(name, text, kind, pid, node, attempt, cause, chain)
+
+
+def _unreadable(fmt: int, data: "bytes | View | memoryview") -> RaySystemError:
+    return RaySystemError(f"A task failed, but its failure (format {fmt}, {len(data)} bytes) cannot be read.")
 
 
 def describe_failure(
     fmt: int, data: "bytes | View | memoryview", function_name: str = ""
 ) -> FailureDescription:
     """What is known of a failure without unpickling anything."""
-    if fmt == SYSTEM_FAILURE:
-        _, _, pid, attempt = _SYSTEM.unpack(data)
+    if fmt != SYSTEM_FAILURE:
+        described = _describe(fmt, data)[0]
+        if described is not None:
+            return described
+        error: RayError = _unreadable(fmt, data)
+    else:
         error = _system_failure(data, function_name)
-        return FailureDescription(function_name, type(error).__name__, str(error), pid, "", attempt, ())
-    return _describe(fmt, data)[0]
+    # Which process it was about is an attribute of those that know.
+    pid = getattr(error, "pid", 0)
+    return FailureDescription(function_name, type(error).__name__, str(error), pid, "", 0, ())
 
 
 def failure_text(fmt: int, data: "bytes | View | memoryview", function_name: str = "") -> str:
@@ -159,21 +164,13 @@ def failure_text(fmt: int, data: "bytes | View | memoryview", function_name: str
     if fmt == SYSTEM_FAILURE:
         return str(_system_failure(data, function_name))
     found = _describe(fmt, data)[0]
-    return str(
-        RayTaskError(
-            found.function_name,
-            found.text,
-            found.exception_type,
-            found.pid,
-            found.node,
-            found.attempt,
-            chain=found.chain,
-        )
-    )
+    return str(_unreadable(fmt, data) if found is None else _task_error(found, found.text, None))
 
 
 def _system_failure(data: "bytes | View | memoryview", function_name: str) -> RayError:
-    code, status, pid, attempt = _SYSTEM.unpack(data)
+    if len(data) != _SYSTEM.size:
+        return _unreadable(SYSTEM_FAILURE, data)
+    code, status, pid, attempt, _ = _SYSTEM.unpack(data)
     if code == _kernel.WORKER_DIED:
         return WorkerCrashedError(function_name, status, pid, attempt + 1)
     if code == _kernel.ACTOR_DIED:
@@ -197,22 +194,28 @@ def _assemble(details: dict[str, Any], text: str, pickled: bytes, limit_bytes: i
     return b"".join((_LENGTHS.pack(len(head), len(body), len(pickled)), head, body, pickled))
 
 
-def _parse(fmt: int, data: "bytes | View | memoryview") -> tuple[dict[str, Any], str, bytes]:
-    """Details, text and cause.  Raises ValueError."""
+def _parse(fmt: int, data: "bytes | View | memoryview") -> tuple[dict[str, Any], str, bytes] | None:
+    """Details, text and cause; None if these bytes are not a task's failure."""
     view = memoryview(data)
     if fmt != TASK_ERROR or view.nbytes < _LENGTHS.size:
-        raise ValueError(f"format {fmt} of {view.nbytes} bytes is not a failure")
+        return None
     head, body, tail = _LENGTHS.unpack_from(view)
     begin = _LENGTHS.size + head
     end = begin + body
     if end + tail != view.nbytes:
-        raise ValueError(f"it has {view.nbytes} bytes, its header says {end + tail}")
-    details = json.loads(bytes(view[_LENGTHS.size : begin]))
+        return None
+    try:
+        details = json.loads(bytes(view[_LENGTHS.size : begin]))
+    except ValueError:
+        return None
     return details, str(view[begin:end], "utf-8", "replace"), bytes(view[end:])
 
 
-def _describe(fmt: int, data: "bytes | View | memoryview") -> tuple[FailureDescription, bytes]:
-    details, text, pickled = _parse(fmt, data)
+def _describe(fmt: int, data: "bytes | View | memoryview") -> tuple[FailureDescription | None, bytes]:
+    parsed = _parse(fmt, data)
+    if parsed is None:
+        return None, b""
+    details, text, pickled = parsed
     links = details["chain"]
     chain = [f"{name!r} was not run: its argument {argument} is a failure." for name, argument in links]
     if details["skipped"]:

@@ -2,6 +2,7 @@
 
 import os
 import traceback
+from collections.abc import Iterator
 
 import cloudpickle
 
@@ -16,25 +17,34 @@ _BY_CONTEXT = "\nDuring handling of the above exception, another exception occur
 def user_traceback(error: BaseException, limit_bytes: int) -> str:
     """The traceback with its chain of causes; never raises, whatever the exception's own methods do."""
     try:
-        found: traceback.TracebackException | None = traceback.TracebackException.from_exception(error)
-        parts: list[str] = []
-        for _ in range(_CHAIN_LIMIT):
-            if found is None:
+        found = traceback.TracebackException.from_exception(error)
+        parts = [_one(found, limit_bytes)]
+        for joint, cause in _causes(found):
+            if len(parts) >= 2 * _CHAIN_LIMIT:
+                parts.append("(earlier causes are left out)\n")
                 break
-            parts.insert(0, _one(found, limit_bytes))
-            if found.__cause__ is not None:
-                parts.insert(0, _BY_CAUSE)
-                found = found.__cause__
-            elif found.__context__ is not None and not found.__suppress_context__:
-                parts.insert(0, _BY_CONTEXT)
-                found = found.__context__
-            else:
-                found = None
-        if found is not None:
-            parts[0] = "(earlier causes are left out)\n"
-        return shorten("".join(parts), limit_bytes)
+            # What happened entirely within this package is told by the error that it led to.
+            had_frames = bool(cause.stack)
+            part = _one(cause, limit_bytes)
+            if not had_frames or cause.stack:
+                parts += (joint, part)
+        return shorten("".join(reversed(parts)), limit_bytes)
     except Exception as problem:  # a user's class can make every step of this fail
         return f"{type_name(error)} (its traceback could not be written: {type(problem).__name__})\n"
+
+
+def _causes(
+    found: traceback.TracebackException,
+) -> Iterator[tuple[str, traceback.TracebackException]]:
+    """What led to an exception, nearest first, each with the words that join it to what follows."""
+    while True:
+        if found.__cause__ is not None:
+            joint, found = _BY_CAUSE, found.__cause__
+        elif found.__context__ is not None and not found.__suppress_context__:
+            joint, found = _BY_CONTEXT, found.__context__
+        else:
+            return
+        yield joint, found
 
 
 def _one(found: traceback.TracebackException, limit_bytes: int) -> str:
@@ -52,10 +62,10 @@ def _drop_our_frames(found: traceback.TracebackException) -> None:
 
 
 def type_name(error: BaseException) -> str:
-    """The qualified name of the exception's type, without `builtins`."""
+    """The qualified name of the exception's type, without `builtins` and `__main__`."""
     kind = type(error)
     module = str(kind.__module__)
-    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+    return kind.__qualname__ if module in ("builtins", "__main__") else f"{module}.{kind.__qualname__}"
 
 
 def shorten(text: str, limit_bytes: int) -> str:
