@@ -217,13 +217,15 @@ class Checker {
     u32 ready = 0;
     for (u32 s = 1; s < SHAPES_MAX; ++s) {
       const Shape& shape = m.shape(s);
-      u32 n = 0, last = NIL;
+      u32 n = 0, last = NIL, creations = 0;
       for (u32 i = shape.head; i && n <= h.tasks.high_water; i = m.task(i).next) {
         expect(m.task(i).state == TASK_READY && m.task(i).pending == 0 && m.task(i).shape == s, "task ", i,
                " is queued and not ready");
+        creations += TaskKind(m.task(i).kind) == TaskKind::actor_create;
         last = i;
         ++n;
       }
+      expect(creations == shape.creations, "shape ", s, " counts ", shape.creations, " creations, not ", creations);
       expect(n == shape.count && last == shape.tail, "queue of shape ", s, " is broken");
       expect(bool(h.shapes_ready[s / 64] >> (s % 64) & 1) == (n > 0), "bit of shape ", s, " is wrong");
       ready += n;

@@ -29,6 +29,10 @@ inline void push(Transaction& t, u32 i, bool front) {
     t.set(s.tail, i);
   }
   t.set(s.count, s.count + 1);
+  if (TaskKind(task.kind) == TaskKind::actor_create) {
+    t.set(s.creations, s.creations + 1);
+    if (!t.h.idle_head) t.ask_for_workers();
+  }
   if (s.count == 1) {
     u64& bits = t.h.shapes_ready[task.shape / 64];
     t.set(bits, bits | 1ull << (task.shape % 64));
@@ -43,6 +47,7 @@ inline u32 pop(Transaction& t, u32 shape) {
   if (!s.head) t.set(s.tail, NIL);
   t.set(t.m.task(i).next, NIL);
   t.set(s.count, s.count - 1);
+  if (TaskKind(t.m.task(i).kind) == TaskKind::actor_create) t.set(s.creations, s.creations - 1);
   if (s.passed) t.set(s.passed, 0u);
   if (!s.count) {
     u64& bits = t.h.shapes_ready[shape / 64];

@@ -176,6 +176,7 @@ struct Shape {
   i64 need[RESOURCE_KINDS];
   u32 used;
   u32 head, tail, count;
+  u32 creations;  // of them, actors to be created
   u32 passed;
 };
 

@@ -26,6 +26,8 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
+# The second is what functions and classes are unpickled with: each worker's first task needs it.
+NEEDED = ("ray.worker.loop", "cloudpickle")
 WAIT_MS = 1_000  # for a change of demand; only the time of surplus workers depends on it
 WORKER_IS_BROKEN = 70  # a worker's exit status: the fault lies outside of user code (EX_SOFTWARE)
 # Ignored unless handled, so that it does no harm in a process that a task has started.
@@ -190,7 +192,8 @@ def prepare(spec: KeeperSpec) -> None:
             importlib.import_module(name)
         except ImportError:
             continue  # the task that needs it says so better
-    importlib.import_module("ray.worker.loop")
+    for name in NEEDED:
+        importlib.import_module(name)
 
 
 def run(spec: KeeperSpec, record_fd: int) -> None:
