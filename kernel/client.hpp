@@ -6,6 +6,7 @@
 
 #include "wait.hpp"
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -263,11 +264,12 @@ class Client {
     return o;
   }
 
+  // The local count decides under the mutex: other threads may have run while it was awaited.
   void pin(u32 o) {
     LocalReference& local = m().local(o);
     if (local.pins++) return;
     Transaction t(m(), thread());
-    object::pin(t, local.hold);
+    if (local.pins) object::pin(t, local.hold);
     t.commit();
   }
   void unpin(u32 o) {
@@ -284,7 +286,7 @@ class Client {
       return;
     }
     Transaction t(m(), thread());
-    object::unpin(t, local.hold);
+    if (!local.pins) object::unpin(t, local.hold);
     t.commit();
   }
 
@@ -321,10 +323,15 @@ class Client {
     if (nested.size() > AT_ONCE) {
       t.commit();
       adopt(o, ref);
-      add_nested(o, nested);
-      Transaction last(m(), th);
-      object::seal(last, o, v);
-      last.commit();
+      try {
+        add_nested(o, nested);
+        Transaction last(m(), th);
+        object::seal(last, o, v);
+        last.commit();
+      } catch (...) {
+        drop_local(o);
+        throw;
+      }
       return o;
     }
     for (u32 contained : nested) object::add_nested(t, o, contained);
@@ -355,11 +362,11 @@ class Client {
     return b;
   }
 
+  // Does nothing to a block that an object or a task has taken over meanwhile.
   void release_block(u32 b) {
     if (forked() || left_ || h_.shut.load(std::memory_order_relaxed)) return;
     Transaction t(m(), thread());
-    heap::let_go(t, b);
-    heap::release(t, b);
+    heap::discard(t, b, process_);
     t.commit();
   }
 
@@ -536,8 +543,10 @@ class Client {
       Transaction t(m(), th);
       if (finishing) {
         Task& running = m().task(me.task);
-        if (result && running.returns) object::seal(t, running.returns, *result);
+        bool sealed = result && running.returns && object::seal(t, running.returns, *result);
         worker::complete(t, th);
+        // A call that is run again has its results already.
+        if (result && !sealed && result->block) heap::discard(t, result->block, process_);
       }
       got = may_end(th) ? NIL : worker::take(t, th);
       if (!got && finishing) queue::offer(t);
@@ -722,7 +731,12 @@ class Client {
     if (size > JOURNAL_INLINE_BYTES) {
       u32 b = allocate(size);
       write_block(b, 0, bytes, size);
-      o = put(Value{nullptr, size, b, 2}, {});
+      try {
+        o = put(Value{nullptr, size, b, 2}, {});
+      } catch (...) {
+        release_block(b);
+        throw;
+      }
     }
     u64 sequence;
     {
@@ -746,21 +760,24 @@ class Client {
         break;
     Transaction t(m(), thread());
     u64 sequence = journal::first_after(h_, after);
-    std::vector<std::pair<u32, u32>> adopted;
+    std::vector<std::pair<u32, u32>> adopted;  // known to this process only once they are committed
+    auto is_new = [&](u32 o) {
+      return std::none_of(adopted.begin(), adopted.end(), [&](const auto& pair) { return pair.first == o; });
+    };
     for (; sequence <= h_.journal_last && out.size() < AT_ONCE; ++sequence) {
       JournalEntry& e = m().journal_entry(sequence);
       JournalItem item{sequence, e.kind, e.job, e.format, e.object, {}};
       if (!e.object) {
         item.bytes.assign(reinterpret_cast<const char*>(e.data), e.size_bytes);
-      } else if (owns(e.object, m().object(e.object).serial)) {
-        add_local(e.object);
-      } else {
-        u32 ref = object::hold(t, e.object, process_);
-        adopt(e.object, ref);
+      } else if (!owns(e.object, m().object(e.object).serial) && is_new(e.object)) {
+        adopted.emplace_back(e.object, object::hold(t, e.object, process_));
       }
       out.push_back(std::move(item));
     }
     t.commit();
+    for (auto [o, ref] : adopted) adopt(o, ref), m().local(o).count = 0;
+    for (const JournalItem& item : out)
+      if (item.object) add_local(item.object);
     return sequence - 1;
   }
 

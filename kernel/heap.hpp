@@ -178,4 +178,11 @@ inline void let_go(Transaction& t, u32 b) {
   t.set(block.state, BLOCK_USED);
 }
 
+// Frees a block that this process still holds; one that it does not is somebody else's by now.
+inline void discard(Transaction& t, u32 b, u32 process) {
+  if (t.m.block(b).state != BLOCK_HELD || t.m.block(b).process != process) return;
+  let_go(t, b);
+  release(t, b);
+}
+
 }  // namespace ray::heap
