@@ -422,8 +422,8 @@ class TestForwarding:
         assert isinstance(error, ZeroDivisionError)
         assert error.function_name == "first"
         assert error.chain == (
-            "'second' was not run: its argument 0 is a failure.",
-            "'third' was not run: its argument x is a failure.",
+            "'second' was not run, because its argument 0 failed.",
+            "'third' was not run, because its argument x failed.",
         )
         assert str(error).index("'second'") < str(error).index("'third'") < str(error).index("Traceback")
 

@@ -217,7 +217,7 @@ def _describe(fmt: int, data: "bytes | View | memoryview") -> tuple[FailureDescr
         return None, b""
     details, text, pickled = parsed
     links = details["chain"]
-    chain = [f"{name!r} was not run: its argument {argument} is a failure." for name, argument in links]
+    chain = [f"{name!r} was not run, because its argument {argument} failed." for name, argument in links]
     if details["skipped"]:
         chain.insert(LIMITS.error_chain // 2, f"... and {details['skipped']} tasks more ...")
     described = FailureDescription(
