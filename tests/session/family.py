@@ -1,6 +1,7 @@
 """Looking at a running session from outside: which of its processes is which."""
 
 import json
+import os
 import socket
 import textwrap
 from pathlib import Path
@@ -61,6 +62,7 @@ class Family:
     """The processes of the session that a driver has started; found by descent."""
 
     def __init__(self, running: Running) -> None:
+        self.running = running
         self.driver = running.pid
         self.info = json.loads(running.line())
         self.keeper = self.only("ray-keeper")

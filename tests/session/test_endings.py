@@ -107,7 +107,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_driver_alone(programs: Programs) -> No
 
 def test_stopped_processes_are_no_obstacle(programs: Programs) -> None:
     running, family, members = started(programs, BUSY, UNTIL_RELEASED)
-    for name in ("ray-worker", "ray-template", "ray-node", "ray-redis"):
+    for name in ("ray-worker", "ray-template", "ray-node", "valkey-server"):
         for member in family.named(name):
             os.kill(member, signal.SIGSTOP)
     release(programs)

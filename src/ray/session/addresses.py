@@ -41,8 +41,8 @@ def resolve_host(host: str, argument: str) -> str:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise RayConnectionError(
-            f"{argument}: the host {host!r} can't be resolved to an IP address ({error}). Check the spelling, "
-            "or give the IP address itself.",
+            f"{argument}: the host {host!r} can't be resolved to an IP address ({error}). Check the "
+            "spelling, or give the IP address itself.",
             host,
         ) from None
     found.sort(key=lambda entry: entry[0] != socket.AF_INET)
@@ -62,5 +62,6 @@ def check_is_local(host: str) -> None:
         except OSError as error:
             raise InitError(
                 f"node_ip_address={host!r} is not an address of this machine "
-                f"({os.strerror(error.errno or 0)}). Give one that `ip address` lists, or leave it out for {LOOPBACK}."
+                f"({os.strerror(error.errno or 0)}). Give one that `ip address` lists, or leave it out for "
+                f"{LOOPBACK}."
             ) from None

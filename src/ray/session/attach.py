@@ -5,7 +5,8 @@ import socket
 
 from ray import _kernel
 from ray.config import Config
-from ray.errors import RayConnectionError
+from ray.core.kernel_errors import translated
+from ray.errors import InitError, RayConnectionError
 from ray.session import handshake, jobs
 from ray.session.addresses import Address
 from ray.session.options import SessionOptions
@@ -25,6 +26,8 @@ def attach_session(options: SessionOptions) -> Session:
     fd = _receive(address, options.config.connect_ms)
     try:
         arena = _kernel.Arena.attach(fd)
+    except _kernel.KernelError as error:
+        raise translated(error, "ray.init") from None
     finally:
         os.close(fd)
     record = SessionRecord.load(arena.session())
@@ -33,9 +36,18 @@ def attach_session(options: SessionOptions) -> Session:
             str(address), f"the session with this port is at {record.redis_address}"
         )
     job = root_id(options.object_id_seed)
-    arena.register(_kernel.DRIVER, job)
+    try:
+        arena.register(_kernel.DRIVER, job)
+        number = jobs.write_start(arena, job)
+    except _kernel.KernelError as error:
+        if type(error) is _kernel.KernelError and options.object_id_seed is not None:
+            raise InitError(
+                f"Another driver of this session runs with object_id_seed={options.object_id_seed} already, "
+                "and the two would give the same ids to different objects. Choose another seed, or wait for "
+                "its end."
+            ) from None
+        raise translated(error, "ray.init") from None
     arena.make_current()
-    number = jobs.write_start(arena, job)
     return Session(arena, record, Config.with_overrides(record.settings), number, keeper=None)
 
 
@@ -47,7 +59,8 @@ def _receive(address: Address, timeout_ms: int) -> int:
     except TimeoutError:
         raise RayConnectionError.nobody_listens(
             str(address),
-            f"its keeper process did not answer within {timeout_ms} ms: it is stopped, or the machine overloaded",
+            f"its keeper process did not answer within {timeout_ms} ms: it is stopped, or the machine is "
+            "overloaded",
         ) from None
     except handshake.PeerRefusedError as error:
         raise RayConnectionError.nobody_listens(str(address), str(error)) from None

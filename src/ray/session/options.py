@@ -126,8 +126,8 @@ def _refuse_starting_arguments(given: dict[str, Any], mode: int) -> None:
         verb = "was" if len(refused) == 1 else "were"
         raise InitError(
             f"When connecting to an existing cluster (redis_address), {' and '.join(refused)} must not be "
-            f"provided: that {verb} decided when the cluster was started. Leave it out, or leave out redis_address to "
-            "start a cluster."
+            f"provided: that {verb} decided when the cluster was started. Leave it out, or leave out "
+            "redis_address to start a cluster."
         )
 
 

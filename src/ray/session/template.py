@@ -51,7 +51,10 @@ class Template:
         self.surplus = Surplus()
         # Workers that can't even start end at once, and would be forked again for ever.
         self.broken = RestartRate(
-            self.config.restart_limit, self.config.restart_window_ms, self.config.restart_pause_ms, essential=True
+            self.config.restart_limit,
+            self.config.restart_window_ms,
+            self.config.restart_pause_ms,
+            essential=True,
         )
         self.fork_from_ms = 0
         self.starting: dict[int, int] = {}  # forked workers that have not joined the arena: pid, since when
@@ -81,7 +84,9 @@ class Template:
         now = now_ms()
         delay_ms = self.broken.died(now)
         if delay_ms is None:
-            raise SystemExit("ray: worker processes keep failing outside of tasks; see their tracebacks above")
+            raise SystemExit(
+                "ray: worker processes keep failing outside of tasks; see their tracebacks above"
+            )
         self.fork_from_ms = now + delay_ms
 
     def _fork_and_retire(self) -> bool:
