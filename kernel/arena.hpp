@@ -55,17 +55,26 @@ inline Host host;
 
 class HostPause {
  public:
-  HostPause() : token_(host.leave ? host.leave() : nullptr) {}
+  HostPause() { leave(); }
   ~HostPause() { resume(); }
   void resume() {
     if (host.enter && token_) host.enter(token_);
     token_ = nullptr;
   }
+  // Lets the host's signal handlers run, if this thread may; true when one of them raised.
+  bool interrupted() {
+    if (!host.interrupted || (host.leave && !token_)) return false;
+    resume();
+    if (host.interrupted()) return true;
+    leave();
+    return false;
+  }
   HostPause(const HostPause&) = delete;
   HostPause& operator=(const HostPause&) = delete;
 
  private:
-  void* token_;
+  void leave() { token_ = host.leave ? host.leave() : nullptr; }
+  void* token_ = nullptr;
 };
 
 // This process's own count of an object; the arena sees only the first and the last one.

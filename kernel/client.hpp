@@ -834,9 +834,14 @@ class Client {
 
   // The process that has held the mutex for so long, 0 if the mutex was to be had.
   u32 lock_holder(i64 timeout_ms) {
-    if (take_mutex(m(), timeout_ms)) {
-      pthread_mutex_unlock(&h_.mutex);
-      return 0;
+    {
+      HostPause pause;
+      int r = lock_waiting(m(), timeout_ms);
+      if (r != ETIMEDOUT) {
+        must_be_locked(m(), r);
+        pthread_mutex_unlock(&h_.mutex);
+        return 0;
+      }
     }
     u32 tid = u32(h_.mutex.__data.__owner);
     char path[64], line[256];
@@ -899,14 +904,12 @@ class Client {
       for (;;) {
         u32 value = word.load(std::memory_order_seq_cst);
         if ((ok = done()) || h_.shut.load() || deadline.passed()) break;
-        if (futex_wait(word, value, deadline.slice_ns()) == EINTR) {
-          interrupted = true;
-          break;
-        }
+        futex_wait(word, value, deadline.slice_ns());
+        if ((interrupted = pause.interrupted())) break;
       }
       sleepers.fetch_sub(1, std::memory_order_seq_cst);
     }
-    if (interrupted && host.interrupted && host.interrupted()) throw Interrupted("");
+    if (interrupted) throw Interrupted("");
     return ok;
   }
 

@@ -65,6 +65,7 @@ inline constexpr u32 HOLD_BACK_AFTER = 512;  // younger tasks that may pass one 
 inline constexpr u32 ACTOR_DEATHS_MAX = 5;   // in a row, without one new call finished
 inline constexpr long SLEEP_SLICE_NS = 100'000'000;
 inline constexpr long SPIN_NS = 25'000;
+inline constexpr int LOCK_ATTEMPTS = 4;  // to take the mutex without keeping the host's other threads waiting
 
 // Formats the kernel writes or understands; from FORMAT_ERROR on they are failures.
 inline constexpr u32 FORMAT_ERROR = 100;

@@ -61,41 +61,64 @@ inline void recover(Mapping& m) {
   crash::point();
 }
 
-// Takes the mutex; false when it was not to be had within the time (-1: no limit).
-inline bool take_mutex(Mapping& m, long timeout_ms = -1) {
+// A few tries; EBUSY if others kept it.
+inline int try_mutex(Mapping& m) {
   pthread_mutex_t* mutex = &m.header().mutex;
   int r = pthread_mutex_trylock(mutex);
   for (int i = 0; r == EBUSY && i < 100; ++i) {
     for (int j = 0; j < 8; ++j) pause_cpu();
     r = pthread_mutex_trylock(mutex);
   }
-  if (r == EBUSY) {
-    HostPause pause;
-    u64 deadline = now_ns() + u64(timeout_ms) * 1'000'000ull;
-    for (;;) {
-      timespec until;
-      clock_gettime(CLOCK_REALTIME, &until);
-      long slice = SLEEP_SLICE_NS;
-      if (timeout_ms >= 0) {
-        i64 left = i64(deadline) - i64(now_ns());
-        if (left < slice) slice = left > 0 ? left : 0;
-      }
-      until.tv_nsec += slice;
-      until.tv_sec += until.tv_nsec / 1'000'000'000;
-      until.tv_nsec %= 1'000'000'000;
-      r = pthread_mutex_timedlock(mutex, &until);
-      if (r != ETIMEDOUT) break;
-      if (timeout_ms >= 0 && now_ns() >= deadline) return false;
+  return r;
+}
+
+// Waits for it; ETIMEDOUT when it was not to be had within the time (-1: no limit).
+inline int lock_waiting(Mapping& m, long timeout_ms) {
+  pthread_mutex_t* mutex = &m.header().mutex;
+  u64 deadline = now_ns() + u64(timeout_ms) * 1'000'000ull;
+  for (;;) {
+    timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    long slice = SLEEP_SLICE_NS;
+    if (timeout_ms >= 0) {
+      i64 left = i64(deadline) - i64(now_ns());
+      if (left < slice) slice = left > 0 ? left : 0;
     }
+    until.tv_nsec += slice;
+    until.tv_sec += until.tv_nsec / 1'000'000'000;
+    until.tv_nsec %= 1'000'000'000;
+    int r = pthread_mutex_timedlock(mutex, &until);
+    if (r != ETIMEDOUT || (timeout_ms >= 0 && now_ns() >= deadline)) return r;
   }
+}
+
+// After a lock call: puts right what a dead owner left.
+inline void must_be_locked(Mapping& m, int r) {
   if (r == EOWNERDEAD) {
     recover(m);
-    pthread_mutex_consistent(mutex);
+    pthread_mutex_consistent(&m.header().mutex);
     r = 0;
   }
   if (r != 0) throw ArenaCorrupt(std::string("the arena's mutex can't be taken: ") + strerror(r));
   crash::point();
-  return true;
+}
+
+// Takes the mutex.  The host's lock is let go while waiting, and never waited for with the mutex in hand: one
+// busy thread of this process must not hold up the node.
+inline void take_mutex(Mapping& m) {
+  int r = try_mutex(m);
+  for (int i = 0; r == EBUSY; ++i) {
+    if (i == LOCK_ATTEMPTS || !host.leave) {
+      r = lock_waiting(m, -1);
+      break;
+    }
+    HostPause pause;
+    must_be_locked(m, lock_waiting(m, -1));
+    pthread_mutex_unlock(&m.header().mutex);
+    pause.resume();
+    r = try_mutex(m);
+  }
+  must_be_locked(m, r);
 }
 
 struct Wake {

@@ -70,16 +70,13 @@ inline Outcome sleep(Mapping& m, u32 thread, const Deadline& deadline, Done done
       me.sleeping.store(0, std::memory_order_relaxed);
       return Outcome::done;
     }
-    int e = futex_wait(me.word, value, deadline.slice_ns());
+    futex_wait(me.word, value, deadline.slice_ns());
     me.sleeping.store(0, std::memory_order_relaxed);
     if (done()) return Outcome::done;
     if (m.header().shut.load(std::memory_order_relaxed)) return Outcome::closed;
+    // After every slice: a signal may have come to another thread, or between the look and the sleep.
+    if (pause.interrupted()) return Outcome::interrupted;
     if (deadline.passed()) return Outcome::timeout;
-    if (e == EINTR && host.interrupted) {
-      pause.resume();
-      if (host.interrupted()) return Outcome::interrupted;
-      return sleep(m, thread, deadline, done);
-    }
   }
 }
 
