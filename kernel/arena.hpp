@@ -8,6 +8,7 @@
 #include "failure.hpp"
 #include "records.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -121,7 +122,9 @@ struct ArenaOptions {
 
 class Mapping {
  public:
-  static Mapping* create(const ArenaOptions& options) {
+  static Mapping* create(const ArenaOptions& given) {
+    ArenaOptions options = given;
+    options.heap_bytes = std::min(options.heap_bytes, HEAP_BYTES_MAX);
     int fd = -1;
     if (options.directory) {
       std::string path = std::string(options.directory) + "/raycore-XXXXXX";

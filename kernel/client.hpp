@@ -458,19 +458,19 @@ class Client {
     for (u32 o : pending)
       if (!ready(o)) wait::watch(m(), th, o);
     size_t missing = wanted - count;
-    auto arm = [&] {
-      me.needed.store(i32(missing), std::memory_order_relaxed);
-      me.awaiting.store(AWAITS_ANY, std::memory_order_seq_cst);
-    };
-    arm();
-    size_t found = 0;
+    // `needed` is set before the count, and what was counted is taken off after it: a seal in between is taken
+    // off twice, which wakes too early, never too late.
+    me.needed.store(i32(missing), std::memory_order_relaxed);
+    me.awaiting.store(AWAITS_ANY, std::memory_order_seq_cst);
     auto look = [&] {
-      found = 0;
-      for (size_t i = 0; i < pending.size() && found < missing; ++i)
-        if (ready(pending[i])) ++found;
-      if (found >= missing) return true;
-      me.needed.store(i32(missing - found), std::memory_order_seq_cst);
-      return false;
+      for (;;) {
+        me.needed.store(i32(missing), std::memory_order_seq_cst);
+        size_t found = 0;
+        for (size_t i = 0; i < pending.size() && found < missing; ++i)
+          if (ready(pending[i])) ++found;
+        if (found >= missing) return true;
+        if (me.needed.fetch_sub(i32(found), std::memory_order_seq_cst) > i32(found)) return false;
+      }
     };
     auto glance = [&] { return me.needed.load(std::memory_order_relaxed) <= 0 && look(); };
     try {
@@ -520,6 +520,7 @@ class Client {
 
   void call(u32 actor_object, const Submission& s, std::vector<u32>& out) {
     must_be_open();
+    must_be_actor(actor_object);
     u32 th = thread();
     u8 id[TASK_ID_BYTES];
     next_id(id);
@@ -690,6 +691,7 @@ class Client {
 
   u32 kill_actor(u32 actor_object) {
     must_be_open();
+    must_be_actor(actor_object);
     u32 a = m().object(actor_object).actor;
     u32 pid = 0;
     {
@@ -922,6 +924,10 @@ class Client {
     }
   }
 
+  void must_be_actor(u32 o) {
+    if (m().object(o).state != OBJECT_ACTOR) throw KernelError("this object is not an actor");
+  }
+
   Task& running_task(u32 th) {
     u32 i = m().thread(th).task;
     if (!i) throw KernelError("no task runs on this thread");
@@ -1110,7 +1116,6 @@ class Client {
       t.commit();
     }
     drain();
-    process::clear_seats(m());
     Transaction t(m(), log());
     if (!gone() && !m().process(index).holds) process::free_record(t, index);
     t.commit();

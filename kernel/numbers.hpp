@@ -30,10 +30,11 @@ inline constexpr u32 TASK_ID_BYTES = 16;
 inline constexpr u32 PUT_INDEX = 0x8000'0000u;
 
 inline constexpr u32 GRANULE_BYTES = 64;
-inline constexpr u32 INLINE_BYTES = 72;          // of a value, in its object's record
-inline constexpr u32 INLINE_PAYLOAD_BYTES = 64;  // of arguments, in their task's record
-inline constexpr u32 COPY_BYTES = 4096;          // copied inside one transaction
-inline constexpr u32 SNAPSHOT_BYTES = 32768;     // up to here `get` copies instead of pinning
+inline constexpr u64 HEAP_BYTES_MAX = 0xFFFF'FF00ull * GRANULE_BYTES;  // granules are counted in 32 bits
+inline constexpr u32 INLINE_BYTES = 72;                                // of a value, in its object's record
+inline constexpr u32 INLINE_PAYLOAD_BYTES = 64;                        // of arguments, in their task's record
+inline constexpr u32 COPY_BYTES = 4096;                                // copied inside one transaction
+inline constexpr u32 SNAPSHOT_BYTES = 32768;                           // up to here `get` copies instead of pinning
 inline constexpr u32 SESSION_BYTES = 16384;
 
 // Table sizes.  Memory is taken only as far as a table has ever been filled.
@@ -55,7 +56,7 @@ inline constexpr u32 EVENTS_PER_THREAD = 1u << 12;
 inline constexpr u32 SPINNERS_MAX = 64;
 
 // Bounds inside one transaction.
-inline constexpr u32 UNDO_MAX = 640;
+inline constexpr u32 UNDO_MAX = 1024;
 inline constexpr u32 PUBLISH_MAX = 32;
 inline constexpr u32 WAKES_MAX = 64;
 inline constexpr u32 PIECE = 8;     // items of a long job done in one transaction

@@ -8,12 +8,15 @@
 
 namespace ray::process {
 
+// Of several with one pid, the one that started first: a pid is used again only after its owner's death.
 inline u32 find(Mapping& m, u32 pid) {
+  u32 oldest = NIL;
   for (u32 i = m.header().processes.high_water; i; --i) {
     Process& p = m.process(i);
-    if (p.state != PROCESS_FREE && p.pid == pid) return i;
+    if (p.state == PROCESS_FREE || p.pid != pid) continue;
+    if (!oldest || p.started < m.process(oldest).started) oldest = i;
   }
-  return NIL;
+  return oldest;
 }
 
 inline u32 enter(Transaction& t, ProcessKind kind, u32 pid, u64 started, const u8* root_id) {
@@ -74,11 +77,11 @@ inline void release_resources(Transaction& t, Thread& thread) {
   t.set(thread.shape, 0u);
 }
 
-// Seats of spinners whose thread is no more.
-inline void clear_seats(Mapping& m) {
+// A thread that died while it spun keeps its seat; later its record may be another's.
+inline void clear_seats(Mapping& m, u32 thread) {
   for (auto& seat : m.header().spinners) {
-    u32 thread = seat.load();
-    if (thread && !m.thread(thread).process) seat.compare_exchange_strong(thread, 0);
+    u32 taken = thread;
+    if (seat.load(std::memory_order_relaxed) == thread) seat.compare_exchange_strong(taken, 0);
   }
 }
 
@@ -157,6 +160,7 @@ inline void abandon_build(Transaction& t, Thread& thread, i32 status, u32 pid) {
 // Everything of a thread but its lanes, which are closed before.
 inline void bury_thread(Transaction& t, u32 process, u32 i, i32 status, u32 pid) {
   Thread& thread = t.m.thread(i);
+  clear_seats(t.m, i);
   queue::remove_idle(t, i);
   u32 running = thread.task;
   bool actor_task = running && TaskKind(t.m.task(running).kind) != TaskKind::task;

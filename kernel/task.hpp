@@ -104,7 +104,7 @@ inline void add_dependency(Transaction& t, u32 i, u32 awaited) {
   else t.set(task.deps, e);
   t.set(task.deps_last, e);
   Object& o = t.m.object(awaited);
-  if (o.state == OBJECT_SEALED) return;
+  if (o.state != OBJECT_PENDING) return;
   t.m.edge(e).waiting_next = o.waiting;
   t.set(o.waiting, e);
   t.set(task.pending, task.pending + 1);

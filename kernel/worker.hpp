@@ -8,6 +8,7 @@ namespace ray::worker {
 inline void assign(Transaction& t, u32 i, u32 task_index) {
   Thread& thread = t.m.thread(i);
   Task& task = t.m.task(task_index);
+  if (task.state == TASK_HELD) t.set(task.attempt, task.attempt + 1);  // a call run again: its ids are new ones
   t.set(task.state, TASK_RUNNING);
   t.set(task.thread, i);
   t.set(thread.task, task_index);
