@@ -170,7 +170,7 @@ def _decorated(target: Any, keywords: Mapping[str, Any]) -> RemoteFunction | Act
 
 
 def get(
-    object_ids: Any, timeout: int | datetime.timedelta | None = None, worker: Worker = global_worker
+    object_ids: Any, worker: Worker = global_worker, *, timeout: int | datetime.timedelta | None = None
 ) -> Any:
     """The value of an id, or the list of values of a list of ids.
 

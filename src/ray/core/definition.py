@@ -78,7 +78,7 @@ class Definition:
         arena = session.arena
         # The id is known before the code is pickled: the code may name itself, in a recursion.
         export = _Export(session, arena.reserve())
-        self._export = export
+        self._remember(export)
         try:
             code, captured = self._pickled()
             # A definition that kept itself alive would never be freed.
@@ -113,8 +113,15 @@ class Definition:
     @classmethod
     def referred(cls, kind: str, oid: ObjectID, name: str, max_calls: int) -> Self:
         definition = cls(kind, None, name, max_calls)
-        definition._export = _Export(session_state.require(f"Unpickling {name}"), oid)
+        definition._remember(_Export(session_state.require(f"Unpickling {name}"), oid))
         return definition
+
+    def _remember(self, export: _Export) -> None:
+        self._export = export
+        export.session.remembering.add(self)
+
+    def forget(self) -> None:
+        self._export = None
 
 
 def load(data: bytes | View) -> Loaded:

@@ -99,7 +99,11 @@ class RemoteFunction:
         shape = shape_of(session, self._options.demand, self._definition.name)
         bound = _Bound(session, self._definition.exported(session), shape)
         self._bound = bound
+        session.remembering.add(self)
         return bound
+
+    def forget(self) -> None:
+        self._bound = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         name = self._definition.name

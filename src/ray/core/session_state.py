@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -69,10 +70,16 @@ class Submitter(Protocol):
     def gpu_ids(self) -> list[int]: ...
 
 
+class Remembering(Protocol):
+    """Keeps something of a session for the next call, and with it the session's memory."""
+
+    def forget(self) -> None: ...
+
+
 class Current:
     """One session as one process sees it; what `current` names from `enter` to `leave`."""
 
-    __slots__ = ("arena", "at_end", "config", "info", "mode", "stock", "submitter")
+    __slots__ = ("arena", "at_end", "config", "info", "mode", "remembering", "stock", "submitter")
 
     def __init__(self, arena: Arena, submitter: Submitter, mode: int, config: Config, stock: Demand) -> None:
         self.arena = arena
@@ -81,6 +88,7 @@ class Current:
         self.config = config
         self.stock = stock  # all that this node has, whether in use or not
         self.info: dict[str, Any] = {}  # what ray.init returned
+        self.remembering: weakref.WeakSet[Remembering] = weakref.WeakSet()
         self.at_end: list[Callable[[], None]] = []  # what `leave` does, in this order
 
 
@@ -104,6 +112,9 @@ def leave() -> None:
         session, current = current, None
     if session is None:
         return
+    session.submitter = session.arena  # PYTHON_MODE's refers back to the session
+    for each in list(session.remembering):
+        each.forget()
     with contextlib.ExitStack() as stack:
         for step in reversed(session.at_end):
             stack.callback(step)
