@@ -240,7 +240,7 @@ class Mapping {
     munmap(base_, bytes_);
     munmap(const_cast<u8*>(reading_), bytes_ - heap_offset_);
     munmap(local_, sizeof(LocalReference) * OBJECTS_MAX);
-    close(fd_);
+    close_fd();
   }
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
@@ -251,6 +251,12 @@ class Mapping {
   const u8* heap_for_reading(u64 offset) const { return reading_ + offset; }
   u64 heap_offset() const { return heap_offset_; }
   int fd() const { return fd_; }
+
+  // The memory stays mapped for whoever still looks at it; nobody new can be given it.
+  void close_fd() {
+    if (fd_ >= 0) close(fd_);
+    fd_ = -1;
+  }
 
   Object& object(u32 i) { return at<Object>(header().objects, i); }
   Task& task(u32 i) { return at<Task>(header().tasks, i); }

@@ -487,7 +487,12 @@ void add_arena_life(nb::class_<Arena>& arena) {
             a.c().enter(ProcessKind(kind), root_id ? reinterpret_cast<const u8*>(root_id->c_str()) : nullptr);
           },
           "kind"_a, "root_id"_a = nb::none())
-      .def("leave", [](Arena& a) { a.c().leave(); })
+      .def("leave",
+           [](Arena& a) {
+             if (current() == a.shared) current() = SharedClient();
+             a.c().m().close_fd();
+             a.c().leave();
+           })
       .def("shut", [](Arena& a) { a.c().shut(); })
       .def_prop_ro("fd", [](Arena& a) { return a.c().m().fd(); })
       .def_prop_ro("is_shut", [](Arena& a) { return a.c().header().shut.load() != 0; })
