@@ -164,7 +164,7 @@ inline u32 take(Transaction& t, u32 a) {
   }
   if (!thread.granted) {
     if (actor.waits) return NIL;
-    bool tasks_turn = t.h.actor_had_turn && queue::choose(t.m).shape;
+    bool tasks_turn = queue::tasks_have_turn(t.h) && queue::choose(t.m).shape;
     if (tasks_turn || t.h.actors_wait_head || !resources::cpu_fits(t.h, t.m.shape(actor.shape))) {
       queue::wait_for_cpu(t, a);
       queue::offer(t);

@@ -63,8 +63,26 @@ struct Choice {
   u32 passes = NIL;  // shape of an older task that does not fit
 };
 
-// The oldest task that fits.  One that does not fit and has been passed often holds back younger tasks
-// that want what it lacks.
+// The oldest task that fits, of those that want nothing which `held_back` lacks.
+inline Choice choose_beside(Mapping& m, u32 held_back) {
+  Header& h = m.header();
+  const Shape& older = m.shape(held_back);
+  Choice choice;
+  for (u32 w = 0; w < SHAPES_MAX / 64; ++w)
+    for (u64 bits = h.shapes_ready[w]; bits; bits &= bits - 1) {
+      u32 i = w * 64 + u32(std::countr_zero(bits));
+      const Shape& s = m.shape(i);
+      bool conflicts = s.need[GPU] > 0 && !resources::gpus_fit(h, older.need[GPU]);
+      for (u32 k = 0; k < RESOURCE_KINDS; ++k) conflicts |= s.need[k] > 0 && older.need[k] > h.free[k];
+      u64 sequence = m.task(s.head).sequence;
+      if (!conflicts && sequence < choice.sequence && resources::fits(h, s)) choice = {i, sequence, NIL};
+    }
+  return choice;
+}
+
+// The oldest task that fits.  One that does not fit, though it could, and has been passed often, for a
+// while holds back younger tasks that want what it lacks.  Only for a while: what it lacks may be held by
+// tasks that wait for the younger ones.
 inline Choice choose(Mapping& m) {
   Header& h = m.header();
   Choice choice;
@@ -78,19 +96,22 @@ inline Choice choose(Mapping& m) {
       u64 sequence = m.task(s.head).sequence;
       if (resources::fits(h, s)) {
         if (sequence < choice.sequence) choice.shape = i, choice.sequence = sequence;
-      } else if (sequence < unfit_sequence) {
+      } else if (sequence < unfit_sequence && resources::feasible(h, s)) {
         unfit = i, unfit_sequence = sequence;
       }
     }
   if (choice.shape && unfit_sequence < choice.sequence) {
     choice.passes = unfit;
     const Shape& older = m.shape(unfit);
-    const Shape& younger = m.shape(choice.shape);
-    if (older.passed >= HOLD_BACK_AFTER)
-      for (u32 k = 0; k < RESOURCE_KINDS; ++k)
-        if (older.need[k] > h.free[k] && younger.need[k] > 0) return Choice{};
+    if (older.passed >= HOLD_BACK_AFTER && now_ns() < older.holds_back_until_ns) return choose_beside(m, unfit);
   }
   return choice;
+}
+
+inline void note_passed(Transaction& t, u32 shape) {
+  Shape& s = t.m.shape(shape);
+  t.set(s.passed, s.passed + 1);
+  if (s.passed % HOLD_BACK_AFTER == 0) t.set(s.holds_back_until_ns, now_ns() + HOLD_BACK_NS);
 }
 
 // --- idle workers -----------------------------------------------------------------------------------
@@ -157,6 +178,11 @@ inline void grant(Transaction& t, Actor& actor) {
   t.wake(actor.thread);
 }
 
+// A ready task goes before the next actor: unless no worker is there, nor may come, to run it.
+inline bool tasks_have_turn(const Header& h) {
+  return h.actor_had_turn && (h.idle_head || h.worker_count < h.max_workers);
+}
+
 // Resources became free, or work ready: whoever can use them is woken.  When both an actor and a task
 // want a CPU they take turns, so neither starves behind a long queue of the other.
 inline void offer(Transaction& t) {
@@ -164,7 +190,7 @@ inline void offer(Transaction& t) {
   for (u32 n = 0; t.h.actors_wait_head && n < PIECE; ++n) {
     Actor& actor = t.m.actor(t.h.actors_wait_head);
     if (!resources::cpu_fits(t.h, t.m.shape(actor.shape))) break;
-    if (choice.shape && t.h.actor_had_turn) break;
+    if (choice.shape && tasks_have_turn(t.h)) break;
     pop_waiting_actor(t);
     grant(t, actor);
     if (choice.shape) t.set(t.h.actor_had_turn, 1u);

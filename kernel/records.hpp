@@ -177,7 +177,8 @@ struct Shape {
   u32 used;
   u32 head, tail, count;
   u32 creations;  // of them, actors to be created
-  u32 passed;
+  u32 passed;     // younger tasks that went before its first one
+  u64 holds_back_until_ns;
 };
 
 enum ProcessState : u32 { PROCESS_FREE = 0, PROCESS_ALIVE = 1, PROCESS_LEFT = 2, PROCESS_DYING = 3 };

@@ -25,6 +25,12 @@ inline bool fits(const Header& h, const Shape& s) {
   return gpus_fit(h, s.need[GPU]);
 }
 
+inline bool feasible(const Header& h, const Shape& s) {
+  for (u32 k = 0; k < RESOURCE_KINDS; ++k)
+    if (s.need[k] > h.total[k]) return false;
+  return true;
+}
+
 inline bool cpu_fits(const Header& h, const Shape& s) { return s.need[CPU] <= 0 || s.need[CPU] <= h.free[CPU]; }
 
 // The index of this combination, made if it is new.

@@ -37,7 +37,7 @@ inline u32 take(Transaction& t, u32 i) {
     return NIL;
   }
   u32 chosen = queue::pop(t, choice.shape);
-  if (choice.passes) t.set(t.m.shape(choice.passes).passed, t.m.shape(choice.passes).passed + 1);
+  if (choice.passes) queue::note_passed(t, choice.passes);
   if (t.h.actor_had_turn) t.set(t.h.actor_had_turn, 0u);
   Task& task = t.m.task(chosen);
   if (TaskKind(task.kind) == TaskKind::actor_create) {
