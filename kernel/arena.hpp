@@ -278,6 +278,8 @@ class Mapping {
   }
   LocalReference& local(u32 object) { return local_[object]; }
 
+  u32 releases_when_full = 0;  // of heap blocks, when this process last found no room
+
   // A forked child has inherited counts that are its parent's; it starts with none.
   void forget_local() { madvise(local_, sizeof(LocalReference) * OBJECTS_MAX, MADV_DONTNEED); }
 

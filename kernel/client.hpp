@@ -813,11 +813,12 @@ class Client {
     demand_seen_ = h_.demand_word.load();
   }
 
-  // Blocks until heap memory was freed since the last look, or the time is over.
+  // Blocks until heap memory was freed since this process last found none, or the time is over.
   void wait_room(i64 timeout_ms) {
     wait::Deadline deadline(timeout_ms);
-    u32 seen = h_.room_word.load();
-    sleep_on(h_.room_word, h_.room_sleepers, deadline, [&] { return h_.room_word.load() != seen; });
+    auto releases = [&] { return std::atomic_ref(h_.heap.releases).load(std::memory_order_acquire); };
+    sleep_on(h_.room_word, h_.room_sleepers, deadline, [&] { return releases() != m().releases_when_full; });
+    m().releases_when_full = releases();
   }
 
   u32 retire(u32 count) {

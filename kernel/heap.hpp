@@ -99,10 +99,12 @@ inline u32 allocate(Transaction& t, u64 bytes) {
   u64 capacity_bytes = u64(heap.capacity) * GRANULE_BYTES;
   u64 used_bytes = u64(heap.used) * GRANULE_BYTES;
   if (t.gave_memory) throw KernelError("allocation after release in one transaction: this is a bug in the kernel");
-  if (bytes > capacity_bytes) throw StoreFull(bytes, capacity_bytes, used_bytes);
   u32 size = bytes ? granules(bytes) : 1;
-  u32 b = find(t.m, size);
-  if (!b) throw StoreFull(bytes, capacity_bytes, used_bytes);
+  u32 b = bytes > capacity_bytes ? NIL : find(t.m, size);
+  if (!b) {
+    t.m.releases_when_full = heap.releases;
+    throw StoreFull(bytes, capacity_bytes, used_bytes);
+  }
   unlink_free(t, b);
   Block& block = t.m.block(b);
   if (block.size > size) {
@@ -130,6 +132,7 @@ inline void release(Transaction& t, u32 b) {
   Block& block = t.m.block(b);
   t.gave_memory = true;
   t.set(t.h.heap.used, t.h.heap.used - block.size);
+  t.set(t.h.heap.releases, t.h.heap.releases + 1);
   u32 kept = b;
   if (u32 before = block.before; before && t.m.block(before).state == BLOCK_FREE) {
     Block& lower = t.m.block(before);

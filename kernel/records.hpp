@@ -272,6 +272,7 @@ struct HeapTable {
   u32 capacity;  // granules
   u32 touched;   // granules that have ever been part of an allocation
   u32 used;      // granules
+  u32 releases;  // ever, modulo 2^32
   u32 class_bits;
   u32 subclass_bits[HEAP_CLASSES];
   u32 heads[HEAP_CLASSES * HEAP_SUBCLASSES];
