@@ -1,12 +1,25 @@
 """For all tests: whoever leaves something behind fails, and a folder for temporary files that is watched."""
 
+import gc
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from tests import leaks
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,11 +38,15 @@ def temporary_folder() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def no_leaks(temporary_folder: str) -> Iterator[None]:
+def no_leaks(temporary_folder: str, request: pytest.FixtureRequest) -> Iterator[None]:
     """Fails the test that leaves a process, descriptor, thread, shared memory or temporary file."""
     before = leaks.Snapshot.take()
     yield
-    leaked = leaks.leaks_since(before)
-    if leaked:
+    # pytest still holds the values of fixtures that are torn down; an arena is closed by its last reference.
+    request.node.funcargs.clear()
+    gc.collect()
+    if request.node.stash.get(FAILED, False):
+        leaks.kill_leaked(before)  # its frames, and what lives in them, are kept for the report
+    elif leaked := leaks.leaks_since(before):
         leaks.kill_leaked(before)
         pytest.fail(f"left behind: {leaked}", pytrace=False)

@@ -5,10 +5,13 @@ import os
 import signal
 import socket
 import sys
+import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
+from ray.control_store.client import ControlStore
 from ray.control_store.server import random_port
 from ray.errors import InitError, RayConnectionError
 from ray.session.attach import attach_session
@@ -72,24 +75,14 @@ def test_many_join_at_once(programs: Programs, session: Family) -> None:
     finish(programs, session)
 
 
-def test_a_joined_driver_that_is_killed_is_buried_and_its_job_ended(
-    programs: Programs, session: Family
-) -> None:
-    from ray.control_store.client import ControlStore
-
+def test_a_joined_driver_that_is_killed_is_buried(programs: Programs, session: Family) -> None:
     joined = programs.start(JOIN + "time.sleep(1000)", session.info["redis_address"])
     assert joined.line()
     store = ControlStore([session.info["redis_address"]], session.record().redis_password)
 
     def job(ended: bool) -> dict[str, object] | None:
-        return next(
-            (
-                each
-                for each in store.jobs().values()
-                if each["pid"] == joined.pid and ("end_time_s" in each) == ended
-            ),
-            None,
-        )
+        own = [each for each in store.jobs().values() if each["pid"] == joined.pid]
+        return next((each for each in own if ("end_time_s" in each) == ended), None)
 
     assert wait_for(lambda: job(ended=False), 5.0)
     joined.send(signal.SIGKILL)
@@ -113,8 +106,6 @@ def test_the_end_of_the_session_reaches_those_who_joined(programs: Programs, ses
     except ray.errors.SessionEndedError:
         print("ended", flush=True)
     """
-    import textwrap
-
     joined = programs.start(JOIN + textwrap.dedent(source), session.info["redis_address"])
     joined.line()
     assert joined.line() == "waiting"
@@ -207,7 +198,7 @@ def test_output_of_all_processes_goes_to_files_when_asked(programs: Programs) ->
     folder = done.err.split()[-1]
     assert f"goes to {folder}" in done.err
     assert os.stat(folder).st_mode & 0o777 == 0o700
-    files = {name: open(os.path.join(folder, name)).read() for name in os.listdir(folder)}
+    files = {file.name: file.read_text() for file in Path(folder).iterdir()}
     assert any(name.startswith("worker-") and "said by a worker" in text for name, text in files.items())
     assert any(name.endswith(".err") and "complained by a worker" in text for name, text in files.items())
     assert "Ready to accept connections" in files["redis.out"]

@@ -74,6 +74,8 @@ class ControlStore:
 
     def _ask(self, server: int, command: str, *arguments: Any) -> Any:
         import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
 
         client = self._clients.get(server)
         if client is None:
@@ -84,6 +86,7 @@ class ControlStore:
                 password=self._password,
                 socket_timeout=TIMEOUT_S,
                 socket_connect_timeout=TIMEOUT_S,
+                retry=Retry(NoBackoff(), 1),  # for a connection that a restarted server has forgotten
             )
         try:
             return getattr(client, command)(*arguments)

@@ -37,7 +37,11 @@ class LockWatch:
         self._thread.start()
 
     def stop(self) -> None:
+        """Returns at once; the thread ends when it has looked once more."""
         self._stop.set()
+
+    def join(self) -> None:
+        self._thread.join()
 
     def look(self) -> None:
         """Tries the mutex once, for `patience_ms` at most, and deals with who holds it all that time."""

@@ -136,8 +136,8 @@ def _check_huge_pages(store_bytes: int) -> None:
     if free < needed:
         raise InitError(
             f"huge_pages=True needs {needed:,} free huge pages of {page_bytes >> 10:,} KiB for an object "
-            f"store of {store_bytes:,} bytes, and the machine has {free:,} reserved and free. Reserve them with "
-            f"'sysctl -w vm.nr_hugepages={needed}' (as root), or give a smaller object_store_memory."
+            f"store of {store_bytes:,} bytes, and the machine has {free:,} reserved and free. Reserve them "
+            f"with 'sysctl -w vm.nr_hugepages={needed}' (as root), or give a smaller object_store_memory."
         )
 
 
