@@ -85,6 +85,7 @@ struct LocalReference {
   u32 hold;
   u32 pins;
   u32 queued;  // in the queue of drops
+  u32 stamp;   // of the last list that was looked through for ids given twice
 };
 
 // start time of a process in clock ticks since boot, 0 if there is none: with the pid, its identity

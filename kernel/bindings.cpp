@@ -3,6 +3,7 @@
 #include "check.hpp"
 #include "client.hpp"
 
+#include <algorithm>
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -219,11 +220,28 @@ class Arena {
     if (!o.index) throw StaleHandle("this object is gone: nothing referred to it any more");
     return o.index;
   }
-  std::vector<u32> indices(nb::handle list) {
+  std::vector<u32> indices(nb::handle sequence) {
     std::vector<u32> out;
-    if (list.is_none()) return out;
-    for (nb::handle h : list) out.push_back(index_of(nb::cast<ObjectID&>(h)));
+    if (sequence.is_none()) return out;
+    PyObject* list = sequence.ptr();
+    if (!PyList_CheckExact(list)) throw nb::type_error("ids are given in a list");
+    out.resize(size_t(PyList_GET_SIZE(list)));
+    for (size_t i = 0; i < out.size(); ++i) {
+      nb::handle h = PyList_GET_ITEM(list, Py_ssize_t(i));
+      if (h.type().ptr() != nb::type<ObjectID>().ptr()) throw nb::type_error("the list holds what is no ObjectID");
+      out[i] = index_of(*nb::inst_ptr<ObjectID>(h));
+    }
     return out;
+  }
+  // Each id once; the time is linear.
+  void must_differ(const std::vector<u32>& list) {
+    static u32 stamp = 0;
+    if (++stamp == 0) ++stamp;
+    for (u32 o : list) {
+      u32& last = c().m().local(o).stamp;
+      if (last == stamp) throw nb::value_error("an id is given twice");
+      last = stamp;
+    }
   }
   // Made in place: an id is part of its Python object.
   nb::object id_of(u32 o) {
@@ -399,7 +417,8 @@ void add_constants(nb::module_& m) {
 }
 
 void add_ids(nb::module_& m) {
-  nb::class_<ObjectID>(m, "ObjectID", nb::is_weak_referenceable())
+  nb::class_<ObjectID>(m, "ObjectID", nb::is_weak_referenceable(),
+                       "A counted reference to one object of a node: 20 bytes, and what keeps the object alive.")
       .def(nb::init<nb::bytes, u64>(), "data"_a, "key"_a = 0)
       .def("binary", [](const ObjectID& o) { return to_bytes(o.id, ID_BYTES); })
       .def("id", [](const ObjectID& o) { return to_bytes(o.id, ID_BYTES); })
@@ -565,12 +584,18 @@ void add_arena_objects(nb::class_<Arena>& arena) {
           "wait",
           [](Arena& a, nb::handle oids, u32 num_returns, i64 timeout_ms) {
             std::vector<u32> list = a.indices(oids);
+            a.must_differ(list);
             std::vector<bool> marks =
                 a.c().wait_some(list, std::min<size_t>(num_returns, list.size()), wait::Deadline(timeout_ms));
-            nb::list ready, rest;
-            size_t i = 0;
-            for (nb::handle h : oids) (marks[i++] ? ready : rest).append(h);
-            return nb::make_tuple(ready, rest);
+            Py_ssize_t marked = Py_ssize_t(std::count(marks.begin(), marks.end(), true)), next[2] = {0, 0};
+            nb::list lists[2] = {nb::steal<nb::list>(PyList_New(Py_ssize_t(list.size()) - marked)),
+                                 nb::steal<nb::list>(PyList_New(marked))};
+            for (size_t i = 0; i < list.size(); ++i) {
+              bool ready = marks[i];
+              nb::handle id = PyList_GET_ITEM(oids.ptr(), Py_ssize_t(i));
+              PyList_SET_ITEM(lists[ready].ptr(), next[ready]++, id.inc_ref().ptr());
+            }
+            return nb::make_tuple(lists[1], lists[0]);
           },
           "oids"_a, "num_returns"_a, "timeout_ms"_a = -1)
       .def(

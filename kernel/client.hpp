@@ -198,7 +198,7 @@ class Client {
 
   void adopt(u32 o, u32 ref) {
     LocalReference& local = m().local(o);
-    local = LocalReference{m().object(o).serial, 1, ref, 0, 0};
+    local = LocalReference{m().object(o).serial, 1, ref, 0, 0, 0};
   }
   bool owns(u32 o, u64 serial) { return m().local(o).hold && m().local(o).serial == serial; }
   void add_local(u32 o) { m().local(o).count += 1; }

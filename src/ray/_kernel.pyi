@@ -63,7 +63,7 @@ class ObjectID:
     the process's last one gone gives the reference back.
     """
 
-    def __init__(self, data: bytes) -> None: ...
+    def __init__(self, data: bytes, key: int = 0) -> None: ...
     def binary(self) -> bytes: ...
     def id(self) -> bytes: ...
     def hex(self) -> str: ...
@@ -146,12 +146,14 @@ class Arena:
         """Format and data; small data is copied, larger is a View.  Follows FORMAT_ALIAS.
 
         Raises WaitTimeout, StaleHandle."""
-    def get_many(self, oids: Sequence[ObjectID], timeout_ms: int = -1) -> list[tuple[int, bytes | View]]:
+    def get_many(self, oids: list[ObjectID], timeout_ms: int = -1) -> list[tuple[int, bytes | View]]:
         """All of them, or those up to and including the first failure in the list's order."""
     def wait(
-        self, oids: Sequence[ObjectID], num_returns: int, timeout_ms: int = -1
+        self, oids: list[ObjectID], num_returns: int, timeout_ms: int = -1
     ) -> tuple[list[ObjectID], list[ObjectID]]:
-        """At most num_returns ready ids, and the others, both in input order.  Ids must differ."""
+        """At most num_returns ready ids, and the others, both in input order.
+
+        Raises TypeError for what is no ObjectID, ValueError for an id given twice."""
     def is_ready(self, oid: ObjectID) -> bool: ...
     def wait_room(self, timeout_ms: int) -> None: ...  # until heap memory was freed, or the time is over
 

@@ -193,14 +193,16 @@ def get(
             raise translated(error, "ray.get") from None
     if type(object_ids) is not list:
         raise ArgumentTypeError(f"ray.get takes an ObjectID or a list of them, not {_described(object_ids)}.")
-    _check_ids(object_ids, "ray.get")
     try:
         found = session.arena.get_many(object_ids, timeout_ms)
     except WaitTimeout:
-        missing = len(object_ids) - len(session.arena.wait(object_ids, len(object_ids), 0)[0])
+        missing = sum(not session.arena.is_ready(oid) for oid in object_ids)
         raise GetTimeoutError(timeout_ms, max(1, missing)) from None
     except KernelError as error:
         raise translated(error, "ray.get") from None
+    except TypeError:
+        _check_ids(object_ids, "ray.get")
+        raise
     return [store.value_of(session, stored) for stored in found]
 
 
@@ -240,7 +242,6 @@ def wait(
     session = session_state.require("ray.wait")
     if type(object_ids) is not list:
         raise ArgumentTypeError(f"ray.wait takes a list of ObjectIDs, not {_described(object_ids)}.")
-    _check_ids(object_ids, "ray.wait")
     if isinstance(num_returns, bool) or not isinstance(num_returns, int):
         raise ArgumentTypeError(f"num_returns must be a whole number, not {num_returns!r}.")
     if num_returns < 1:
@@ -248,13 +249,16 @@ def wait(
     timeout_ms = milliseconds(timeout)
     if not object_ids:
         return [], []
-    if len(set(object_ids)) != len(object_ids):
-        twice = next(oid for index, oid in enumerate(object_ids) if oid in object_ids[:index])
-        raise ArgumentError(f"ray.wait was given {twice!r} more than once; its ids must differ.")
     try:
         return session.arena.wait(object_ids, min(num_returns, len(object_ids)), timeout_ms)
     except KernelError as error:
         raise translated(error, "ray.wait") from None
+    except TypeError:
+        _check_ids(object_ids, "ray.wait")
+        raise
+    except ValueError:
+        twice = next((oid for index, oid in enumerate(object_ids) if oid in object_ids[:index]), None)
+        raise ArgumentError(f"ray.wait was given {twice!r} more than once; its ids must differ.") from None
 
 
 def kill(actor: ActorHandle) -> None:
