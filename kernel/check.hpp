@@ -17,6 +17,7 @@ class Checker {
 
   std::vector<std::string> run() {
     counts_.assign(h.objects.high_water + 1, 0);
+    places_.assign(h.tasks.high_water + 1, 0);
     logs();
     pools();
     heap_blocks();
@@ -26,7 +27,11 @@ class Checker {
     actor_records();
     journal_entries();
     object_records();
+    work_lists();
+    waiting_actors();
+    places_of_tasks();
     resources_held();
+    nobody_sleeps_in_vain();
     return problems_;
   }
 
@@ -126,9 +131,12 @@ class Checker {
 
   void processes_and_threads() {
     std::vector<bool> held(h.holds.high_water + 1, false);
+    u32 workers = 0;
     for (u32 i = 1; i <= h.processes.high_water; ++i) {
       if (free_processes_[i]) continue;
       Process& p = m.process(i);
+      expect(p.state != PROCESS_FREE, "process ", i, " is in use and says it is free");
+      workers += ProcessKind(p.kind) == ProcessKind::worker;
       u32 before = NIL, n = 0;
       for (u32 ref = p.holds; ref; ref = object::hold_at(m, ref).next) {
         Hold& hold = object::hold_at(m, ref);
@@ -150,14 +158,16 @@ class Checker {
       }
       for (u32 t = p.threads; t; t = m.thread(t).next) {
         expect(m.thread(t).process == i && !free_threads_[t], "thread ", t, " is not of process ", i);
-        owned_threads_ += 1;
+        if (++owned_threads_ > h.threads.high_water) break;
         u32 previous = NIL;
         for (u32 l = m.thread(t).lanes; l; l = m.lane(l).thread_next) {
           expect(m.lane(l).thread == t && m.lane(l).thread_previous == previous, "lanes of thread ", t, " are broken");
+          if (++owned_lanes_ > h.lanes.high_water) break;
           previous = l;
         }
       }
     }
+    expect(workers == h.worker_count, workers, " processes are workers, not ", h.worker_count);
     expect(owned_threads_ == h.threads.used, owned_threads_, " threads have a process, not ", h.threads.used);
     for (u32 i = 1; i <= h.holds.high_water; ++i)
       expect(held[i] != free_holds_[i], "hold ", i, " is in use and in no list, or the other way round");
@@ -187,21 +197,30 @@ class Checker {
     u32 running = 0;
     for (u32 i = 1; i <= h.tasks.high_water; ++i) {
       Task& t = m.task(i);
-      expect((t.state == TASK_FREE) == bool(free_tasks_[i]), "task ", i, " has the wrong state for its list");
-      if (t.state == TASK_FREE) continue;
+      if (free_tasks_[i]) continue;
+      expect(t.state != TASK_FREE, "task ", i, " is in use and says it is free");
       edge_list(t.deps, i, "task", i);
       edge_list(t.nested, i, "task", i);
       u32 pending = t.state == TASK_BUILDING ? 1 : 0;
       for (u32 e = t.deps; e; e = m.edge(e).next) pending += waits_for(e) ? 1 : 0;
       expect(pending == t.pending, "task ", i, " says ", t.pending, " pending, counted ", pending);
       if (t.function) counts_[t.function] += 1;
-      for (u32 o = t.returns; o; o = m.object(o).next_return) counts_[o] += 1;
+      for (u32 o = t.returns; o; o = m.object(o).next_return) {
+        counts_[o] += 1;
+        if (m.object(o).state == OBJECT_PENDING) {
+          expect(m.object(o).task == i, "object ", o, " is a return of task ", i, " and names another");
+          promised_ += 1;
+        }
+      }
       if (t.flags & COUNTS_ACTOR) counts_[m.actor(t.actor).object] += 1;
       use_block(t.block, "task", i);
       if (t.state == TASK_RUNNING) {
         ++running;
         expect(t.thread && m.thread(t.thread).task == i, "task ", i, " runs on no thread");
       }
+      bool waits = t.state == TASK_WAITING && t.pending && TaskKind(t.kind) != TaskKind::actor_call;
+      bool kept = t.state == TASK_HELD && TaskKind(t.kind) == TaskKind::actor_create;
+      if (waits || kept || (t.state == TASK_DROPPING && t.pending)) places_[i] += 1;
     }
     expect(running == h.running_count, running, " tasks run, not ", h.running_count);
   }
@@ -221,6 +240,7 @@ class Checker {
       for (u32 i = shape.head; i && n <= h.tasks.high_water; i = m.task(i).next) {
         expect(m.task(i).state == TASK_READY && m.task(i).pending == 0 && m.task(i).shape == s, "task ", i,
                " is queued and not ready");
+        place(i);
         creations += TaskKind(m.task(i).kind) == TaskKind::actor_create;
         last = i;
         ++n;
@@ -234,6 +254,7 @@ class Checker {
     u32 n = 0, last = NIL;
     for (u32 i = h.task_work_head; i; i = m.task(i).next) {
       last = i;
+      place(i);
       if (++n > h.tasks.high_water) break;
       u32 state = m.task(i).state;
       expect(state == TASK_FAILING || state == TASK_DROPPING || state == TASK_HELD, "task ", i,
@@ -246,7 +267,10 @@ class Checker {
     for (u32 a = 1; a <= h.actors.high_water; ++a) {
       Actor& actor = m.actor(a);
       expect((actor.state == ACTOR_FREE) == bool(free_actors_[a]), "actor ", a, " has the wrong state for its list");
-      if (actor.state == ACTOR_FREE) continue;
+      if (actor.state == ACTOR_FREE || free_actors_[a]) continue;
+      expect(m.object(actor.object).state == OBJECT_ACTOR && m.object(actor.object).actor == a, "actor ", a,
+             " has an object that is not its own");
+      creation(a, actor);
       if (actor.checkpoint) counts_[actor.checkpoint] += 1;
       if (actor.failure) counts_[actor.failure] += 1;
       if (actor.cls) counts_[actor.cls] += 1;
@@ -254,10 +278,12 @@ class Checker {
       for (u32 l = actor.lanes; l; l = m.lane(l).actor_next) {
         Lane& lane = m.lane(l);
         expect(lane.actor == a && lane.actor_previous == previous, "lanes of actor ", a, " are broken");
+        if (free_lanes_[l] || ++used_lanes_ > h.lanes.high_water) break;
         previous = l;
         u32 last = NIL;
         for (u32 i = lane.head; i; i = m.task(i).next) {
           expect(m.task(i).state == TASK_WAITING && m.task(i).lane == l, "call ", i, " is in the wrong lane");
+          if (!place(i)) break;
           last = i;
         }
         expect(last == lane.tail, "lane ", l, " has the wrong end");
@@ -266,19 +292,126 @@ class Checker {
           expect(bool(lane.ready) == (lane.head && m.task(lane.head).pending == 0), "lane ", l,
                  " is ready and should not be, or the other way round");
         if (!lane.thread) expect(lane.head, "lane ", l, " has neither caller nor calls");
+        if (lane.thread) ++called_lanes_;
       }
-      if (actor.state == ACTOR_DEAD) continue;
-      for (u32 l = actor.ready_head; l && ready <= h.lanes.high_water; l = m.lane(l).ready_next) ++ready;
-      expect(ready == marked, "actor ", a, " has ", ready, " lanes in its ready list, ", marked, " marked so");
-      u32 done = 0;
-      for (u32 i = actor.done_head; i; i = m.task(i).next) ++done;
+      calls(actor.replay_head, actor.replay_tail, a, "to run again");
+      u32 done = calls(actor.done_head, actor.done_tail, a, "done");
       expect(done == actor.done_count, "actor ", a, " has ", done, " calls done, not ", actor.done_count);
+      if (actor.state == ACTOR_DEAD) continue;
+      u32 end = NIL;
+      for (u32 l = actor.ready_head; l && ready <= h.lanes.high_water; l = m.lane(l).ready_next) {
+        expect(m.lane(l).ready && m.lane(l).actor == a, "lane ", l, " is in the wrong ready list");
+        end = l;
+        ++ready;
+      }
+      expect(ready == marked && end == actor.ready_tail, "actor ", a, " has ", ready, " lanes in its ready list, ",
+             marked, " marked so");
       if (actor.state == ACTOR_ALIVE)
         expect(actor.thread && m.thread(actor.thread).actor == a, "actor ", a, " lives on no thread");
     }
+    expect(used_lanes_ == h.lanes.used, used_lanes_, " lanes belong to actors, not ", h.lanes.used);
+    expect(called_lanes_ == owned_lanes_, owned_lanes_, " lanes are in their callers' lists, not ", called_lanes_);
+  }
+
+  void creation(u32 a, const Actor& actor) {
+    u32 i = actor.creation;
+    if (!i) {
+      expect(actor.state != ACTOR_CREATING, "actor ", a, " is to be created by no task");
+      return;
+    }
+    const Task& t = m.task(i);
+    expect(!free_tasks_[i] && TaskKind(t.kind) == TaskKind::actor_create && t.actor == a, "actor ", a,
+           " is created by task ", i, ", which does not");
+    if (actor.state == ACTOR_ALIVE)
+      expect(actor.interval && t.state == TASK_HELD, "actor ", a, " lives, and keeps its creation");
+  }
+
+  // Calls linked by an actor; how many.
+  u32 calls(u32 head, u32 tail, u32 a, const char* what) {
+    u32 last = NIL, n = 0;
+    for (u32 i = head; i && place(i); i = m.task(i).next) {
+      const Task& t = m.task(i);
+      expect((t.state == TASK_HELD || t.state == TASK_WAITING) && t.actor == a, "call ", i, " is in the list of those ",
+             what);
+      last = i;
+      ++n;
+    }
+    expect(last == tail, "the list of calls ", what, " of actor ", a, " has the wrong end");
+    return n;
+  }
+
+  // Counts where a task is linked; false in a circle.
+  bool place(u32 i) {
+    expect(!free_tasks_[i], "task ", i, " is linked and free");
+    return ++places_[i] <= 2;
+  }
+
+  // Every task is in exactly one place: a queue, a lane, a list of its actor, the work list, a thread's hands, or
+  // where the objects it waits for will find it.
+  void places_of_tasks() {
+    for (u32 i = 1; i <= h.threads.high_water; ++i) {
+      if (free_threads_[i]) continue;
+      const Thread& t = m.thread(i);
+      if (t.task) {
+        expect(m.task(t.task).state == TASK_RUNNING && m.task(t.task).thread == i, "thread ", i, " runs task ", t.task,
+               ", which does not know");
+        place(t.task);
+      }
+      if (t.building) {
+        expect(m.task(t.building).state == TASK_BUILDING, "thread ", i, " builds task ", t.building,
+               ", which is built");
+        place(t.building);
+      }
+      if (t.actor) expect(m.actor(t.actor).thread == i, "thread ", i, " serves an actor that does not know");
+      if (t.gave_back) expect(t.shape, "thread ", i, " gave back what it does not hold");
+      if (t.granted) expect(t.actor && !t.task, "thread ", i, " was granted CPUs for nothing");
+    }
+    for (u32 i = 1; i <= h.tasks.high_water; ++i)
+      if (!free_tasks_[i])
+        expect(places_[i] == 1, "task ", i, " in state ", m.task(i).state, " is in ", places_[i], " places");
+  }
+
+  void work_lists() {
+    u32 listed = 0, marked = 0;
+    for (u32 i = h.object_work; i && i != WORK_END && listed <= h.objects.high_water; i = m.object(i).work_next) {
+      expect(!free_objects_[i] && m.object(i).work_next, "object ", i, " is on the work list and should not be");
+      ++listed;
+    }
+    for (u32 i = 1; i <= h.objects.high_water; ++i) marked += !free_objects_[i] && m.object(i).work_next;
+    expect(listed == marked, listed, " objects are on the work list, ", marked, " marked so");
+    listed = marked = 0;
+    for (u32 a = h.actor_work; a && listed <= h.actors.high_water; a = m.actor(a).work_next) ++listed;
+    for (u32 a = 1; a <= h.actors.high_water; ++a) marked += !free_actors_[a] && m.actor(a).working;
+    expect(listed == marked, listed, " actors are on the work list, ", marked, " marked so");
+  }
+
+  void waiting_actors() {
+    u32 listed = 0, marked = 0, last = NIL;
+    for (u32 a = h.actors_wait_head; a && listed <= h.actors.high_water; a = m.actor(a).wait_next) {
+      expect(m.actor(a).waits && m.actor(a).state == ACTOR_ALIVE, "actor ", a, " waits for a CPU and should not");
+      last = a;
+      ++listed;
+    }
+    for (u32 a = 1; a <= h.actors.high_water; ++a) marked += !free_actors_[a] && m.actor(a).waits;
+    expect(listed == marked && last == h.actors_wait_tail, listed, " actors wait for a CPU, ", marked, " marked so");
+  }
+
+  // What could run, and somebody could run it, has somebody told.
+  void nobody_sleeps_in_vain() {
+    if (h.waking)
+      expect(!free_threads_[h.waking] && m.thread(h.waking).idle, "a thread that is not idle is being woken");
+    for (u32 s = 1; s < SHAPES_MAX; ++s)
+      if (m.shape(s).passed >= HOLD_BACK_AFTER) return;  // the clock decides here
+    bool fits = queue::choose(m).shape != NIL;
+    expect(!fits || !h.idle_head || h.waking, "a task is ready and a worker idle, and nobody is woken");
+    if (u32 a = h.actors_wait_head)
+      expect(!resources::cpu_fits(h, m.shape(m.actor(a).shape)) || (fits && queue::tasks_have_turn(h)), "actor ", a,
+             " waits for CPUs that are free");
   }
 
   void journal_entries() {
+    // The slot to be written next may still hold the object of an entry outside the window.
+    if (u32 o = h.journal_last > journal::WINDOW ? m.journal_entry(h.journal_last + 1).object : NIL) counts_[o] += 1;
     for (u64 s = h.journal_last > journal::WINDOW ? h.journal_last - journal::WINDOW + 1 : 1; s <= h.journal_last;
          ++s) {
       const JournalEntry& e = m.journal_entry(s);
@@ -290,8 +423,8 @@ class Checker {
   void object_records() {
     for (u32 i = 1; i <= h.objects.high_water; ++i) {
       Object& o = m.object(i);
-      expect((o.state == OBJECT_FREE) == bool(free_objects_[i]), "object ", i, " has the wrong state for its list");
-      if (o.state == OBJECT_FREE) continue;
+      if (free_objects_[i]) continue;
+      expect(o.state != OBJECT_FREE, "object ", i, " is in use and says it is free");
       edge_list(o.nested, NIL, "object", i);
       use_block(o.block, "object", i);
       expect(o.published == o.state, "object ", i, " is in state ", o.state, " and says ", o.published);
@@ -300,14 +433,27 @@ class Checker {
       expect(found, "object ", i, " is not found under its id");
       if (o.state == OBJECT_SEALED && (o.waiting || o.watches))
         expect(o.work_next, "object ", i, " has a value, and somebody waits for it untold");
+      for (u32 w = o.watches, n = 0; w && n <= h.watches.high_water; w = m.watch(w).next, ++n) {
+        expect(!free_watches_[w], "object ", i, " has a watch that is free");
+        used_watches_ += 1;
+      }
+      for (u32 e = o.waiting, n = 0; e && n <= h.edges.high_water; e = m.edge(e).waiting_next, ++n)
+        expect(!free_edges_[e] && m.edge(e).object == i && m.edge(e).task, "object ", i, " is awaited by a wrong edge");
+      if (o.state == OBJECT_PENDING && o.task) awaited_ += 1;
+      else expect(!o.task, "object ", i, " has a value, and a task that will make it");
       expect(o.pins == pins_[i], "object ", i, " has ", o.pins, " pins, counted ", pins_[i]);
     }
     for (u32 i = 1; i <= h.objects.high_water; ++i) {
       Object& o = m.object(i);
-      if (o.state == OBJECT_FREE) continue;
+      if (free_objects_[i]) {
+        expect(!counts_[i], "object ", i, " is free and has ", counts_[i], " references");
+        continue;
+      }
       expect(o.references == counts_[i], "object ", i, " has ", o.references, " references, counted ", counts_[i]);
       expect(o.references || o.work_next || o.state == OBJECT_ACTOR, "object ", i, " is unreachable and kept");
     }
+    expect(used_watches_ == h.watches.used, used_watches_, " watches are reachable, not ", h.watches.used);
+    expect(awaited_ == promised_, awaited_, " objects wait for their task, ", promised_, " are listed by one");
     expect(used_edges_ == h.edges.used, used_edges_, " edges are reachable, not ", h.edges.used);
     for (auto& [b, uses] : block_uses_)
       expect(m.block(b).state == BLOCK_FREE ? uses == 0 : uses == 1, "block ", b, " has ", uses, " users in state ",
@@ -339,11 +485,12 @@ class Checker {
   Mapping& m;
   Header& h;
   std::vector<std::string> problems_;
-  std::vector<u32> counts_;
+  std::vector<u32> counts_, places_;
   std::map<u32, u32> pins_, block_uses_;
   std::vector<bool> free_objects_, free_tasks_, free_edges_, free_holds_, free_watches_, free_blocks_, free_actors_,
       free_lanes_, free_processes_, free_threads_;
-  u32 used_edges_ = 0, owned_threads_ = 0;
+  u32 used_edges_ = 0, used_watches_ = 0, owned_threads_ = 0, owned_lanes_ = 0, used_lanes_ = 0, called_lanes_ = 0;
+  u32 awaited_ = 0, promised_ = 0;
 };
 
 inline std::vector<std::string> check(Mapping& m) {

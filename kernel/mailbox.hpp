@@ -200,8 +200,11 @@ inline void forget_done(Transaction& t, Actor& actor) {
 
 inline void die(Transaction& t, u32 a, SystemFailure code, i32 status, u32 pid) {
   Actor& actor = t.m.actor(a);
-  queue::stop_waiting(t, a);
   t.set(actor.state, ACTOR_DEAD);
+  if (actor.waits) {  // those behind it may fit
+    queue::stop_waiting(t, a);
+    queue::offer(t);
+  }
   t.set(actor.failure_code, u32(code));
   t.set(actor.failure_status, u32(status));
   t.set(actor.failure_pid, pid);
