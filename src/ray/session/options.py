@@ -83,7 +83,7 @@ class SessionOptions:
         given = dict(locals())
         if redis_address is not None and address is not None:
             raise InitError("redis_address and address are two names of one argument; give only one of them.")
-        target = _text("redis_address", redis_address) or _text("address", address)
+        target = _text("redis_address", redis_address if address is None else address)
         mode = _mode(driver_mode)
         if target is not None:
             _refuse_starting_arguments(given, mode)

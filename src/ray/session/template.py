@@ -5,29 +5,20 @@ would take a hundred. It forks when the arena's demand says so, and buries the w
 It is a subreaper as well: should the keeper be killed, it ends what the tasks have started.
 """
 
+import contextlib
 import gc
 import importlib
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from types import FrameType
 
 from ray.session import end, processes
 from ray.session.services import redirect_output
 from ray.session.spec import KeeperSpec
 
-# Read once, when a numerical library is loaded; one thread each until a task asks for more CPUs.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
-# The second is what functions and classes are unpickled with: each worker's first task needs it.
-NEEDED = ("ray.worker.loop", "cloudpickle")
 WAIT_MS = 1_000  # for a change of demand; only the time of surplus workers depends on it
 WORKER_IS_BROKEN = 70  # a worker's exit status: the fault lies outside of user code (EX_SOFTWARE)
 # Ignored unless handled, so that it does no harm in a process that a task has started.
@@ -187,18 +178,32 @@ def end_with_session(template: int, keeper: int) -> None:
 
 def prepare(spec: KeeperSpec) -> None:
     """Imports what every worker needs, so that it is shared and paid for once."""
-    for name in THREAD_VARIABLES:
-        os.environ.setdefault(name, "1")
     sys.argv[:] = spec.argv
-    main = type(sys)("__main__")
-    sys.modules["__main__"] = main
-    for name in spec.preload:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            continue  # the task that needs it says so better
-    for name in NEEDED:
-        importlib.import_module(name)
+    sys.modules["__main__"] = type(sys)("__main__")
+    with one_thread_each():
+        for name in spec.preload:
+            with contextlib.suppress(ImportError):  # the task that needs it says so better
+                importlib.import_module(name)
+    importlib.import_module("ray.worker.loop")
+
+
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Numerical libraries loaded inside start no threads, which would not survive the fork.
+
+    Each worker fits their number to its task. Where the user has set one, that is left alone.
+    """
+    from ray.worker.blas import VARIABLES
+
+    if any(name in os.environ for name in VARIABLES):
+        yield
+        return
+    os.environ.update(dict.fromkeys(VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name in VARIABLES:
+            os.environ.pop(name, None)
 
 
 def run(spec: KeeperSpec, record_fd: int) -> None:
