@@ -2,6 +2,8 @@
 
 import gc
 import pickle
+import resource
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -44,8 +46,6 @@ def test_a_get_does_not_touch_the_bytes() -> None:
     array = np.ones(10**7)
     object_id = ray.put(array)
     ray.get(object_id)
-    import time
-
     began = time.perf_counter()
     for _ in range(100):
         ray.get(object_id)
@@ -62,8 +62,6 @@ def test_a_task_reads_the_same_memory() -> None:
 
     @ray.remote
     def grown(array: Any) -> int:
-        import resource
-
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         assert array[-1] == 1.0
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -76,7 +74,7 @@ def test_a_task_reads_the_same_memory() -> None:
 def test_arrays_are_read_only_until_copied() -> None:
     @ray.remote
     def make() -> Any:
-        return np.zeros(1000)
+        return np.zeros(10**5)
 
     object_id = make.remote()
     array = ray.get(object_id)
@@ -154,11 +152,11 @@ def test_an_array_outlives_its_id() -> None:
     for _ in range(20):
         ray.put(np.zeros(10**6))
     assert (slice_of == 7.0).all()
-    assert arena.stats()["heap_used_bytes"] - before >= 8 * 10**6
+    assert arena.stats()["heap_used_bytes"] - before > 7 * 10**6
     del slice_of
     gc.collect()
     ray.get(ray.put(0))
-    assert arena.stats()["heap_used_bytes"] - before < 8 * 10**6
+    assert arena.stats()["heap_used_bytes"] - before < 10**6
 
 
 @pytest.mark.statement("more-arrays-03")
