@@ -89,9 +89,9 @@ class ActorClass:
         session = session_state.require(f"{name}.remote")
         self._constructor.check(args, kwargs, name)
         options = self._options
-        shape = shape_of(session, options.demand, name)
-        actor_class = self._definition.exported(session)
         try:
+            shape = shape_of(session, options.demand, name)
+            actor_class = self._definition.exported(session)
             # The worker needs the interval, too: it counts the calls.
             payload, deps, nested = encode(session, (options.checkpoint_interval, *args), kwargs)
             actor = session.submitter.create_actor(

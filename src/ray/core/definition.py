@@ -9,10 +9,9 @@ import struct
 import threading
 from typing import Any, NamedTuple, Self
 
-from ray._kernel import JOURNAL_FUNCTION, KernelError, ObjectID, View, collect_begin, collect_end
+from ray._kernel import JOURNAL_FUNCTION, ObjectID, View, collect_begin, collect_end
 from ray.core import session_state
 from ray.core.failures import failed
-from ray.core.kernel_errors import translated
 from ray.core.names import display_name, name_of
 from ray.core.session_state import Current
 from ray.core.store import block_of
@@ -93,8 +92,6 @@ class Definition:
                 # Someone may hold the id already (a function that calls this one): it must not wait for ever.
                 data, fmt, ids = failed(error, self.name)
                 arena.seal(export.id, data, fmt, ids)
-            if isinstance(error, KernelError):
-                raise translated(error, f"Exporting {self.name}") from None
             raise
         return export
 

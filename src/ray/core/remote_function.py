@@ -96,8 +96,11 @@ class RemoteFunction:
 
     def _bind(self) -> _Bound:
         session = session_state.require(f"{self._definition.name}.remote")
-        shape = shape_of(session, self._options.demand, self._definition.name)
-        bound = _Bound(session, self._definition.exported(session), shape)
+        try:
+            shape = shape_of(session, self._options.demand, self._definition.name)
+            bound = _Bound(session, self._definition.exported(session), shape)
+        except KernelError as error:
+            raise translated(error, f"{self._definition.name}.remote") from None
         self._bound = bound
         session.remembering.add(self)
         return bound

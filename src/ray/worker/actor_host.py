@@ -1,13 +1,17 @@
 """The actor that a worker process serves: its instance, and the checkpoints of its state."""
 
+import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from ray._kernel import JOURNAL_ERROR, ArenaClosed
 from ray.core.definition import Loaded
 from ray.core.failures import failed
+from ray.core.invocation import Sealed
 from ray.core.session_state import Current
 from ray.core.store import sealable, value_of, with_room
+from ray.errors import ObjectStoreFullError
 
 # An actor whose interval is longer is saved this often all the same: calls since the last checkpoint are
 # kept with their arguments, to be run again.
@@ -53,24 +57,26 @@ class ActorHost:
         self._calls += 1
         return 0 < self._interval <= self._calls
 
-    def save(self) -> None:
-        """Stores the state after the calls so far.  A failure is reported, and the actor goes on."""
-        self._calls = 0  # a state that can't be saved is tried again after as many calls
+    def state(self) -> Sealed | None:
+        """The state after the calls so far, to be stored.  None: it can't be saved, which is reported.
+
+        Runs the user's code, and while the call still runs whose job an error belongs to."""
+        self._calls = 0  # what can't be saved now is tried again after as many calls
         try:
-            data, fmt, nested = sealable(self._session, self._state(), f"the state of {self.name}")
-            with_room(self._session, lambda: self._session.arena.checkpoint(data, fmt, nested))
+            save = getattr(self.instance, "__ray_save__", None)
+            state = (_WHOLE, self.instance) if save is None else (_SAVED, save())
+            return sealable(self._session, state, f"the state of {self.name}")
         except ArenaClosed:
             raise
         except BaseException as error:
-            self._report(error)
+            data, _, _ = failed(error, f"{self.name}.__ray_save__")
+            self._session.arena.journal(JOURNAL_ERROR, data)
+            return None
 
-    def _state(self) -> tuple[str, Any]:
-        save = getattr(self.instance, "__ray_save__", None)
-        return (_WHOLE, self.instance) if save is None else (_SAVED, save())
-
-    def _report(self, error: BaseException) -> None:
-        data, _, _ = failed(error, f"{self.name}.__ray_save__")
-        self._session.arena.journal(JOURNAL_ERROR, data)
+    def store(self, state: Sealed) -> None:
+        """From now on no call up to here is run again."""
+        with contextlib.suppress(ObjectStoreFullError):  # then the last one stays, and the calls since
+            with_room(self._session, functools.partial(self._session.arena.checkpoint, *state))
 
 
 def _restored(actor_class: Any, state: Any) -> Any:

@@ -68,7 +68,10 @@ class Executor:
         if loaded.max_calls:
             calls = self._calls[key] = self._calls.get(key, 0) + 1
             self.ended = calls >= loaded.max_calls
-        return self._commit(sealed, last=self.ended)
+        result = self._commit(sealed, at_once=self.ended)
+        if self.ended:
+            self._arena.complete()
+        return result
 
     def _run_call(
         self, host: ActorHost, payload: bytes, deps: list[ObjectID] | None, num_returns: int
@@ -86,14 +89,15 @@ class Executor:
             self.interruptible = False
         except BaseException as error:
             self._fail(error)
-            if save:
-                self._arena.complete()
         else:
-            result = self._commit(sealed, last=save)
+            result = self._commit(sealed, at_once=save)
         if save:
             self.interruptible = True
-            host.save()
+            state = host.state()
             self.interruptible = False
+            self._arena.complete()
+            if state is not None:
+                host.store(state)
         return result
 
     def _create_actor(self, key: int, payload: bytes, deps: list[ObjectID] | None) -> Result:
@@ -121,16 +125,14 @@ class Executor:
             return [sealable(self._session, value, f"the result of {name}")]
         return results(self._session, value, num_returns, name)
 
-    def _commit(self, sealed: list[Sealed], last: bool) -> Result:
-        """last: the task is to be done before this worker does anything else."""
+    def _commit(self, sealed: list[Sealed], at_once: bool) -> Result:
+        """at_once: not only when the next task is taken."""
         flush()
-        if len(sealed) == 1 and not last:
+        if len(sealed) == 1 and not at_once:
             data, fmt, nested = sealed[0]
             if nested is None and type(data) is bytes:
                 return data, fmt
         self.finish(sealed)
-        if last:
-            self._arena.complete()
         return _NOTHING
 
     def finish(self, sealed: list[Sealed]) -> None:
