@@ -166,3 +166,40 @@ def test_workers_that_cannot_start_end_the_session_with_a_message(programs: Prog
     assert done.code == 0, done.both
     assert done.out == "ended\n"
     assert "template process of this session keeps ending" in done.err
+
+
+def test_a_driver_is_told_though_nobody_else_is_left(programs: Programs) -> None:
+    source = """
+    waiting = nap.remote(1000)
+    print("ready", flush=True)
+    try:
+        ray.get(waiting)
+    except ray.errors.SessionEndedError:
+        print("ended", flush=True)
+    """
+    running = programs.start(driver(source))
+    family = Family(running)
+    assert running.line() == "ready"
+    family.only("ray-node")
+    for pid in family.everyone():
+        os.kill(pid, signal.SIGSTOP)
+    for pid in family.everyone():
+        os.kill(pid, signal.SIGKILL)
+    assert running.line() == "ended"
+    assert running.finish().code == 0
+
+
+def test_any_exit_status_of_a_task_is_the_users_own(programs: Programs) -> None:
+    source = """
+    @ray.remote(max_retries=0)
+    def leave(status):
+        os._exit(status)
+
+    for _ in range(12):
+        try:
+            ray.get(leave.remote(70))
+        except ray.errors.WorkerCrashedError as error:
+            assert error.status == 70, error
+    assert ray.get(pid.remote()) > 0
+    """
+    programs.run(driver(source))

@@ -59,9 +59,8 @@ class NodeManager:
                     await writer.close()
 
 
-def run(arena_fd: int, token: str) -> None:
+def run(arena_fd: int, token: str, keeper: int) -> None:
     """The process; returns when the session has ended."""
-    keeper = os.getppid()
     arena = _kernel.Arena.attach(arena_fd)
     arena.register(_kernel.NODE_MANAGER)
     manager = NodeManager(arena, SessionRecord.load(arena.session()))

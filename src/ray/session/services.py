@@ -22,6 +22,7 @@ class Service:
         self.shown_as = f"ray-{shown_as or name}"
         self.spec = spec
         self.pid = 0  # 0: not running
+        self.keeper = 0  # the parent, for the child to look whether it is still there
         self.start_at_ms: int | None = None  # when to start, if it shall be
         self.rate = RestartRate(
             spec.setting("restart_limit"),
@@ -32,14 +33,14 @@ class Service:
 
     def start(self) -> None:
         """Forks. Called from the keeper's main thread only: it is that thread whose death ends the child."""
-        keeper = os.getpid()
+        self.keeper = os.getpid()
         self.start_at_ms = None
         self.pid = os.fork()
         if self.pid:
             return
         status = 1
         try:
-            processes.signal_on_parent_death(keeper, self.signal_on_keeper_death)
+            processes.signal_on_parent_death(self.keeper, self.signal_on_keeper_death)
             processes.set_name(self.shown_as)
             reset_signals()
             processes.keep_only(*self.kept_fds())
@@ -86,10 +87,11 @@ class Template(Service):
 
     def run(self) -> None:
         redirect_output(self.spec.logs, self.name)
+        end_on_terminate_unless_orphaned(self.keeper)
         leave_stand_in(self.spec.sys_path)
         from ray.session.template import run
 
-        run(self.spec, self._record_fd)
+        run(self.spec, self.keeper, self._record_fd)
 
 
 class NodeManager(Service):
@@ -104,7 +106,7 @@ class NodeManager(Service):
         sys.path += [path for path in self.spec.sys_path if path not in aside and path not in sys.path]
         from ray.node.manager import run
 
-        run(self.spec.arena_fd, self.spec.token)
+        run(self.spec.arena_fd, self.spec.token, self.keeper)
 
 
 class RedisServer(Service):
@@ -163,6 +165,18 @@ def reset_signals() -> None:
         signal.set_wakeup_fd(-1)
         for signum in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(signum, signal.SIG_DFL)
+
+
+def end_on_terminate_unless_orphaned(keeper: int) -> None:
+    """SIGTERM ends this process, and the keeper starts another; but when it tells of the keeper's death,
+    there is a session to end first. Set up before anything slow is imported."""
+    import signal
+
+    def terminate(signum: int, frame: object) -> None:
+        if os.getppid() == keeper:
+            os._exit(128 + signum)
+
+    signal.signal(signal.SIGTERM, terminate)
 
 
 def leave_stand_in(sys_path: list[str]) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from ray import _kernel
 from ray.config import Config
-from ray.session import jobs
+from ray.session import end, jobs, processes
+from ray.session.keeper_watch import KeeperWatch
 from ray.session.launch import KeeperHandle
 from ray.session.record import SessionRecord
 
@@ -38,6 +39,7 @@ class Session:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._ended = False
+        self._watch = KeeperWatch(record.keeper_pid, self._keeper_died)
         atexit.register(self.end)
 
     @property
@@ -57,6 +59,7 @@ class Session:
                 return
             self._ended = True
             atexit.unregister(self.end)  # it would keep the arena mapped
+            self._watch.stop()
             try:
                 if self._keeper is not None:
                     self._keeper.end(self.config.end_ms)
@@ -64,6 +67,12 @@ class Session:
                     jobs.write_end(self.arena)
             finally:
                 self._leave()
+
+    def _keeper_died(self) -> None:
+        """All that waits in the arena ends; so do processes of the session, if there are any left."""
+        self.arena.shut()
+        if self.owned:
+            end.kill_until_none(lambda: processes.of_session(self.record.token), end.ORPHANS_S)
 
     def _leave(self) -> None:
         with contextlib.suppress(_kernel.ArenaClosed):  # the keeper has shut it

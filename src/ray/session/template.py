@@ -15,30 +15,29 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
+from ray import _kernel
+from ray.config import Config
+from ray.policy.restarts import RestartRate
+from ray.policy.workers import Surplus, WorkerDemand, to_fork
 from ray.session import end, processes
 from ray.session.services import redirect_output
 from ray.session.spec import KeeperSpec
+from ray.worker import loop
+from ray.worker.blas import VARIABLES
 
 WAIT_MS = 1_000  # for a change of demand; only the time of surplus workers depends on it
-WORKER_IS_BROKEN = 70  # a worker's exit status: the fault lies outside of user code (EX_SOFTWARE)
+BROKEN_STATUS = 70  # of a worker that failed outside of user code (EX_SOFTWARE, sysexits.h)
 # Ignored unless handled, so that it does no harm in a process that a task has started.
 SIGNAL_OF_ORPHANS = signal.SIGURG
 
 
 class Template:
-    def __init__(self, spec: KeeperSpec) -> None:
-        from ray import _kernel
-        from ray.config import Config
-        from ray.policy.restarts import RestartRate
-        from ray.policy.workers import Surplus
-
+    def __init__(self, spec: KeeperSpec, keeper: int) -> None:
         self.spec = spec
-        self.keeper = os.getppid()
+        self.keeper = keeper
         self.config = Config.with_overrides(spec.settings)
         self.arena = _kernel.Arena.attach(spec.arena_fd)
         self.arena.register(_kernel.TEMPLATE)
-        self.worker_kind = _kernel.WORKER
-        self.closed = _kernel.ArenaClosed
         self.surplus = Surplus()
         # Workers that can't even start end at once, and would be forked again for ever.
         self.broken = RestartRate(
@@ -48,6 +47,9 @@ class Template:
             essential=True,
         )
         self.fork_from_ms = 0
+        # Where they say so: a status may also be the user's, in os._exit.
+        self._broken_read, self._broken_write = os.pipe()
+        os.set_blocking(self._broken_read, False)
         self.starting: dict[int, int] = {}  # forked workers that have not joined the arena: pid, since when
 
     def loop(self) -> None:
@@ -57,17 +59,18 @@ class Template:
                 self._reap()
                 pause_ms = self.fork_from_ms - now_ms()
                 if pause_ms > 0:
-                    time.sleep(pause_ms / 1000)  # or until a child dies
+                    self.arena.wait_demand(pause_ms)
                 elif not self._fork_and_retire():
                     self.arena.wait_demand(WAIT_MS)
-        except self.closed:
+        except _kernel.ArenaClosed:
             return
 
     def _reap(self) -> None:
         for pid, status in reaped():
             self.starting.pop(pid, None)
             self.arena.bury(pid, status)
-            if status == WORKER_IS_BROKEN:
+        with contextlib.suppress(BlockingIOError):
+            for _ in os.read(self._broken_read, 4096):
                 self._pause()
 
     def _pause(self) -> None:
@@ -75,15 +78,12 @@ class Template:
         now = now_ms()
         delay_ms = self.broken.died(now)
         if delay_ms is None:
-            raise SystemExit(
-                "ray: worker processes keep failing outside of tasks; see their tracebacks above"
-            )
+            sys.stderr.write("ray: worker processes keep failing outside of tasks; see what they printed.\n")
+            raise SystemExit(1)
         self.fork_from_ms = now + delay_ms
 
     def _fork_and_retire(self) -> bool:
         """True when there may be more to fork at once."""
-        from ray.policy.workers import WorkerDemand, to_fork
-
         self._look_at_starting()
         ready, idle, total, limit = self.arena.demand()
         demand = WorkerDemand(ready, idle, total, len(self.starting), self.spec.num_workers, limit)
@@ -100,7 +100,7 @@ class Template:
         if not self.starting:
             return
         for pid, _, kind, _, _ in self.arena.processes():
-            if kind == self.worker_kind:
+            if kind == _kernel.WORKER:
                 self.starting.pop(pid, None)
         late = now_ms() - self.config.worker_start_ms
         for pid in [pid for pid, since in self.starting.items() if since < late]:
@@ -113,11 +113,11 @@ class Template:
         if pid:
             self.starting[pid] = now_ms()
             return
-        status = WORKER_IS_BROKEN
+        status = BROKEN_STATUS
         try:
             self._become_worker(template)
             status = 0
-        except self.closed:
+        except _kernel.ArenaClosed:
             status = 0
         except SystemExit as leaving:
             status = leaving.code if isinstance(leaving.code, int) else 1
@@ -125,23 +125,22 @@ class Template:
             import traceback
 
             traceback.print_exc()
+            os.write(self._broken_write, b"x")
         finally:
             os._exit(status)
 
     def _become_worker(self, template: int) -> None:
         os.setsid()
+        gc.enable()
         for signum in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(signum, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         end_with_session(template, self.keeper)
         processes.set_name("ray-worker")
         redirect_output(self.spec.logs, f"worker-{os.getpid()}")
-        self.arena.register(self.worker_kind)
+        self.arena.register(_kernel.WORKER)
         self.arena.make_current()
-
-        from ray.worker.loop import main
-
-        main(self.arena)
+        loop.main(self.arena)
 
 
 def now_ms() -> int:
@@ -184,7 +183,6 @@ def prepare(spec: KeeperSpec) -> None:
         for name in spec.preload:
             with contextlib.suppress(ImportError):  # the task that needs it says so better
                 importlib.import_module(name)
-    importlib.import_module("ray.worker.loop")
 
 
 @contextlib.contextmanager
@@ -193,8 +191,6 @@ def one_thread_each() -> Iterator[None]:
 
     Each worker fits their number to its task. Where the user has set one, that is left alone.
     """
-    from ray.worker.blas import VARIABLES
-
     if any(name in os.environ for name in VARIABLES):
         yield
         return
@@ -206,22 +202,14 @@ def one_thread_each() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def run(spec: KeeperSpec, record_fd: int) -> None:
+def run(spec: KeeperSpec, keeper: int, record_fd: int) -> None:
     """The template's process; returns when the session has ended. The pipe ends when the record is there."""
-    keeper = os.getppid()
-
-    def keeper_died(signum: int, frame: FrameType | None) -> None:
-        """Also for whoever sends SIGTERM to a template: then it ends, and the keeper starts another."""
-        if os.getppid() == keeper:
-            os._exit(128 + signum)
-
-    signal.signal(signal.SIGTERM, keeper_died)
     signal.signal(signal.SIGCHLD, lambda *_: None)  # interrupts the wait for demand
     processes.become_subreaper()
     prepare(spec)
-    template = Template(spec)
+    template = Template(spec, keeper)
     # What lives now lives for ever; left out of collections, its pages stay shared with the workers.
-    gc.collect()
+    gc.disable()
     gc.freeze()
     os.read(record_fd, 1)
     os.close(record_fd)
