@@ -4,7 +4,6 @@ In the store it is what `serialization.functions` makes of it, and four bytes mo
 after which a worker ends (0: no limit).
 """
 
-import json
 import struct
 import threading
 from typing import Any, NamedTuple, Self
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple, Self
 from ray._kernel import JOURNAL_FUNCTION, ObjectID, View, collect_begin, collect_end
 from ray.core import session_state
 from ray.core.failures import failed
-from ray.core.names import display_name, name_of
+from ray.core.names import display_name, journal_entry, name_of
 from ray.core.session_state import Current
 from ray.core.store import block_of
 from ray.errors import RayConnectionError
@@ -83,9 +82,8 @@ class Definition:
             # A definition that kept itself alive would never be freed.
             captured = [oid for oid in captured if oid != export.id]
             arena.seal(export.id, block_of(session, code), formats.RAW, captured or None)
-            entry = {"id": export.id.hex(), "key": export.id.key, "name": self.name, "kind": self.kind}
-            entry["module"] = str(getattr(self.target, "__module__", None) or "")
-            arena.journal(JOURNAL_FUNCTION, json.dumps(entry).encode())
+            module = str(getattr(self.target, "__module__", None) or "")
+            arena.journal(JOURNAL_FUNCTION, journal_entry(export.id, self.name, self.kind, module))
         except BaseException as error:
             self._export = None
             if not arena.is_shut:

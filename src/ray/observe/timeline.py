@@ -3,17 +3,17 @@
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU, "Trace Event Format"
 """
 
-import json
 from typing import Any
 
-from ray._kernel import ACTOR_CALL, ACTOR_CREATE, JOURNAL_FUNCTION, TASK, Arena
+from ray._kernel import ACTOR_CALL, ACTOR_CREATE, TASK, Arena
+from ray.core.names import exports
 
 _CATEGORIES = {TASK: "task", ACTOR_CREATE: "actor creation", ACTOR_CALL: "actor call"}
 
 
 def trace(arena: Arena) -> list[dict[str, Any]]:
     """Events in order of their start; times are in microseconds of the machine's monotonic clock."""
-    names = _function_names(arena)
+    names = {entry["key"]: entry["name"] for entry in exports(arena)}
     finished = sorted(arena.events(), key=lambda event: event[2])
     workers = dict.fromkeys(pid for pid, *_ in finished)
     found: list[dict[str, Any]] = [
@@ -34,16 +34,3 @@ def trace(arena: Arena) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _function_names(arena: Arena) -> dict[int, str]:
-    names: dict[int, str] = {}
-    place = 0
-    while True:
-        place, entries = arena.journal_read(place)
-        if not entries:
-            return names
-        for _, kind, _, _, data in entries:
-            if kind == JOURNAL_FUNCTION:
-                entry = json.loads(data)
-                names[entry["key"]] = entry["name"]
