@@ -9,13 +9,9 @@ from tests.control_store.running import RunningServer
 
 def test_an_empty_server_has_nothing_to_say(redis_server: RunningServer) -> None:
     store = ControlStore([redis_server.address], redis_server.password)
-    assert (store.errors(1), store.functions(), store.jobs(), store.session(), store.place()) == (
-        [],
-        [],
-        {},
-        {},
-        0,
-    )
+    assert store.errors(1) == store.functions() == []
+    assert store.jobs() == store.session() == {}
+    assert store.place() == 0
     store.close()
 
 

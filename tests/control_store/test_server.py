@@ -51,9 +51,9 @@ def test_it_answers_to_its_password_only(redis_server: RunningServer) -> None:
     assert server.answers(HOST, redis_server.port, redis_server.password)
     assert not server.answers(HOST, redis_server.port, "ab")
     never_again = Retry(NoBackoff(), 0)
-    with redis.Redis(HOST, redis_server.port, retry=never_again) as client:
-        with pytest.raises(redis.AuthenticationError):
-            client.ping()
+    client = redis.Redis(HOST, redis_server.port, retry=never_again)
+    with client, pytest.raises(redis.AuthenticationError):
+        client.ping()
 
 
 def test_it_listens_on_its_own_address_only(redis_server: RunningServer) -> None:
