@@ -64,7 +64,8 @@ inline constexpr u32 AT_ONCE = 12;  // ids that one transaction may still link
 
 inline constexpr u32 HOLD_BACK_AFTER = 512;  // younger tasks that may pass one that does not fit
 inline constexpr u64 HOLD_BACK_NS = 2'000'000'000;
-inline constexpr u32 ACTOR_DEATHS_MAX = 5;   // in a row, without one new call finished
+inline constexpr u32 ACTOR_DEATHS_MAX = 5;  // in a row, without one new call finished
+inline constexpr u32 HELP_DEPTH_MAX = 48;   // tasks that wait below the one that runs on a worker's stack
 inline constexpr long SLEEP_SLICE_NS = 100'000'000;
 inline constexpr long SPIN_NS = 25'000;
 inline constexpr int LOCK_ATTEMPTS = 4;  // to take the mutex without keeping the host's other threads waiting

@@ -1,0 +1,155 @@
+// Kills a process at every step of every operation, and has another look at what is left.
+//
+// crash [PATTERN]: only situations whose names contain PATTERN.
+// RAY_SEED repeats a run; RAY_CHECK_SHORT=1 tries a sample of the steps.
+
+#include "round.hpp"
+
+using namespace ray;
+using namespace ray::testing;
+
+#ifndef RAY_CRASH_POINTS
+int main() {
+  puts("crash: this build has no crash points");
+  return 77;
+}
+#else
+
+namespace {
+
+constexpr u32 PASSES = 20;
+constexpr u32 ROUNDS_AN_ARENA = 150;
+constexpr u64 SHORT_NS_A_SITUATION = 250'000'000;
+constexpr u32 SHORT_ROUNDS_LEAST = 6;
+
+struct Tries {
+  Board& board;
+  const Situation& situation;
+  Random random;
+  std::unique_ptr<Stage> stage;
+  u32 rounds_here = 0;
+  u64 recoveries = 0;
+
+  // One round; a fresh arena now and then, since the journal keeps some objects.
+  bool round(const Danger& danger, bool note = false) {
+    if (!stage || ++rounds_here > ROUNDS_AN_ARENA || !situation.settles) {
+      stage = std::make_unique<Stage>(board, random.next());
+      rounds_here = 0;
+      board.clear();
+    }
+    return run_round(*stage, situation, danger, note);
+  }
+
+  // Kills the operation at one step, and then whoever recovers at every step of that.
+  void with_recovery(i64 step) {
+    for (i64 r = 1; !board.trouble; ++r) {
+      Danger danger;
+      danger.kill_at = step;
+      danger.recovery_kill_at = r;
+      if (round(danger) || board.recovery_killed_at == -1) return;
+      ++recoveries;
+    }
+  }
+};
+
+void run_short(Tries& tries) {
+  u64 end = now_ns() + SHORT_NS_A_SITUATION;
+  tries.round({}, true);
+  u32 steps = tries.board.steps;
+  for (u32 n = 0; (n < SHORT_ROUNDS_LEAST || now_ns() < end) && !tries.board.trouble; ++n) {
+    Danger danger;
+    danger.kill_at = 1 + tries.random.below(steps + 1);
+    if (n % 8 == 7) danger.recovery_kill_at = 1 + tries.random.below(6);
+    tries.round(danger);
+  }
+}
+
+void run_long(Tries& tries) {
+  for (u32 pass = 0; pass < PASSES; ++pass) {
+    tries.round({}, true);
+    u32 steps = tries.board.steps;
+    bool finished = false;
+    for (i64 step = 1; !finished && !tries.board.trouble; ++step) {
+      Danger danger;
+      danger.kill_at = step;
+      finished = tries.round(danger);
+    }
+    if (tries.board.trouble) return;
+    if (steps && pass % 5 == 0) tries.with_recovery(1 + tries.random.below(steps));
+  }
+}
+
+struct Running {
+  const Situation* situation;
+  Board* board;
+  u64 seed;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  u64 seed = run_seed("crash");
+  Random random(seed);
+  Situations all = all_situations();
+  std::map<pid_t, Running> running;
+  std::vector<Board*> boards;
+  u32 failed = 0, most_undo = 0;
+  u64 rounds = 0;
+  std::string longest;
+  u32 at_once = std::max(2u, std::thread::hardware_concurrency());
+  for (u32 i = 0; i < at_once; ++i) boards.push_back(make_board());
+
+  auto collect = [&] {
+    int status = 0;
+    pid_t pid = waitpid(-1, &status, 0);
+    auto found = running.find(pid);
+    if (found == running.end()) return;
+    auto [situation, board, its_seed] = found->second;
+    running.erase(found);
+    bool hung = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
+    bool bad = board->trouble || !WIFEXITED(status) || WEXITSTATUS(status);
+    if (bad) {
+      ++failed;
+      printf("FAILED %s: %s (killed at step %lld, recovery step %lld, its seed %llu)\n", situation->name.c_str(),
+             board->trouble ? board->text
+             : hung         ? "hangs"
+                            : describe(status).c_str(),
+             static_cast<long long>(board->killed_at), static_cast<long long>(board->recovery_killed_at),
+             static_cast<unsigned long long>(its_seed));
+    } else if (!short_form() || argc > 1) {
+      printf("%-70s %5u steps, %6u rounds, log %u\n", situation->name.c_str(), board->steps.load(),
+             board->rounds.load(), board->undo_most.load());
+    }
+    fflush(stdout);
+    rounds += board->rounds;
+    if (board->undo_most > most_undo) most_undo = board->undo_most, longest = situation->name;
+    boards.push_back(board);
+  };
+
+  u32 count = 0;
+  for (const Situation& situation : all) {
+    u64 its_seed = getenv("RAY_SEED") && argc > 1 ? seed : random.next() % 1'000'000'007;
+    if (argc > 1 && situation.name.find(argv[1]) == std::string::npos) continue;
+    ++count;
+    while (boards.empty()) collect();
+    Board* board = boards.back();
+    boards.pop_back();
+    memset(static_cast<void*>(board), 0, sizeof *board);
+    pid_t pid = start([&] {
+      Tries tries{*board, situation, Random(its_seed), nullptr};
+      if (short_form()) run_short(tries);
+      else run_long(tries);
+      if (board->trouble) _exit(1);
+    });
+    running[pid] = {&situation, board, its_seed};
+  }
+  while (!running.empty()) collect();
+  printf("crash: %u situations, %llu rounds, longest log %u of %u (%s), %u failed\n", count,
+         static_cast<unsigned long long>(rounds), most_undo, UNDO_MAX, longest.c_str(), failed);
+  if (most_undo > UNDO_MAX * 9 / 10) {
+    printf("FAILED: a transaction uses more than 90 %% of its log\n");
+    ++failed;
+  }
+  return failed ? 1 : 0;
+}
+#endif

@@ -1,0 +1,200 @@
+// What the tasks of the tests do, and the workers that do it.
+#pragma once
+
+#include "board.hpp"
+
+namespace ray::testing {
+
+enum class Act : u32 {
+  value,   // returns `size` bytes made of its tag
+  many,    // each return is `size` bytes and contains `number` ids
+  fail,    // fails with `size` bytes
+  gate,    // waits until gate `number` is opened, then as `value`
+  spawn,   // submits `number` tasks with the tags after its own and waits for all of them
+  listen,  // waits up to 2 ms for its first nested id
+  actor_new,
+  actor_fail,  // the constructor fails
+  actor_add,   // adds `number` to the actor's sum and returns that
+  actor_gate,  // as actor_add, after gate `size` was opened
+};
+
+struct Order {
+  Act act = Act::value;
+  u32 tag = 0;
+  u32 number = 0;
+  u32 size = 4;
+};
+
+inline constexpr u32 FORMAT_TEST = 7;
+inline constexpr u32 FORMAT_TEST_FAILURE = 101;
+
+inline u8 pattern(u32 tag, u64 i) { return u8(tag * 37 + i * 11 + (i >> 8) + 5); }
+inline std::vector<u8> bytes_of(u32 tag, u64 size) {
+  std::vector<u8> bytes(size);
+  for (u64 i = 0; i < size; ++i) bytes[i] = pattern(tag, i);
+  return bytes;
+}
+
+struct ActorMemory {
+  u64 sum = 0;
+};
+
+// What a task's body leaves for `next` to seal.
+struct Outcome {
+  std::vector<u8> bytes;
+  u32 block = NIL;
+  bool has_result = false;
+  Value value() const { return Value{bytes.data(), bytes.size(), block, FORMAT_TEST}; }
+};
+
+inline Order order_of(Client& c, u32 task) {
+  Task& t = c.m().task(task);
+  Order order;
+  const u8* from = t.block ? c.m().heap(u64(c.m().block(t.block).offset) * GRANULE_BYTES) : t.payload;
+  memcpy(&order, from, sizeof order);
+  return order;
+}
+
+inline u32 block_with(Client& c, const std::vector<u8>& bytes) {
+  u32 b = c.allocate(bytes.size());
+  c.write_block(b, 0, bytes.data(), bytes.size());
+  return b;
+}
+
+inline void return_value(Client& c, Outcome& out, std::vector<u8> bytes) {
+  out.has_result = true;
+  out.bytes = std::move(bytes);
+  if (out.bytes.size() > COPY_BYTES) out.block = block_with(c, out.bytes);
+}
+
+inline void return_many(Client& c, const Order& order, u32 count) {
+  std::vector<std::vector<u8>> bytes;
+  std::vector<std::vector<u32>> nested(count);
+  for (u32 i = 0; i < count; ++i) {
+    bytes.push_back(bytes_of(order.tag + i, order.size));
+    for (u32 k = 0; k < order.number; ++k) {
+      u8 inner = u8(k);
+      nested[i].push_back(c.put(Value{&inner, 1, NIL, FORMAT_TEST}, {}));
+    }
+  }
+  std::vector<Result> results;
+  for (u32 i = 0; i < count; ++i) {
+    Value v{bytes[i].data(), bytes[i].size(), NIL, FORMAT_TEST};
+    if (v.size > COPY_BYTES) v.block = block_with(c, bytes[i]);
+    results.push_back(Result{v, nested[i]});
+  }
+  c.seal_results(results);
+  for (auto& list : nested)
+    for (u32 o : list) c.drop_local(o);
+}
+
+inline void spawn(Client& c, Board& board, const Order& order, const Task& parent) {
+  std::vector<u32> all, out;
+  for (u32 i = 1; i <= order.number; ++i) {
+    Order child{Act::value, order.tag + i, 0, 4};
+    Submission s;
+    s.function = parent.function;
+    s.payload = reinterpret_cast<const u8*>(&child);
+    s.payload_bytes = sizeof child;
+    s.shape = parent.shape;
+    s.max_retries = 5;
+    c.submit(s, out);
+    board.returned[child.tag] = 1;
+    all.push_back(out[0]);
+  }
+  c.wait_all(all, wait::Deadline(-1));
+  for (u32 o : all) c.drop_local(o);
+}
+
+inline void wait_at_gate(Board& board, u32 gate) {
+  board.at_gate[gate].fetch_add(1);
+  board.tell();
+  board.until([&] { return board.gates[gate].load() != 0; });
+}
+
+inline void checkpoint_if_due(Client& c, const ActorMemory& memory) {
+  Actor& actor = c.m().actor(c.own_actor());
+  if (!actor.interval || actor.done_count < actor.interval) return;
+  c.checkpoint(Value{reinterpret_cast<const u8*>(&memory.sum), 8, NIL, FORMAT_TEST}, {});
+}
+
+inline Outcome perform(Client& c, Board& board, const Assignment& a, ActorMemory& memory) {
+  Outcome out;
+  Task& task = c.m().task(a.task);
+  Order order = order_of(c, a.task);
+  board.runs[order.tag].fetch_add(1);
+  for (u32 e = task.deps; e; e = c.m().edge(e).next)
+    if (!c.ready(c.m().edge(e).object)) board.complain("task %u runs before its argument has a value", order.tag);
+  switch (order.act) {
+    case Act::gate: wait_at_gate(board, order.number); [[fallthrough]];
+    case Act::value:
+      if (a.num_returns > 1) return_many(c, order, a.num_returns);
+      else if (a.num_returns) return_value(c, out, bytes_of(order.tag, order.size));
+      break;
+    case Act::many: return_many(c, order, a.num_returns); break;
+    case Act::fail: {
+      std::vector<u8> bytes = bytes_of(order.tag, order.size);
+      Value v{bytes.data(), bytes.size(), NIL, FORMAT_TEST_FAILURE};
+      if (v.size > COPY_BYTES) v.block = block_with(c, bytes);
+      c.fail(v, {}, true);
+      break;
+    }
+    case Act::spawn:
+      spawn(c, board, order, task);
+      return_value(c, out, bytes_of(order.tag, order.size));
+      break;
+    case Act::listen: {
+      u32 o = c.m().edge(task.nested).object;
+      u32 held = c.resolve(c.m().object(o).id, 0);
+      try {
+        c.wait_for(held, wait::Deadline(2));
+      } catch (const WaitTimeout&) {
+      }
+      c.drop_local(held);
+      return_value(c, out, bytes_of(order.tag, order.size));
+      break;
+    }
+    case Act::actor_fail: {
+      std::vector<u8> bytes = bytes_of(order.tag, order.size);
+      c.actor_failed(Value{bytes.data(), bytes.size(), NIL, FORMAT_TEST_FAILURE});
+      break;
+    }
+    case Act::actor_new: {
+      memory.sum = 0;
+      if (order.number) wait_at_gate(board, order.number);
+      if (u32 o = c.m().actor(c.own_actor()).checkpoint) memcpy(&memory.sum, c.data_for_reading(o), 8);
+      break;
+    }
+    case Act::actor_gate: wait_at_gate(board, order.size); [[fallthrough]];
+    case Act::actor_add: {
+      checkpoint_if_due(c, memory);
+      memory.sum += order.number;
+      if (a.num_returns) {
+        std::vector<u8> bytes(8);
+        memcpy(bytes.data(), &memory.sum, 8);
+        return_value(c, out, bytes);
+      }
+      break;
+    }
+  }
+  return out;
+}
+
+inline bool finish_and_take(Client& c, const Outcome& out, Assignment& a) {
+  Value v = out.value();
+  return c.next(out.has_result ? &v : nullptr, a);
+}
+
+// A worker's whole life.
+inline void serve(Client& c, Board& board) {
+  Assignment a;
+  ActorMemory memory;
+  bool more = c.next(nullptr, a);
+  while (more) {
+    Outcome out = perform(c, board, a, memory);
+    more = finish_and_take(c, out, a);
+  }
+  c.leave();
+}
+
+}  // namespace ray::testing

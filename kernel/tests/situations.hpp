@@ -1,0 +1,45 @@
+// Every operation, in every situation that takes another path through the kernel.
+#pragma once
+
+#include "stage.hpp"
+
+#include <functional>
+
+namespace ray::testing {
+
+using Step = std::function<void(Stage&)>;
+
+struct Situation {
+  std::string name;
+  ProcessKind kind = ProcessKind::driver;
+  Step prepare;         // in the parent
+  Step ready = {};      // in the child, before it is in danger
+  Step meet = {};       // in the parent, after `ready`
+  Step act = {};        // in the child, which may be killed at any step
+  bool joins = true;    // the child enters the arena before `ready`
+  bool settles = true;  // the session goes on afterwards
+};
+using Situations = std::vector<Situation>;
+
+inline void nothing(Stage&) {}
+
+}  // namespace ray::testing
+
+#include "situations_actors.hpp"
+#include "situations_objects.hpp"
+#include "situations_processes.hpp"
+#include "situations_tasks.hpp"
+
+namespace ray::testing {
+
+inline Situations all_situations() {
+  Situations list;
+  add_object_situations(list);
+  add_task_situations(list);
+  add_worker_situations(list);
+  add_actor_situations(list);
+  add_process_situations(list);
+  return list;
+}
+
+}  // namespace ray::testing
