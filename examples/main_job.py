@@ -148,7 +148,7 @@ def shortfalls(parallel: Run, serial: Run, test_accuracy: float, cpus: int, floo
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--trials", type=int, default=220, help="settings to try (220)")
-    parser.add_argument("--steps", type=int, default=2000, help="gradient steps in training (2000)")
+    parser.add_argument("--steps", type=int, default=2400, help="gradient steps in training (2400)")
     parser.add_argument("--out", type=Path, default=Path("build/main_job"), help="where picture and trace go")
     parser.add_argument("--least-accuracy", type=float, default=0.97, help="floor of test accuracy (0.97)")
     parser.add_argument("--least-speedup", type=float, default=1.7, help="floor of the speed-up (1.7)")

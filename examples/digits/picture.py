@@ -54,7 +54,7 @@ def draw(spans: list[Span], path: Path, title: str) -> None:
     figure, axes = pyplot.subplots(figsize=(12, 1.6 + 0.5 * len(rows)), layout="constrained")
     for row, bars in enumerate(rows.values()):
         for name, times in bars.items():
-            axes.broken_barh(times, (row - 0.4, 0.8), color=colours[name], edgecolor="white", linewidth=0.3)
+            axes.broken_barh(times, (row - 0.4, 0.8), color=colours[name])
     axes.set_yticks(range(len(rows)), [f"process {pid}" for pid in rows])
     axes.invert_yaxis()
     axes.set_xlabel("seconds")

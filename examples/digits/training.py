@@ -11,7 +11,7 @@ from digits.data import Floats, Part
 from digits.network import Adam, Setting, gradient, initial_weights, weight_count
 
 BATCH = 1024  # images a gradient: enough work that computing it outweighs sending it
-AVERAGE_LAST = 0.5  # the share of the steps, at the end, whose weights are averaged
+AVERAGE_LAST = 0.25  # the share of the steps, at the end, whose weights are averaged
 
 
 class Weights:
