@@ -120,7 +120,7 @@ def shutdown() -> None:
     """Leaves the session, and ends it with all its processes if this script started it.
 
     Blocks for two seconds at most.  Arrays that the program holds stay valid; ids do not.  Without a
-    session it does nothing.  Afterwards ray.init may be called again.
+    session, and inside a task, it does nothing.  Afterwards ray.init may be called again.
     """
     session_state.leave()
 

@@ -256,6 +256,15 @@ def test_init_inside_a_task_is_refused() -> None:
     assert isinstance(failure(starts_again), ray.errors.InitError)
 
 
+def test_shutdown_inside_a_task_does_nothing() -> None:
+    @ray.remote
+    def shuts_down() -> int:
+        ray.shutdown()
+        return int(ray.get(ray.put(5)))
+
+    assert ray.get(shuts_down.remote()) == 5
+
+
 def test_the_traceback_shows_the_users_code_only() -> None:
     def raises() -> None:
         raise ValueError("mine")

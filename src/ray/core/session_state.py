@@ -106,9 +106,13 @@ def enter(session: Current) -> None:
 
 
 def leave() -> None:
-    """Ends this process's part in the session, and the session if it was started here."""
+    """Ends this process's part in the session, and the session if it was started here.
+
+    Does nothing without a session, and in a task: a worker belongs to its session for life."""
     global current
     with _lock:
+        if current is not None and current.mode == WORKER_MODE:
+            return
         session, current = current, None
     if session is None:
         return

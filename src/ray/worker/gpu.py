@@ -7,12 +7,16 @@ import os
 
 from ray._kernel import Arena
 from ray.core.options import Demand
-from ray.core.session_state import Current
+from ray.core.session_state import WORKER_MODE, Current
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 # Read before any task changes it: workers are forked from a process that has imported this.
 _given = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
+
+
+# Of the task or actor that runs in this worker, whichever of its threads asks.
+_assigned: list[int] = []
 
 
 class VisibleGpus:
@@ -27,15 +31,17 @@ class VisibleGpus:
         """Cheap when the task has the same GPUs as the one before."""
         if not self._declared:
             return
+        global _assigned
         ids = self._arena.gpu_ids()
         if ids != self._shown:
-            self._shown = ids
+            self._shown = _assigned = ids
             os.environ[VARIABLE] = ",".join(str(name) for name in device_names(ids, _given))
 
 
 def assigned(session: Current) -> list[int | str]:
     """The GPUs of whatever runs in this process."""
-    return device_names(session.submitter.gpu_ids(), _given)
+    ids = _assigned if session.mode == WORKER_MODE else session.submitter.gpu_ids()
+    return device_names(ids, _given)
 
 
 def device_names(ids: list[int], given: list[str]) -> list[int | str]:
