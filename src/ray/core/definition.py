@@ -33,6 +33,7 @@ class Loaded(NamedTuple):
     name: str
     max_calls: int
     target: Any
+    subject: str  # its results, in errors
 
 
 class _Export(NamedTuple):
@@ -122,4 +123,5 @@ class Definition:
 def load(data: bytes | View) -> Loaded:
     """The definition behind a stored one.  Raises SerializationError if its code can't be unpickled."""
     (max_calls,) = _MAX_CALLS.unpack(memoryview(data)[-_MAX_CALLS.size :])
-    return Loaded(name_of(data), max_calls, unpickle_function(data))
+    name = name_of(data)
+    return Loaded(name, max_calls, unpickle_function(data), f"the result of {name}")

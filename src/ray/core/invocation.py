@@ -64,15 +64,14 @@ def arguments(
     return decode(payload, values)
 
 
-def results(session: Current, value: Any, num_returns: int, name: str) -> list[Sealed]:
-    """What a call returned, as the kernel seals it.
+def results(session: Current, value: Any, num_returns: int, name: str, subject: str) -> list[Sealed]:
+    """What the call of `name` returned, as the kernel seals it; `subject` names it in errors.
 
     Raises WrongReturnCountError, SerializationError, ObjectStoreFullError."""
-    if num_returns == 0:
-        return []
-    subject = f"the result of {name}"
     if num_returns == 1:
         return [sealable(session, value, subject)]
+    if num_returns == 0:
+        return []
     return [sealable(session, each, subject) for each in _split(value, num_returns, name)]
 
 

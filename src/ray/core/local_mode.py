@@ -131,7 +131,8 @@ class LocalMode:
 
     def _returns(self, run: Callable[[], Any], num_returns: int, name: Callable[[], str]) -> Returns:
         try:
-            sealed = results(self._session, run(), num_returns, name())
+            value = run()
+            sealed = results(self._session, value, num_returns, name(), f"the result of {name()}")
         except KeyboardInterrupt:  # the user's, at this very terminal
             raise
         except BaseException as error:

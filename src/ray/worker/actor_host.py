@@ -30,6 +30,7 @@ class ActorHost:
         self._session = session
         self._interval = min(interval, CALLS_KEPT)  # 0: no checkpoints
         self._calls = 0  # since the last checkpoint, or try at one
+        self._names: dict[str, tuple[str, str]] = {}
 
     @classmethod
     def brought_up(
@@ -51,6 +52,14 @@ class ActorHost:
             kind, state = value_of(session, session.arena.get(checkpoint), subject)
             instance = _restored(definition.target, state) if kind == _SAVED else state
         return cls(session, definition.name, instance, interval)
+
+    def names(self, method: str) -> tuple[str, str]:
+        """A method's full name, and what its results are called in errors."""
+        known = self._names.get(method)
+        if known is None:
+            full_name = f"{self.name}.{method}"
+            known = self._names[method] = full_name, f"the result of {full_name}"
+        return known
 
     def count_call(self) -> bool:
         """True if a checkpoint is due after this call."""

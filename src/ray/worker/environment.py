@@ -28,7 +28,9 @@ def reseed() -> None:
 
 def flush() -> None:
     """What the user's code printed is to be seen before its result is."""
-    for stream in (sys.stdout, sys.stderr):
-        # Users put all kinds of things there, None among them.
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (AttributeError, OSError, ValueError):  # users put all kinds of things there, None among them
         with contextlib.suppress(AttributeError, OSError, ValueError):
-            stream.flush()
+            sys.stderr.flush()

@@ -8,13 +8,14 @@ from ray.core.failures import Failed, failed
 from ray.core.invocation import ArgumentFailed, Definitions, Sealed, arguments, results
 from ray.core.names import name_behind
 from ray.core.session_state import Current
-from ray.core.store import sealable, with_room
+from ray.core.store import with_room
 from ray.errors import ObjectStoreFullError
 from ray.worker.actor_host import ActorHost
 from ray.worker.blas import BlasThreads
 from ray.worker.environment import flush
 from ray.worker.gpu import VisibleGpus
 
+Work = tuple[int, int, bytes | View, list[ObjectID] | None, int]
 # The kernel seals the result while it looks for the next task; nothing: it is sealed already.
 Result = tuple[bytes | None, int]
 _NOTHING: Result = None, 0
@@ -43,11 +44,27 @@ class Executor:
         self._blas.fit()
         self._gpus.show()
         if kind == TASK:
-            return self._run_task(key, payload, deps, num_returns)
+            result = self._run_task(key, payload, deps, num_returns)
+            if self.ended:
+                self._arena.complete()
+            return result
         if kind == ACTOR_CALL:
             assert self._host is not None
             return self._run_call(self._host, payload, deps, num_returns)
         return self._create_actor(key, payload, deps)
+
+    def help(self, work: Work) -> None:
+        """Runs a task on top of the one that waits for it: there may be no more workers.
+
+        BLAS threads and GPUs stay as they are: what helps has one task's CPUs, and no GPU."""
+        _, key, given, deps, num_returns = work
+        payload = given if type(given) is bytes else bytes(memoryview(given))
+        name, interruptible = self._name, self.interruptible
+        data, fmt = self._run_task(key, payload, deps, num_returns)
+        if data is not None:
+            self.finish([(data, fmt, None)])
+        self._arena.complete()
+        self._name, self.interruptible = name, interruptible
 
     def _run_task(self, key: int, payload: bytes, deps: list[ObjectID] | None, num_returns: int) -> Result:
         self._name = ""
@@ -56,22 +73,19 @@ class Executor:
             loaded = self._definitions.get(key)
             if loaded is None:
                 loaded = self._load(key)
+            if loaded.max_calls and self._host is None:
+                calls = self._calls[key] = self._calls.get(key, 0) + 1
+                self.ended = self.ended or calls >= loaded.max_calls
             name = self._name = loaded.name
             args, kwargs = arguments(self._session, payload, deps, name)
             value = loaded.target(*args, **kwargs)
             del args, kwargs
-            sealed = self._sealed(value, num_returns, name)
+            sealed = results(self._session, value, num_returns, name, loaded.subject)
             self.interruptible = False
         except BaseException as error:
             self._fail(error)
             return _NOTHING
-        if loaded.max_calls:
-            calls = self._calls[key] = self._calls.get(key, 0) + 1
-            self.ended = calls >= loaded.max_calls
-        result = self._commit(sealed, at_once=self.ended)
-        if self.ended:
-            self._arena.complete()
-        return result
+        return self._commit(sealed, at_once=self.ended)
 
     def _run_call(
         self, host: ActorHost, payload: bytes, deps: list[ObjectID] | None, num_returns: int
@@ -82,10 +96,10 @@ class Executor:
         try:
             self.interruptible = True
             (method, *args), kwargs = arguments(self._session, payload, deps, host.name)
-            name = self._name = f"{host.name}.{method}"
+            self._name, subject = host.names(method)
             value = getattr(host.instance, method)(*args, **kwargs)
             del args, kwargs
-            sealed = self._sealed(value, num_returns, name)
+            sealed = results(self._session, value, num_returns, self._name, subject)
             self.interruptible = False
         except BaseException as error:
             self._fail(error)
@@ -119,11 +133,6 @@ class Executor:
         definition = self._arena.function(key)
         self._name = name_behind(self._arena, definition.binary())
         return self._definitions.load(key, definition)
-
-    def _sealed(self, value: Any, num_returns: int, name: str) -> list[Sealed]:
-        if num_returns == 1:
-            return [sealable(self._session, value, f"the result of {name}")]
-        return results(self._session, value, num_returns, name)
 
     def _commit(self, sealed: list[Sealed], at_once: bool) -> Result:
         """at_once: not only when the next task is taken."""

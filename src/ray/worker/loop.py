@@ -18,6 +18,7 @@ def main(arena: Arena) -> None:
     environment.reseed()
     executor = Executor(session)
     _interrupt_user_code_only(executor)
+    arena.set_helper(executor.help)
     data: bytes | None = None
     fmt = 0
     try:
