@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ray.session import end, processes
+from ray.session.names import SESSION_VARIABLE
 
 DOUBLE_FORK = """
 import os, sys, time
@@ -68,7 +69,7 @@ def test_a_process_that_was_reaped_is_gone_and_a_zombie_is_not_alive() -> None:
 
 def test_descendants_and_the_sessions_variable_find_what_double_forks() -> None:
     token = os.urandom(8).hex()
-    environment = {**os.environ, processes.SESSION_VARIABLE: token}
+    environment = {**os.environ, SESSION_VARIABLE: token}
     program = subprocess.Popen(
         [sys.executable, "-c", DOUBLE_FORK], env=environment, stdout=subprocess.PIPE, text=True
     )

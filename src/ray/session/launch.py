@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 from ray.errors import RaySystemError
-from ray.session import end, processes
+from ray.session.names import SESSION_VARIABLE
 from ray.session.pipes import WORD_END, WORD_RECORD, read_message, send_message
 from ray.session.spec import KeeperSpec
 
@@ -70,10 +70,11 @@ class KeeperHandle:
         poller = select.poll()
         poller.register(self._pidfd, select.POLLIN)
         if not poller.poll(timeout_ms):
-            end.kill({self.pid})
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
         if self._reap() != 0:
             # It was killed, by us or by others. Its helpers are ending the rest, and so are we.
-            end.kill_until_none(lambda: processes.of_session(self.token), end.ORPHANS_S)
+            end_session(self.token)
         for fd in (self._command_fd, self._report_fd, self._pidfd):
             os.close(fd)
 
@@ -87,6 +88,13 @@ class KeeperHandle:
     def _say(self, word: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):  # it is gone; `end` notices
             os.write(self._command_fd, word)
+
+
+def end_session(token: str) -> None:
+    """Kills what is left of a session whose keeper is gone."""
+    from ray.session import end, processes  # ctypes, for something that hardly ever happens
+
+    end.kill_until_none(lambda: processes.of_session(token), end.ORPHANS_S)
 
 
 def _pipe() -> tuple[int, int]:
@@ -112,7 +120,7 @@ def _spawn(spec: KeeperSpec, command_fd: int, report_fd: int, given: tuple[int, 
     return os.posix_spawn(
         sys.executable,
         [*arguments, *spec.package_path],
-        {**os.environ, processes.SESSION_VARIABLE: spec.token},
+        {**os.environ, SESSION_VARIABLE: spec.token},
         file_actions=actions,
         setsid=True,  # out of the terminal's foreground group: Ctrl-C is the driver's
         setsigmask=[],

@@ -6,12 +6,10 @@ Only `os` and `ctypes` are imported, since a keeper waits for this module before
 import ctypes
 import os
 
+from ray.session.names import SESSION_VARIABLE
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-
-# Every process of a session, and whatever its tasks start, inherits this variable. It finds those
-# that have left the family tree when the subreaper itself was killed.
-SESSION_VARIABLE = "RAY_SESSION"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

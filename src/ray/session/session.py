@@ -8,9 +8,9 @@ from typing import Any
 
 from ray import _kernel
 from ray.config import Config
-from ray.session import end, jobs, processes
+from ray.session import jobs
 from ray.session.keeper_watch import KeeperWatch
-from ray.session.launch import KeeperHandle
+from ray.session.launch import KeeperHandle, end_session
 from ray.session.record import SessionRecord
 
 
@@ -72,7 +72,7 @@ class Session:
         """All that waits in the arena ends; so do processes of the session, if there are any left."""
         self.arena.shut()
         if self.owned:
-            end.kill_until_none(lambda: processes.of_session(self.record.token), end.ORPHANS_S)
+            end_session(self.record.token)
 
     def _leave(self) -> None:
         with contextlib.suppress(_kernel.ArenaClosed):  # the keeper has shut it
