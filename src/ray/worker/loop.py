@@ -3,6 +3,9 @@
 import signal
 from types import FrameType
 
+# Every function needs it to be unpickled; imported here, the workers are forked with it.
+import cloudpickle  # noqa: F401
+
 from ray._kernel import Arena, ArenaClosed, StoreFull
 from ray.core import session_state
 from ray.worker import environment
