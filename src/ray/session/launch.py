@@ -32,6 +32,10 @@ class KeeperHandle:
         try:
             self.pid = _spawn(spec, command_read, report_write, given)
             self._pidfd = os.pidfd_open(self.pid)
+        except BaseException:
+            os.close(self._command_fd)
+            os.close(self._report_fd)
+            raise
         finally:
             for fd in given:
                 os.close(fd)

@@ -100,9 +100,13 @@ class NodeManager(Service):
 
     def run(self) -> None:
         redirect_output(self.spec.logs, self.name)
+        import contextlib
+
         # The standard library first, and nothing from the script's folder: a user's redis.py is the
         # workers' business.
-        aside = {"", self.spec.script_folder, os.getcwd()}
+        aside = {self.spec.script_folder}
+        with contextlib.suppress(FileNotFoundError):  # the working directory may have been removed
+            aside.add(os.getcwd())
         sys.path += [path for path in self.spec.sys_path if path not in aside and path not in sys.path]
         from ray.node.manager import run
 

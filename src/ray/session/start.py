@@ -50,16 +50,18 @@ def start_session(options: SessionOptions) -> Session:
     )
     job = root_id(options.object_id_seed)
     arena.register(_kernel.DRIVER, job)
-    spec = _spec(options, arena, binary)
-    keeper = KeeperHandle(spec)
+    keeper: KeeperHandle | None = None
     try:
+        spec = _spec(options, arena, binary)
+        keeper = KeeperHandle(spec)
         ports = keeper.wait_ready(options.config.start_ms)
         record = _record(options, spec, keeper.pid, ports)
         arena.set_session(record.dump())
         keeper.publish()
         job_number = jobs.write_start(arena, job)
     except BaseException:
-        keeper.end(options.config.end_ms)
+        if keeper is not None:
+            keeper.end(options.config.end_ms)
         arena.leave()
         raise
     arena.make_current()
@@ -84,8 +86,8 @@ def _spec(options: SessionOptions, arena: _kernel.Arena, binary: str) -> KeeperS
     return KeeperSpec(
         token=token,
         package_path=package_path(),
-        sys_path=[os.path.abspath(path) for path in sys.path],
-        script_folder=os.path.dirname(os.path.abspath(main_file)) if main_file else "",
+        sys_path=_absolute(sys.path),
+        script_folder="".join(_absolute([os.path.dirname(main_file)])) if main_file else "",
         argv=list(sys.argv),
         preload=[name for name in PRELOADED if name in sys.modules],
         driver_pid=os.getpid(),
@@ -99,6 +101,14 @@ def _spec(options: SessionOptions, arena: _kernel.Arena, binary: str) -> KeeperS
         logs=_make_log_folder(token) if options.redirect_output else "",
         settings=dataclasses.asdict(options.config),
     )
+
+
+def _absolute(paths: list[str]) -> list[str]:
+    """Relative ones are left out when the working directory has been removed: they lead nowhere."""
+    try:
+        return [os.path.abspath(path) for path in paths]
+    except FileNotFoundError:
+        return [path for path in paths if os.path.isabs(path)]
 
 
 def _record(options: SessionOptions, spec: KeeperSpec, keeper_pid: int, ports: list[int]) -> SessionRecord:
