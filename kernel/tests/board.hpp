@@ -40,12 +40,13 @@ inline u64 run_seed(const char* program) {
 
 inline constexpr u32 TAGS = 8192;
 inline constexpr u32 GATES = 16;
-inline constexpr u32 SITES = 512;
+inline constexpr u32 SITES = 512;  // places in the kernel that make undo records
 
+// A place in the kernel's sources that makes undo records, and how many it made.
 struct Site {
-  char file[24];
+  char file[64];
   u32 line;
-  std::atomic<u32> step;  // last step before the first write
+  u32 times;
 };
 
 // Shared by all processes of a test.  A tag names one task that a test has made.

@@ -7,44 +7,55 @@
 
 namespace ray::testing {
 
-inline constexpr unsigned ROUND_LIMIT_S = 30;
-
-// Set in the child before it acts.
+// What the child is in for.
 struct Danger {
   i64 kill_at = LONG_MAX;    // step of the operation
   i64 recovery_kill_at = 0;  // step of the recovery after it; 0: nobody is killed there
+  // Or: no undo records are made at this place, and the process dies `steps_later` after the n-th of them.
   const char* skip_file = nullptr;
   u32 skip_line = 0;
+  u32 nth = 0;
+  u32 steps_later = 0;
+  unsigned limit_s = 30;  // a round that takes longer hangs
 };
 
 #ifdef RAY_CRASH_POINTS
 
 namespace detail {
 inline Stage* watched = nullptr;
+inline Danger threat;
+inline u32 seen = 0;
 
-// Notes the sites of undo records, the step each came at, and the longest log.
+// Counts the places of undo records, and notes the longest log.
 inline void note_site(const std::source_location& site) {
   Board& b = watched->board;
   u32 undo = watched->m.thread(watched->h.holder).undo_count + 1;
   if (undo > b.undo_most) b.undo_most = undo;
-  const char* name = strrchr(site.file_name(), '/');
-  name = name ? name + 1 : site.file_name();
   u32 n = b.site_count;
   for (u32 i = 0; i < n; ++i)
-    if (b.sites[i].line == site.line() && strcmp(b.sites[i].file, name) == 0) return;
+    if (b.sites[i].line == site.line() && strcmp(b.sites[i].file, site.file_name()) == 0) {
+      b.sites[i].times += 1;
+      return;
+    }
   if (n >= SITES) return;
-  snprintf(b.sites[n].file, sizeof b.sites[n].file, "%s", name);
+  snprintf(b.sites[n].file, sizeof b.sites[n].file, "%s", site.file_name());
   b.sites[n].line = site.line();
-  b.sites[n].step = u32(crash::steps_taken);
+  b.sites[n].times = 1;
   b.site_count = n + 1;
+}
+
+// The step after the write is the second from here.
+inline void die_after_site(const std::source_location& site) {
+  if (site.line() != threat.skip_line || strcmp(site.file_name(), threat.skip_file) != 0) return;
+  if (++seen == threat.nth) crash::kill_at_step = crash::steps_taken + 2 + threat.steps_later;
 }
 }  // namespace detail
 
 inline void arm(Stage& s, const Danger& danger, bool note) {
-  if (note) {
-    detail::watched = &s;
-    crash::on_undo = detail::note_site;
-  }
+  detail::watched = &s;
+  detail::threat = danger;
+  detail::seen = 0;
+  crash::on_undo = note ? detail::note_site : danger.skip_file ? detail::die_after_site : nullptr;
   crash::skip_undo_at_line = danger.skip_line;
   crash::skip_undo_in_file = danger.skip_file;
   crash::steps_taken = 0;
@@ -65,7 +76,7 @@ inline std::string describe(int status) {
 
 // True when the operation came to its end unharmed.
 inline bool run_round(Stage& s, const Situation& situation, const Danger& danger, bool note = false) {
-  alarm(ROUND_LIMIT_S);
+  alarm(danger.limit_s);
   Board& board = s.board;
   board.killed_at = danger.kill_at;
   board.recovery_killed_at = danger.recovery_kill_at;

@@ -1,0 +1,122 @@
+// Leaves out one undo record at a time: at least one look, count or result must then be wrong.
+//
+// A place in the kernel's sources that makes undo records is a mutant.  It is killed when, without its records
+// and with a process that dies right after the write, a situation of the crash tests fails (or hangs, or takes
+// the whole test down).  One that survives either needs no undo record, or shows a hole in the tests.
+//
+// mutation [FILE:LINE]: only that place.  RAY_SEED repeats a run.
+
+#include "round.hpp"
+
+using namespace ray;
+using namespace ray::testing;
+
+#ifndef RAY_CRASH_POINTS
+int main() {
+  puts("mutation: this build has no crash points");
+  return 77;
+}
+#else
+
+namespace {
+
+constexpr unsigned LIMIT_S = 8;
+constexpr u32 TRIES_LONG = 120, TRIES_SHORT = 40;
+
+struct Place {
+  std::string file;
+  u32 line;
+  bool operator<(const Place& o) const { return std::tie(file, line) < std::tie(o.file, o.line); }
+  std::string name() const { return file.substr(file.rfind('/') + 1) + ":" + std::to_string(line); }
+};
+
+struct Passes {
+  u32 situation;
+  u32 times;
+};
+
+// Runs one round in a process of its own, in which anything may go wrong.
+template <typename Round>
+bool goes_wrong(Board* board, Round round) {
+  memset(static_cast<void*>(board), 0, sizeof *board);
+  pid_t pid = start([&] {
+    if (!freopen("/dev/null", "w", stderr)) abort();
+    round();
+    if (board->trouble) _exit(1);
+  });
+  int status = await(pid);
+  return board->trouble || !WIFEXITED(status) || WEXITSTATUS(status);
+}
+
+bool is_caught(Board* board, const Situations& all, const Place& place, const std::vector<Passes>& by, Random& random) {
+  u32 tries = short_form() ? TRIES_SHORT : TRIES_LONG;
+  for (u32 n = 0; n < tries; ++n) {
+    const Passes& one = by[random.below(u32(by.size()))];
+    Danger danger;
+    danger.skip_file = place.file.c_str();
+    danger.skip_line = place.line;
+    danger.nth = 1 + random.below(one.times);
+    danger.steps_later = n % 3 == 2 ? random.below(30) : 0;
+    danger.limit_s = LIMIT_S;
+    u64 seed = random.next();
+    bool wrong = goes_wrong(board, [&] {
+      Stage stage(*board, seed);
+      for (u32 round = 0; round < 2 && !board->trouble; ++round) run_round(stage, all[one.situation], danger);
+    });
+    if (wrong) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  u64 seed = run_seed("mutation");
+  Random random(seed);
+  Situations all = all_situations();
+  u32 at_once = std::max(2u, std::thread::hardware_concurrency());
+  std::map<Place, std::vector<Passes>> places;
+  Board* board = make_board();
+  for (u32 i = 0; i < all.size(); ++i) {
+    if (!all[i].settles) continue;
+    u64 its_seed = random.next();
+    if (goes_wrong(board, [&] {
+          Stage stage(*board, its_seed);
+          run_round(stage, all[i], {}, true);
+        })) {
+      printf("FAILED %s goes wrong without a mutant: %s\n", all[i].name.c_str(), board->text);
+      return 1;
+    }
+    for (u32 k = 0; k < board->site_count; ++k)
+      places[{board->sites[k].file, board->sites[k].line}].push_back({i, board->sites[k].times});
+  }
+
+  // Each process takes every n-th place.
+  std::vector<pid_t> pids;
+  int results[2];
+  if (pipe(results) != 0) return 1;
+  for (u32 part = 0; part < at_once; ++part)
+    pids.push_back(start([&] {
+      Board* own = make_board();
+      u32 n = 0;
+      for (auto& [place, by] : places) {
+        if (n++ % at_once != part || (argc > 1 && place.name() != argv[1])) continue;
+        Random mine(seed + n);
+        if (is_caught(own, all, place, by, mine)) continue;
+        std::string line = place.name() + " (passed by " + std::to_string(by.size()) + " situations, for one \"" +
+                           all[by[0].situation].name + "\")\n";
+        if (write(results[1], line.data(), line.size()) < 0) abort();
+      }
+    }));
+  close(results[1]);
+  std::string survivors;
+  char text[4096];
+  for (ssize_t n; (n = read(results[0], text, sizeof text)) > 0;) survivors.append(text, size_t(n));
+  bool broken = false;
+  for (pid_t pid : pids) broken |= await(pid) != 0;
+  u32 count = u32(std::count(survivors.begin(), survivors.end(), '\n'));
+  printf("%s", survivors.c_str());
+  printf("mutation: %zu places make undo records, %u can do without them unnoticed\n", places.size(), count);
+  return count || broken ? 1 : 0;
+}
+#endif
