@@ -112,15 +112,19 @@ class Checker {
     expect(at == h.heap.capacity, "blocks end at ", at, ", the heap at ", h.heap.capacity);
     expect(used == h.heap.used, "blocks in use sum to ", used, ", not ", h.heap.used);
     for (u32 c = 0; c < HEAP_CLASSES * HEAP_SUBCLASSES; ++c) {
-      u32 n = 0;
+      u32 n = 0, previous = NIL;
       for (u32 b = h.heap.heads[c]; b && n <= h.blocks.high_water; b = m.block(b).next) {
-        expect(m.block(b).state == BLOCK_FREE, "block ", b, " is in a free list and not free");
+        expect(m.block(b).state == BLOCK_FREE && m.block(b).previous == previous, "block ", b,
+               " is in a free list and not free, or not well linked");
+        previous = b;
         ++n;
       }
       expect(n == free_by_class[c], "free list ", c, " has ", n, " blocks, not ", free_by_class[c]);
       bool bit = h.heap.subclass_bits[c / HEAP_SUBCLASSES] >> (c % HEAP_SUBCLASSES) & 1;
       expect(bit == (n > 0), "bit of free list ", c, " is wrong");
     }
+    for (u32 c = 0; c < HEAP_CLASSES; ++c)
+      expect((h.heap.class_bits >> c & 1) == (h.heap.subclass_bits[c] != 0), "bit of free lists ", c, " is wrong");
   }
 
   void use_block(u32 b, const char* who, u32 i) {
@@ -146,6 +150,7 @@ class Checker {
         counts_[o] += 1;
         if (hold.pins) pins_[o] += 1;
         if (!(ref & HOLD_IN_OBJECT)) held[ref] = true;
+        else ++held_within_;
         before = ref;
         if (++n > OBJECTS_MAX) break;
       }
@@ -266,8 +271,9 @@ class Checker {
   void actor_records() {
     for (u32 a = 1; a <= h.actors.high_water; ++a) {
       Actor& actor = m.actor(a);
-      expect((actor.state == ACTOR_FREE) == bool(free_actors_[a]), "actor ", a, " has the wrong state for its list");
-      if (actor.state == ACTOR_FREE || free_actors_[a]) continue;
+      if (free_actors_[a]) continue;
+      expect(actor.state != ACTOR_FREE, "actor ", a, " is in use and says it is free");
+      if (actor.thread) expect(m.thread(actor.thread).actor == a, "actor ", a, " has a thread that does not serve it");
       expect(m.object(actor.object).state == OBJECT_ACTOR && m.object(actor.object).actor == a, "actor ", a,
              " has an object that is not its own");
       creation(a, actor);
@@ -306,8 +312,7 @@ class Checker {
       }
       expect(ready == marked && end == actor.ready_tail, "actor ", a, " has ", ready, " lanes in its ready list, ",
              marked, " marked so");
-      if (actor.state == ACTOR_ALIVE)
-        expect(actor.thread && m.thread(actor.thread).actor == a, "actor ", a, " lives on no thread");
+      if (actor.state == ACTOR_ALIVE) expect(actor.thread, "actor ", a, " lives on no thread");
     }
     expect(used_lanes_ == h.lanes.used, used_lanes_, " lanes belong to actors, not ", h.lanes.used);
     expect(called_lanes_ == owned_lanes_, owned_lanes_, " lanes are in their callers' lists, not ", called_lanes_);
@@ -420,7 +425,23 @@ class Checker {
     }
   }
 
+  // Whatever id a record has or had: what its bucket links is in use and belongs there.
+  void bucket_of(u32 i) {
+    u32 bucket = object::bucket_of(m.object(i).id), n = 0;
+    for (u32 x = m.bucket(bucket); x && n <= h.objects.high_water; x = m.object(x).bucket_next, ++n) {
+      bool linked = x <= h.objects.high_water && !free_objects_[x] && object::bucket_of(m.object(x).id) == bucket;
+      expect(linked, "object ", x, " is linked under an id that is not its own");
+      if (!linked) return;
+    }
+  }
+
   void object_records() {
+    // The record after the last may have been taken by a transaction that was undone.
+    for (u32 i = 1; i <= h.objects.high_water + 1 && i < h.objects.capacity; ++i) bucket_of(i);
+    u32 held_within = 0;
+    for (u32 i = 1; i <= h.objects.high_water; ++i)
+      if (!free_objects_[i] && m.object(i).hold.process) ++held_within;
+    expect(held_within == held_within_, held_within, " objects name a holder, ", held_within_, " are held by it");
     for (u32 i = 1; i <= h.objects.high_water; ++i) {
       Object& o = m.object(i);
       if (free_objects_[i]) continue;
@@ -490,7 +511,7 @@ class Checker {
   std::vector<bool> free_objects_, free_tasks_, free_edges_, free_holds_, free_watches_, free_blocks_, free_actors_,
       free_lanes_, free_processes_, free_threads_;
   u32 used_edges_ = 0, used_watches_ = 0, owned_threads_ = 0, owned_lanes_ = 0, used_lanes_ = 0, called_lanes_ = 0;
-  u32 awaited_ = 0, promised_ = 0;
+  u32 awaited_ = 0, promised_ = 0, held_within_ = 0;
 };
 
 inline std::vector<std::string> check(Mapping& m) {
