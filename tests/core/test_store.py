@@ -1,8 +1,17 @@
-"""A full store: waiting for room, and the error when none comes."""
+"""A full store, or table: waiting for room, and the error when none comes."""
 
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import ray
+from ray._kernel import TableFull
+from ray.core import session_state
+from ray.errors import TableFullError
 
 
 def run(program: str) -> None:
@@ -153,3 +162,78 @@ def test_many_puts_and_tasks_run_in_constant_memory() -> None:
         assert arena.check() == []
         """
     )
+
+
+class FullAtFirst:
+    """Stands before an arena whose table of tasks is full for the first calls."""
+
+    def __init__(self, arena: Any, table: str, times: int) -> None:
+        self._arena = arena
+        self._table = table
+        self.left = times
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._arena, name)
+        if name not in ("submit", "call", "create_actor"):
+            return real
+
+        def call(*args: Any) -> Any:
+            if self.left:
+                self.left -= 1
+                raise TableFull(self._table, 1000)
+            return real(*args)
+
+        return call
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, int], FullAtFirst]]:
+    ray.init(num_cpus=1, driver_mode=ray.SILENT_MODE)
+    session = session_state.require("test")
+
+    def stand_in(table: str, times: int) -> FullAtFirst:
+        found = FullAtFirst(session.arena, table, times)
+        monkeypatch.setattr(session, "submitter", found)
+        return found
+
+    yield stand_in
+    ray.shutdown()
+
+
+def test_a_driver_waits_while_the_table_of_tasks_is_full(full: Callable[[str, int], FullAtFirst]) -> None:
+    @ray.remote
+    def f(x: int) -> int:
+        return x
+
+    @ray.remote
+    class Actor:
+        def call(self) -> int:
+            return 2
+
+    submitter = full("tasks", 3)
+    assert ray.get(f.remote(1)) == 1
+    assert submitter.left == 0
+    actor = Actor.remote()
+    submitter.left = 2
+    assert ray.get(actor.call.remote()) == 2
+    submitter.left = 1
+    assert ray.get(Actor.remote().call.remote()) == 2
+
+
+def test_other_full_tables_and_tasks_get_an_error(full: Callable[[str, int], FullAtFirst]) -> None:
+    @ray.remote
+    def f(x: int) -> int:
+        return x
+
+    full("objects", 100)
+    with pytest.raises(TableFullError) as caught:
+        f.remote(1)
+    assert (caught.value.table, caught.value.capacity) == ("objects", 1000)
+    session = session_state.require("test")
+    full("tasks", 100)
+    session.mode = ray.WORKER_MODE
+    try:
+        with pytest.raises(TableFullError, match="tasks"):
+            f.remote(1)
+    finally:
+        session.mode = ray.SILENT_MODE

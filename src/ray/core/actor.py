@@ -5,7 +5,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Self
 
-from ray._kernel import KernelError, ObjectID
+from ray._kernel import KernelError, ObjectID, TableFull
 from ray.core import session_state
 from ray.core.arguments import Encoded, carry, encode
 from ray.core.definition import ACTOR_CLASS, Definition
@@ -15,6 +15,7 @@ from ray.core.options import ActorOptions, checked_method
 from ray.core.resources import shape_of
 from ray.core.session_state import Current
 from ray.core.signature import Signature
+from ray.core.store import with_entry
 from ray.errors import ArgumentTypeError
 
 RETURNS_ATTRIBUTE = "__ray_num_return_vals__"  # set on a function by @ray.method
@@ -94,9 +95,8 @@ class ActorClass:
             actor_class = self._definition.exported(session)
             # The worker needs the interval, too: it counts the calls.
             payload, deps, nested = encode(session, (options.checkpoint_interval, *args), kwargs)
-            actor = session.submitter.create_actor(
-                actor_class, payload, deps, nested, shape, options.checkpoint_interval
-            )
+            call = actor_class, payload, deps, nested, shape, options.checkpoint_interval
+            actor = with_entry(session, lambda: session.submitter.create_actor(*call))
         except KernelError as error:
             raise translated(error, f"{name}.remote") from None
         return ActorHandle(actor, self._methods)
@@ -225,7 +225,11 @@ class ActorMethod:
                 payload, deps, nested = encode(session, self._prefix + args, kwargs)
             else:
                 payload, deps, nested = self._no_arguments
-            return session.submitter.call(self._actor, payload, deps, nested, self._num_returns)
+            call = self._actor, payload, deps, nested, self._num_returns
+            try:
+                return session.submitter.call(*call)
+            except TableFull:
+                return with_entry(session, lambda: session.submitter.call(*call))
         except KernelError as error:
             raise translated(error, f"{self._name}.remote") from None
 

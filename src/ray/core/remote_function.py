@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn, Self
 
-from ray._kernel import KernelError, ObjectID
+from ray._kernel import KernelError, ObjectID, TableFull
 from ray.core import session_state
 from ray.core.arguments import NO_ARGUMENTS, carry, encode
 from ray.core.definition import FUNCTION, Definition
@@ -14,6 +14,7 @@ from ray.core.options import TaskOptions
 from ray.core.resources import shape_of
 from ray.core.session_state import Current
 from ray.core.signature import Signature
+from ray.core.store import with_entry
 from ray.errors import ArgumentTypeError
 
 
@@ -76,9 +77,11 @@ class RemoteFunction:
                 payload, deps, nested = encode(session, args, kwargs)
             else:
                 payload, deps, nested = NO_ARGUMENTS
-            return session.submitter.submit(
-                bound.function, payload, deps, nested, self._num_returns, bound.shape, self._max_retries
-            )
+            call = bound.function, payload, deps, nested, self._num_returns, bound.shape, self._max_retries
+            try:
+                return session.submitter.submit(*call)
+            except TableFull:
+                return with_entry(session, lambda: session.submitter.submit(*call))
         except KernelError as error:
             raise translated(error, f"{self._definition.name}.remote") from None
 

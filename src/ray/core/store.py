@@ -5,14 +5,17 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ray._kernel import COPY_BYTES, FORMAT_ERROR, Block, ObjectID, StoreFull, View
+from ray._kernel import COPY_BYTES, FORMAT_ERROR, Block, ObjectID, StoreFull, TableFull, View
 from ray.core.failures import raised
-from ray.core.session_state import Current
+from ray.core.session_state import WORKER_MODE, Current
 from ray.errors import ObjectStoreFullError
 from ray.serialization.values import Parts, deserialize, serialize
 
 FIRST_PAUSE_MS = 1
 LONGEST_PAUSE_MS = 50
+
+# The kernel's tables whose entries go with the tasks that hold them.
+_TABLES_OF_TASKS = frozenset({"tasks", "links"})
 
 Stored = tuple[int, bytes | View]
 T = TypeVar("T")
@@ -77,6 +80,22 @@ def with_room(session: Current, attempt: Callable[[], T]) -> T:
             raise ObjectStoreFullError(wanted, capacity, used, waited_ms) from None
         session.arena.wait([never], 1, min(pause_ms, left_ms))
         pause_ms = min(2 * pause_ms, LONGEST_PAUSE_MS)
+
+
+def with_entry(session: Current, attempt: Callable[[], T]) -> T:
+    """Does what makes tasks, once more whenever the node's tables had no free entry for them.
+
+    A driver waits: entries are freed as tasks end and ids are dropped.  Inside a task that may never
+    happen, since the others may wait for this one: TableFull is raised at once."""
+    while True:
+        try:
+            return attempt()
+        except TableFull as error:
+            table, _ = error.args
+            if session.mode == WORKER_MODE or table not in _TABLES_OF_TASKS:
+                raise
+        gc.collect()
+        session.arena.wait_room(LONGEST_PAUSE_MS)
 
 
 def value_of(session: Current, stored: Stored, subject: str = "the value") -> Any:

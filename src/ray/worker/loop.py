@@ -3,11 +3,11 @@
 import signal
 from types import FrameType
 
-# Every function needs it to be unpickled; imported here, the workers are forked with it.
-import cloudpickle  # noqa: F401
-
 from ray._kernel import Arena, ArenaClosed, StoreFull
 from ray.core import session_state
+
+# Brings cloudpickle, which every function needs to be unpickled: the workers are forked with it.
+from ray.serialization import pickling  # noqa: F401
 from ray.worker import environment
 from ray.worker.execution import Executor
 
