@@ -1033,7 +1033,7 @@ class Client {
         task.shape = actor.shape;
         object::reference(t, actor.object);
         if (kind == TaskKind::actor_create) {
-          t.set(actor.creation, i);
+          t.write(actor.creation, i);
           actor_object = actor.object;
         }
       }

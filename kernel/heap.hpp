@@ -121,8 +121,8 @@ inline u32 allocate(Transaction& t, u64 bytes) {
     link_free(t, r);
   }
   u32 end = block.offset + size;
-  t.set(block.cold_from, heap.touched < block.offset ? block.offset : heap.touched);
-  if (end > heap.touched) t.set(heap.touched, end);
+  t.write(block.cold_from, heap.touched < block.offset ? block.offset : heap.touched);
+  if (end > heap.touched) t.write(heap.touched, end);
   t.set(heap.used, heap.used + size);
   t.set(block.state, BLOCK_USED);
   return b;
@@ -132,7 +132,7 @@ inline void release(Transaction& t, u32 b) {
   Block& block = t.m.block(b);
   t.gave_memory = true;
   t.set(t.h.heap.used, t.h.heap.used - block.size);
-  t.set(t.h.heap.releases, t.h.heap.releases + 1);
+  t.write(t.h.heap.releases, t.h.heap.releases + 1);
   u32 kept = b;
   if (u32 before = block.before; before && t.m.block(before).state == BLOCK_FREE) {
     Block& lower = t.m.block(before);
@@ -165,7 +165,7 @@ inline void hold(Transaction& t, u32 b, u32 process) {
   Block& block = t.m.block(b);
   Process& p = t.m.process(process);
   t.set(block.state, BLOCK_HELD);
-  t.set(block.process, process);
+  t.write(block.process, process);
   t.set(block.previous, NIL);
   t.set(block.next, p.blocks);
   if (p.blocks) t.set(t.m.block(p.blocks).previous, b);

@@ -17,7 +17,7 @@ inline void add_work(Transaction& t, u32 a) {
   Actor& actor = t.m.actor(a);
   if (actor.working) return;
   t.set(actor.working, 1u);
-  t.set(actor.work_next, t.h.actor_work);
+  t.write(actor.work_next, t.h.actor_work);
   t.set(t.h.actor_work, a);
 }
 
@@ -43,7 +43,7 @@ inline u32 create(Transaction& t, const u8* task_id, u32 cls, u32 shape, u32 int
   actor.waits = actor.wait_next = actor.work_next = actor.working = 0;
   actor.shape = shape;
   object::reference(t, cls);
-  t.set(actor.state, ACTOR_CREATING);
+  t.write(actor.state, ACTOR_CREATING);
   object::hold(t, o, process);
   return a;
 }
@@ -65,7 +65,7 @@ inline void lane_ready(Transaction& t, u32 l) {
   Actor& actor = t.m.actor(lane.actor);
   if (lane.ready || actor.state == ACTOR_DEAD) return;
   t.set(lane.ready, 1u);
-  t.set(lane.ready_next, NIL);
+  t.write(lane.ready_next, NIL);
   if (actor.ready_tail) t.set(t.m.lane(actor.ready_tail).ready_next, l);
   else t.set(actor.ready_head, l);
   t.set(actor.ready_tail, l);
@@ -117,7 +117,7 @@ inline void close_lane(Transaction& t, u32 l) {
 
 inline void append(Transaction& t, u32 l, u32 i) {
   Lane& lane = t.m.lane(l);
-  t.set(t.m.task(i).lane, l);
+  t.write(t.m.task(i).lane, l);
   if (lane.tail) t.set(t.m.task(lane.tail).next, i);
   else t.set(lane.head, i);
   t.set(lane.tail, i);
@@ -180,7 +180,7 @@ inline u32 take(Transaction& t, u32 a) {
 // Appends a finished call to those that would have to run again.
 inline void keep(Transaction& t, Actor& actor, u32 i) {
   t.set(t.m.task(i).state, TASK_HELD);
-  t.set(t.m.task(i).next, NIL);
+  t.write(t.m.task(i).next, NIL);
   if (actor.done_tail) t.set(t.m.task(actor.done_tail).next, i);
   else t.set(actor.done_head, i);
   t.set(actor.done_tail, i);
@@ -217,9 +217,8 @@ inline void restart(Transaction& t, u32 a, u32 running) {
   Actor& actor = t.m.actor(a);
   queue::stop_waiting(t, a);
   if (running) {
-    t.set(t.m.task(running).thread, NIL);
     t.set(t.m.task(running).attempt, t.m.task(running).attempt + 1);
-    t.set(t.m.task(running).next, actor.replay_head);
+    t.write(t.m.task(running).next, actor.replay_head);
     t.set(actor.replay_head, running);
     if (!actor.replay_tail) t.set(actor.replay_tail, running);
     t.set(t.m.task(running).state, TASK_WAITING);
@@ -233,11 +232,9 @@ inline void restart(Transaction& t, u32 a, u32 running) {
     t.set(actor.done_count, 0u);
   }
   t.set(actor.state, ACTOR_CREATING);
-  t.set(actor.thread, NIL);
   t.set(actor.deaths, actor.deaths + 1);
   Task& creation = t.m.task(actor.creation);
   t.set(creation.attempt, creation.attempt + 1);
-  t.set(creation.thread, NIL);
   queue::push(t, actor.creation, true);
   queue::offer(t);
 }

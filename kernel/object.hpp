@@ -115,9 +115,9 @@ inline u32 hold(Transaction& t, u32 i, u32 process) {
   if (o.hold.process == NIL) {
     ref = HOLD_IN_OBJECT | i;
     t.set(o.hold.process, process);
-    t.set(o.hold.next, p.holds);
-    t.set(o.hold.previous, NIL);
-    t.set(o.hold.pins, 0u);
+    t.write(o.hold.next, p.holds);
+    t.write(o.hold.previous, NIL);
+    t.write(o.hold.pins, 0u);
   } else {
     ref = holds(t.m).take(t);
     PooledHold& pooled = t.m.pooled_hold(ref);
@@ -214,8 +214,8 @@ inline bool seal(Transaction& t, u32 i, const Value& v) {
     memcpy(o.data, v.bytes, v.size);
   }
   t.set(o.block, b);
-  t.set(o.size_bytes, v.size);
-  t.set(o.format, v.format);
+  t.write(o.size_bytes, v.size);
+  t.write(o.format, v.format);
   t.set(o.task, NIL);
   t.set(o.state, OBJECT_SEALED);
   t.publish(i);

@@ -120,8 +120,8 @@ inline void add_idle(Transaction& t, u32 i) {
   Thread& thread = t.m.thread(i);
   if (thread.idle) return;
   t.set(thread.idle, 1u);
-  t.set(thread.idle_previous, NIL);
-  t.set(thread.idle_next, t.h.idle_head);
+  t.write(thread.idle_previous, NIL);
+  t.write(thread.idle_next, t.h.idle_head);
   if (t.h.idle_head) t.set(t.m.thread(t.h.idle_head).idle_previous, i);
   t.set(t.h.idle_head, i);
   t.set(t.h.idle_count, t.h.idle_count + 1);
@@ -144,7 +144,7 @@ inline void wait_for_cpu(Transaction& t, u32 a) {
   Actor& actor = t.m.actor(a);
   if (actor.waits) return;
   t.set(actor.waits, 1u);
-  t.set(actor.wait_next, NIL);
+  t.write(actor.wait_next, NIL);
   if (t.h.actors_wait_tail) t.set(t.m.actor(t.h.actors_wait_tail).wait_next, a);
   else t.set(t.h.actors_wait_head, a);
   t.set(t.h.actors_wait_tail, a);

@@ -2,8 +2,8 @@
 //
 // A record taken from a table is written freely until the transaction that took it commits, because
 // nothing refers to it yet; `free_next` alone stays as it was, so that rolling the take back finds the
-// free list whole.  Every other change goes through Transaction::set.  Fields that change under the log
-// are 4 or 8 bytes wide.
+// free list whole.  Every other change goes through Transaction::set, or, where undoing it would change
+// nothing, Transaction::write.  Fields that change under the log are 4 or 8 bytes wide.
 #pragma once
 
 #include "numbers.hpp"

@@ -54,7 +54,7 @@ inline u32 create(Transaction& t, const Spec& spec) {
   Task& task = t.m.task(i);
   task.serial += 1;
   task.state = TASK_BUILDING;
-  t.set(t.h.sequence, t.h.sequence + 1);
+  t.write(t.h.sequence, t.h.sequence + 1);
   task.sequence = t.h.sequence;
   task.function = spec.function;
   task.returns = task.deps = task.deps_last = task.nested = task.next = task.previous = NIL;
@@ -102,7 +102,7 @@ inline void add_dependency(Transaction& t, u32 i, u32 awaited) {
   u32 e = object::new_edge(t, awaited, i, NIL);
   if (task.deps_last) t.set(t.m.edge(task.deps_last).next, e);
   else t.set(task.deps, e);
-  t.set(task.deps_last, e);
+  t.write(task.deps_last, e);
   Object& o = t.m.object(awaited);
   if (o.state != OBJECT_PENDING) return;
   t.m.edge(e).waiting_next = o.waiting;

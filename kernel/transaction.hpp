@@ -163,7 +163,15 @@ class Transaction {
       compiler_fence();
     }
     crash::point();
-    *reinterpret_cast<volatile T*>(&field) = value;
+    std::atomic_ref(field).store(value, std::memory_order_relaxed);
+    crash::point();
+  }
+
+  // For a field that means nothing if this transaction is undone, whatever it holds: of a record that nothing
+  // refers to yet, a link of one that is in no list, a count that need not be exact.
+  template <typename T>
+  void write(T& field, std::type_identity_t<T> value) {
+    std::atomic_ref(field).store(value, std::memory_order_relaxed);
     crash::point();
   }
 

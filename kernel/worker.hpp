@@ -10,10 +10,10 @@ inline void assign(Transaction& t, u32 i, u32 task_index) {
   Task& task = t.m.task(task_index);
   if (task.state == TASK_HELD) t.set(task.attempt, task.attempt + 1);  // a call run again: its ids are new ones
   t.set(task.state, TASK_RUNNING);
-  t.set(task.thread, i);
+  t.write(task.thread, i);
   t.set(thread.task, task_index);
   t.set(thread.shape, task.shape);
-  t.set(thread.task_since_ns, now_ns());
+  t.write(thread.task_since_ns, now_ns());
   t.set(t.h.running_count, t.h.running_count + 1);
 }
 
@@ -71,7 +71,7 @@ inline void complete(Transaction& t, u32 i) {
   t.set(thread.task, NIL);
   t.set(task.thread, NIL);
   t.set(t.h.running_count, t.h.running_count - 1);
-  t.set(t.h.tasks_done, t.h.tasks_done + 1);
+  t.write(t.h.tasks_done, t.h.tasks_done + 1);
   while (u32 o = task.returns) {
     t.set(task.returns, t.m.object(o).next_return);
     object::unreference(t, o);
