@@ -10,24 +10,10 @@ import pytest
 
 import ray
 from tests.api import statements
+from tests.api.idioms import PREAMBLE, checked
 from tests.api.programs import Programs
 
 TEXT = statements.load()
-
-
-def checked(code: str) -> str:
-    """The code, where `expression  # value` became an assertion that the expression is that value."""
-    lines = code.splitlines()
-    for node in ast.parse(code).body:
-        if not isinstance(node, ast.Expr) or node.lineno != node.end_lineno:
-            continue
-        line = lines[node.lineno - 1]
-        _, mark, comment = line[node.end_col_offset :].partition("#")
-        if mark:
-            with contextlib.suppress(ValueError, SyntaxError):
-                value = ast.literal_eval(comment.strip())
-                lines[node.lineno - 1] = f"assert ({line[: node.end_col_offset]}) == {value!r}"
-    return "\n".join(lines) + "\n"
 
 
 def code_of(*names: str) -> str:
@@ -37,18 +23,10 @@ def code_of(*names: str) -> str:
 def executed(*names: str) -> dict[str, Any]:
     """The variables after the pieces ran one after the other; the tasks sleep a tenth of what they say."""
     variables: dict[str, Any] = {"ray": ray, "np": np, "__name__": "__main__"}
+    exec(PREAMBLE, variables)
     code = code_of(*names).replace("time.sleep(n)", "time.sleep(n / 10)")
     exec(compile(code, f"<{names[0]}>", "exec"), variables)
     return variables
-
-
-def test_checked_makes_assertions_of_comments() -> None:
-    assert (
-        checked("x = 1\nx + 1  # 2\nf(x)  # It says so.")
-        == "x = 1\nassert (x + 1) == 2\nf(x)  # It says so.\n"
-    )
-    with pytest.raises(AssertionError):
-        exec(checked("1 + 1  # 3"))
 
 
 @pytest.mark.statement(
@@ -62,7 +40,7 @@ def test_the_whole_text_is_one_program(programs: Programs) -> None:
         if not name.startswith("more-") and is_code(text) and not text.startswith("ray.init(")
     ]
     assert len(pieces) == 22
-    done = programs.run("import ray\n" + code_of("script-05", *pieces) + "print('the end')\n")
+    done = programs.run(PREAMBLE + "import ray\n" + code_of("script-05", *pieces) + "print('the end')\n")
     assert done.out.endswith("the end\n")
     assert done.out.count("[1]\n") == 100  # the loop that prints
     assert "This task failed!!" in done.both
