@@ -62,6 +62,13 @@ def test_a_killed_template_is_replaced_and_its_workers_go_on(programs: Programs)
     os.kill(victim, signal.SIGKILL)
     assert wait_for(lambda: (family.named("ray-worker") - before) or None, 5.0)
     assert family.only("ray-template") == second
+    # The keeper, which has buried the victim, can start a third one.
+    os.kill(second, signal.SIGKILL)
+    third = family.another("ray-template", second)
+    victim = next(pid for pid in family.named("ray-worker") if pid != actor)
+    os.kill(victim, signal.SIGKILL)
+    assert wait_for(lambda: victim not in family.named("ray-worker") or None, 5.0)
+    assert family.only("ray-template") == third
     finish(programs, family)
 
 

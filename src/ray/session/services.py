@@ -186,7 +186,9 @@ def end_on_terminate_unless_orphaned(keeper: int) -> None:
 def leave_stand_in(sys_path: list[str]) -> None:
     """Makes this an ordinary interpreter with the driver's path, which imports the real `ray`."""
     for name in [name for name in sys.modules if name == "ray" or name.startswith("ray.")]:
-        del sys.modules[name]
+        # A keeper that has buried somebody has the kernel loaded; an extension can be loaded only once.
+        if name != "ray._kernel":
+            del sys.modules[name]
     import site
 
     site.main()  # import hooks of editable installs, sitecustomize, the virtual environment's prefix
