@@ -17,7 +17,7 @@ inline void add_work(Transaction& t, u32 a) {
   Actor& actor = t.m.actor(a);
   if (actor.working) return;
   t.set(actor.working, 1u);
-  t.write(actor.work_next, t.h.actor_work);
+  t.set(actor.work_next, t.h.actor_work);
   t.set(t.h.actor_work, a);
 }
 
@@ -65,7 +65,7 @@ inline void lane_ready(Transaction& t, u32 l) {
   Actor& actor = t.m.actor(lane.actor);
   if (lane.ready || actor.state == ACTOR_DEAD) return;
   t.set(lane.ready, 1u);
-  t.write(lane.ready_next, NIL);
+  t.set(lane.ready_next, NIL);
   if (actor.ready_tail) t.set(t.m.lane(actor.ready_tail).ready_next, l);
   else t.set(actor.ready_head, l);
   t.set(actor.ready_tail, l);

@@ -73,14 +73,14 @@ inline void take_rest(Transaction& t, Thread& thread, const Shape& s) {
         mask |= 1ull << g;
         --left;
       }
-    t.write(thread.gpu_units, UNIT);
+    t.set(thread.gpu_units, UNIT);
   } else {
     u32 best = GPUS_MAX;
     for (u32 g = 0; g < GPUS_MAX; ++g)
       if (t.h.gpu_free[g] >= u32(need) && (best == GPUS_MAX || t.h.gpu_free[g] < t.h.gpu_free[best])) best = g;
     t.set(t.h.gpu_free[best], t.h.gpu_free[best] - u32(need));
     mask = 1ull << best;
-    t.write(thread.gpu_units, u32(need));
+    t.set(thread.gpu_units, u32(need));
   }
   t.set(thread.gpu_mask, mask);
 }

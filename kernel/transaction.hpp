@@ -168,7 +168,7 @@ class Transaction {
   }
 
   // For a field that means nothing if this transaction is undone, whatever it holds: of a record that nothing
-  // refers to yet, a link of one that is in no list, a count that need not be exact.
+  // refers to yet, a link of one that was in no list when the transaction began, a count that need not be exact.
   template <typename T>
   void write(T& field, std::type_identity_t<T> value) {
     std::atomic_ref(field).store(value, std::memory_order_relaxed);
