@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ray._kernel import Arena
 
 NODE_MANAGER_DELAY_MS = 150  # its imports must not compete with the first result
+MUTEX_MS = 50  # for the arena's mutex, to bury an orphan
 READY_PROBE_MS = 20  # between two looks at a server that has said nothing
 
 
@@ -39,6 +40,7 @@ class Keeper:
         self.ending = False
         self.reported = False
         self._arena: Arena | None = None
+        self._has_joined = False
         names = ["redis", *(f"redis-shard-{number}" for number in range(1, spec.redis_count))]
         self.servers = [RedisServer(name, spec) for name in names]
         self.template = Template(spec)
@@ -72,8 +74,20 @@ class Keeper:
             from ray import _kernel
 
             self._arena = _kernel.Arena.attach(self.spec.arena_fd)
-            self._arena.register(_kernel.KEEPER)
         return self._arena
+
+    def _bury(self, pid: int, status: int) -> None:
+        """A worker whose template was killed, or something that a task had started."""
+        from ray import _kernel
+
+        arena = self.arena()
+        # The keeper never waits: whoever keeps the mutex, the node manager deals with it, and buries.
+        if arena.lock_holder(MUTEX_MS):
+            return
+        if not self._has_joined:
+            arena.register(_kernel.KEEPER)
+            self._has_joined = True
+        arena.bury(pid, status)
 
     # --- the loop ---
 
@@ -158,8 +172,7 @@ class Keeper:
             exit_status = os.waitstatus_to_exitcode(status)
             service = next((service for service in self.services if service.pid == pid), None)
             if service is None:
-                # A worker whose template was killed, or something that a task had started.
-                self.arena().bury(pid, exit_status)
+                self._bury(pid, exit_status)
             elif isinstance(service, RedisServer) and not service.ready:
                 self._move(service)
             elif not service.died(monotonic_ms()):
