@@ -303,6 +303,11 @@ class Arena {
       p.used();
     }
     if (!go_on) return nb::none();
+    return work_of(a);
+  }
+
+  nb::tuple work_of(const Assignment& a) {
+    Client& client = c();
     Task& task = client.m().task(a.task);
     const u8* payload =
         task.block ? client.m().heap(u64(client.m().block(task.block).offset) * GRANULE_BYTES) : task.payload;
@@ -315,6 +320,28 @@ class Arena {
     }
     return nb::make_tuple(u32(a.kind), a.function_key, bytes, deps, a.num_returns);
   }
+
+  // Waits, and meanwhile runs what the kernel says this thread shall run.
+  template <typename Wait>
+  auto with_help(Wait wait) {
+    for (;;) {
+      u32 task;
+      try {
+        return wait();
+      } catch (const Help& help) {
+        task = help.task;
+      }
+      auto below = c().step_up(task);
+      try {
+        helper(work_of(c().assignment(task)));
+      } catch (...) {
+        c().step_down(*below);
+        throw;
+      }
+      c().step_down(*below);
+    }
+  }
+  nb::object helper;
 
   // For objects that something else keeps alive meanwhile.
   nb::object hold(u32 o) {
@@ -561,7 +588,8 @@ void add_arena_objects(nb::class_<Arena>& arena) {
             if (!a.c().ready(o)) {
               if (a.c().m().object(o).state == OBJECT_ACTOR)
                 throw StaleHandle("this id is an actor's: call its methods instead");
-              a.c().wait_for(o, wait::Deadline(timeout_ms));
+              wait::Deadline deadline(timeout_ms);
+              a.with_help([&] { a.c().wait_for(o, deadline); });
             }
             return a.data_of(o);
           },
@@ -570,7 +598,8 @@ void add_arena_objects(nb::class_<Arena>& arena) {
           "get_many",
           [](Arena& a, nb::handle oids, i64 timeout_ms) {
             std::vector<u32> list = a.indices(oids);
-            a.c().wait_all(list, wait::Deadline(timeout_ms));
+            wait::Deadline deadline(timeout_ms);
+            a.with_help([&] { a.c().wait_all(list, deadline); });
             nb::list out;
             for (u32 o : list) {
               if (!a.c().ready(o)) break;
@@ -585,8 +614,9 @@ void add_arena_objects(nb::class_<Arena>& arena) {
           [](Arena& a, nb::handle oids, u32 num_returns, i64 timeout_ms) {
             std::vector<u32> list = a.indices(oids);
             a.must_differ(list);
-            std::vector<bool> marks =
-                a.c().wait_some(list, std::min<size_t>(num_returns, list.size()), wait::Deadline(timeout_ms));
+            size_t wanted = std::min<size_t>(num_returns, list.size());
+            wait::Deadline deadline(timeout_ms);
+            std::vector<bool> marks = a.with_help([&] { return a.c().wait_some(list, wanted, deadline); });
             Py_ssize_t marked = Py_ssize_t(std::count(marks.begin(), marks.end(), true)), next[2] = {0, 0};
             nb::list lists[2] = {nb::steal<nb::list>(PyList_New(Py_ssize_t(list.size()) - marked)),
                                  nb::steal<nb::list>(PyList_New(marked))};
@@ -621,6 +651,14 @@ void add_arena_tasks(nb::class_<Arena>& arena) {
           "function"_a, "payload"_a, "deps"_a.none(), "nested"_a.none(), "num_returns"_a, "shape"_a, "max_retries"_a)
       .def("next", &Arena::next, "data"_a = nb::none(), "fmt"_a = 0)
       .def("finish", &Arena::finish, "results"_a)
+      .def("complete", [](Arena& a) { a.c().complete(); })
+      .def(
+          "set_helper",
+          [](Arena& a, nb::object helper) {
+            a.c().set_helps(!helper.is_none());
+            a.helper = helper;
+          },
+          "helper"_a.none())
       .def(
           "fail",
           [](Arena& a, nb::handle data, u32 fmt, nb::handle nested, bool journal) {

@@ -164,12 +164,8 @@ class Checker {
       for (u32 t = p.threads; t; t = m.thread(t).next) {
         expect(m.thread(t).process == i && !free_threads_[t], "thread ", t, " is not of process ", i);
         if (++owned_threads_ > h.threads.high_water) break;
-        u32 previous = NIL;
-        for (u32 l = m.thread(t).lanes; l; l = m.lane(l).thread_next) {
-          expect(m.lane(l).thread == t && m.lane(l).thread_previous == previous, "lanes of thread ", t, " are broken");
-          if (++owned_lanes_ > h.lanes.high_water) break;
-          previous = l;
-        }
+        lanes_of(t, m.thread(t).lanes);
+        for (u32 d = 0; d < m.thread(t).depth; ++d) lanes_of(t, m.thread(t).lanes_below[d]);
       }
     }
     expect(workers == h.worker_count, workers, " processes are workers, not ", h.worker_count);
@@ -184,6 +180,16 @@ class Checker {
       if (++n > h.threads.high_water) break;
     }
     expect(n == h.idle_count, n, " threads are idle, not ", h.idle_count);
+  }
+
+  void lanes_of(u32 thread, u32 first) {
+    u32 previous = NIL;
+    for (u32 l = first; l; l = m.lane(l).thread_next) {
+      expect(m.lane(l).thread == thread && m.lane(l).thread_previous == previous, "lanes of thread ", thread,
+             " are broken");
+      if (++owned_lanes_ > h.lanes.high_water) break;
+      previous = l;
+    }
   }
 
   void edge_list(u32 e, u32 task, const char* who, u32 i) {
@@ -221,7 +227,7 @@ class Checker {
       use_block(t.block, "task", i);
       if (t.state == TASK_RUNNING) {
         ++running;
-        expect(t.thread && m.thread(t.thread).task == i, "task ", i, " runs on no thread");
+        expect(t.thread && runs_on(m.thread(t.thread), i), "task ", i, " runs on no thread");
       }
       bool waits = t.state == TASK_WAITING && t.pending && TaskKind(t.kind) != TaskKind::actor_call;
       bool kept = t.state == TASK_HELD && TaskKind(t.kind) == TaskKind::actor_create;
@@ -362,6 +368,11 @@ class Checker {
                ", which does not know");
         place(t.task);
       }
+      for (u32 d = 0; d < t.depth; ++d) {
+        expect(m.task(t.below[d]).state == TASK_RUNNING && m.task(t.below[d]).thread == i, "thread ", i,
+               " has below it task ", t.below[d], ", which does not know");
+        place(t.below[d]);
+      }
       if (t.building) {
         expect(m.task(t.building).state == TASK_BUILDING, "thread ", i, " builds task ", t.building,
                ", which is built");
@@ -481,6 +492,12 @@ class Checker {
              m.block(b).state);
   }
 
+  static bool runs_on(const Thread& t, u32 task) {
+    for (u32 d = 0; d < t.depth; ++d)
+      if (t.below[d] == task) return true;
+    return t.task == task;
+  }
+
   void resources_held() {
     i64 taken[RESOURCE_KINDS] = {};
     u32 gpus[GPUS_MAX] = {};
@@ -489,7 +506,7 @@ class Checker {
       const Thread& t = m.thread(i);
       if (t.shape && !t.gave_back) taken[CPU] += m.shape(t.shape).need[CPU];
       if (t.granted) taken[CPU] += m.shape(m.actor(t.actor).shape).need[CPU];
-      u32 rest = t.life_shape ? t.life_shape : t.shape;
+      u32 rest = t.life_shape ? t.life_shape : t.depth ? m.task(t.below[0]).shape : t.shape;
       for (u32 k = 1; rest && k < RESOURCE_KINDS; ++k) taken[k] += m.shape(rest).need[k];
       for (u32 g = 0; g < GPUS_MAX; ++g)
         if (t.gpu_mask >> g & 1) gpus[g] += t.gpu_units;

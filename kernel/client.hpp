@@ -403,7 +403,7 @@ class Client {
     wait::watch(m(), th, o);
     // SYNC POINT await: written before the state is read again (transaction.hpp).
     me.awaiting.store(o, std::memory_order_seq_cst);
-    wait_awaiting(th, deadline, [&] { return ready(o); });
+    wait_awaiting(th, deadline, {&o, 1}, [&] { return ready(o); });
   }
 
   // The alias's target, or the object itself.
@@ -437,7 +437,7 @@ class Client {
         return false;
       };
       // Spinning looks at the last one only; the prefix is looked at between sleeps.
-      wait_awaiting(th, deadline, [&] { return ready(o); }, look);
+      wait_awaiting(th, deadline, {&o, 1}, [&] { return ready(o); }, look);
       if (failed) return;
     }
   }
@@ -474,7 +474,7 @@ class Client {
     };
     auto glance = [&] { return me.needed.load(std::memory_order_relaxed) <= 0 && look(); };
     try {
-      wait_awaiting(th, deadline, glance, look);
+      wait_awaiting(th, deadline, pending, glance, look);
     } catch (const WaitTimeout&) {
     }
     for (size_t i = 0; i < list.size() && count < wanted; ++i)
@@ -570,14 +570,56 @@ class Client {
       if (wait::sleep(m(), th, slice, woken) == wait::Outcome::interrupted) throw Interrupted("");
       drain();
     }
-    Task& task = m().task(got);
-    out.task = got;
-    out.kind = TaskKind(task.kind);
-    out.function = task.function;
-    out.function_key = task.function ? object::key(m(), task.function) : 0;
-    out.num_returns = task.num_returns;
-    enter_task(task);
+    out = assignment(got);
+    enter_task(m().task(got));
     return true;
+  }
+
+  // The running task is done, its results sealed or failed; no other is taken.
+  void complete() {
+    must_be_open();
+    u32 th = thread();
+    running_task(th);
+    if (m().thread(th).lanes) close_lanes(th);
+    record_event(th);
+    {
+      Transaction t(m(), th);
+      worker::complete(t, th);
+      queue::offer(t);
+      t.commit();
+    }
+    drain();
+  }
+
+  // --- helping --------------------------------------------------------------------------------------
+
+  void set_helps(bool yes) { helps_ = yes; }
+
+  // Where the ids and lanes of the task below go on once the one on top of it is done.
+  struct Below {
+    LocalThread local;
+    u8 current_parent[TASK_ID_BYTES];
+    u32 depth;
+  };
+  std::unique_ptr<Below> step_up(u32 task) {
+    auto below = std::make_unique<Below>();
+    below->local = local_thread;
+    memcpy(below->current_parent, current_parent_, TASK_ID_BYTES);
+    below->depth = m().thread(thread()).depth;
+    local_thread.lanes.clear();
+    enter_task(m().task(task));
+    return below;
+  }
+  void step_down(Below& below) {
+    std::swap(local_thread, below.local);
+    below.local.client = 0;  // it owns no thread record
+    memcpy(current_parent_, below.current_parent, TASK_ID_BYTES);
+  }
+
+  Assignment assignment(u32 i) {
+    Task& task = m().task(i);
+    return Assignment{i, TaskKind(task.kind), task.function, task.function ? object::key(m(), task.function) : 0,
+                      task.num_returns};
   }
 
   // Gives the running task's results their values; `next` without a result completes it.
@@ -862,9 +904,24 @@ class Client {
 
  private:
   static constexpr size_t DROPS_AT_ONCE = 48;
+  static constexpr i64 HELP_PAUSE_MS = 20;
+  static constexpr i64 LOOK_UP_MS = 100;  // until it is seen that the limit has been reached since
+
+  // At the limit of workers, with none idle: what one of these objects needs runs here, by way of the host.
+  u32 take_help(u32 th, std::span<const u32> targets) {
+    if (!helps_ || !worker::may_help(m(), th)) return NIL;
+    Transaction t(m(), th);
+    u32 chosen = NIL;
+    if (help_from_) chosen = worker::find_help(t, help_from_, help_from_);
+    for (u32 i = 0; i < targets.size() && i < AT_ONCE && !chosen && !help_from_; ++i)
+      chosen = worker::find_help(t, targets[i], help_from_);
+    if (chosen) worker::help(t, th, chosen);
+    t.commit();
+    return chosen;
+  }
 
   template <typename Glance, typename Look>
-  void wait_awaiting(u32 th, const wait::Deadline& deadline, Glance glance, Look look) {
+  void wait_awaiting(u32 th, const wait::Deadline& deadline, std::span<const u32> targets, Glance glance, Look look) {
     Thread& me = m().thread(th);
     bool done = false;
     {
@@ -880,7 +937,18 @@ class Client {
         worker::give_back_cpu(t, th);
         t.commit();
       }
-      outcome = wait::sleep(m(), th, deadline, look);
+      u32 helped = NIL;
+      do {
+        if (gives && (helped = take_help(th, targets))) {
+          me.awaiting.store(0, std::memory_order_relaxed);
+          throw Help{helped};
+        }
+        // At the limit, look for something to run again and again: nobody else might.
+        bool at_limit = h_.worker_count >= h_.max_workers;
+        bool may_help_later = gives && helps_;
+        outcome = wait::sleep(
+            m(), th, may_help_later ? deadline.at_most(at_limit ? HELP_PAUSE_MS : LOOK_UP_MS) : deadline, look);
+      } while (outcome == wait::Outcome::timeout && !deadline.passed());
       if (gives) {
         Transaction t(m(), th);
         worker::retake_cpu(t, th);
@@ -893,8 +961,8 @@ class Client {
     if (outcome == wait::Outcome::closed) throw ArenaClosed("the session has ended");
   }
   template <typename Look>
-  void wait_awaiting(u32 th, const wait::Deadline& deadline, Look look) {
-    wait_awaiting(th, deadline, look, look);
+  void wait_awaiting(u32 th, const wait::Deadline& deadline, std::span<const u32> targets, Look look) {
+    wait_awaiting(th, deadline, targets, look, look);
   }
 
   // Sleeps on a word that many may sleep on; false when interrupted, closed or out of time.
@@ -1137,6 +1205,8 @@ class Client {
   u32 forks_ = 0;
   ProcessKind kind_ = ProcessKind::driver;
   bool left_ = false;
+  bool helps_ = false;
+  u32 help_from_ = NIL;  // a long look for something to help with goes on from this object
   u32 next_ordinal_ = 0;
   u32 new_lane_ = NIL;
   u32 demand_seen_ = 0;

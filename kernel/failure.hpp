@@ -40,6 +40,10 @@ struct Forked : KernelError {
 struct WaitTimeout : KernelError {
   using KernelError::KernelError;
 };
+// The host shall run this task, which is on the stack of the thread that waits, and wait again.
+struct Help {
+  u32 task;
+};
 // A signal handler wants to run; the caller asks its interpreter what to raise.
 struct Interrupted : KernelError {
   using KernelError::KernelError;

@@ -90,12 +90,19 @@ inline u32 open_lane(Transaction& t, u32 a, u32 thread) {
   return l;
 }
 
+// The list that begins with this lane: of the task that runs, or of one that waits below it.
+inline u32& lanes_head(Thread& thread, u32 l) {
+  for (u32 d = 0; d < thread.depth; ++d)
+    if (thread.lanes_below[d] == l) return thread.lanes_below[d];
+  return thread.lanes;
+}
+
 inline void unlink_from_thread(Transaction& t, u32 l) {
   Lane& lane = t.m.lane(l);
   if (!lane.thread) return;
   if (lane.thread_next) t.set(t.m.lane(lane.thread_next).thread_previous, lane.thread_previous);
   if (lane.thread_previous) t.set(t.m.lane(lane.thread_previous).thread_next, lane.thread_next);
-  else t.set(t.m.thread(lane.thread).lanes, lane.thread_next);
+  else t.set(lanes_head(t.m.thread(lane.thread), l), lane.thread_next);
   t.set(lane.thread, NIL);
 }
 

@@ -58,6 +58,7 @@ inline u32 add_thread(Transaction& t, u32 process, bool is_main) {
   thread.gpu_mask = 0;
   thread.gpu_units = 0;
   thread.is_main = is_main;
+  thread.depth = 0;
   thread.task_since_ns = 0;
   thread.sleeping = 0;
   thread.awaiting = 0;
@@ -67,14 +68,26 @@ inline u32 add_thread(Transaction& t, u32 process, bool is_main) {
   return i;
 }
 
-// An actor keeps all but its CPUs for life.
-inline void release_resources(Transaction& t, Thread& thread) {
+// An actor keeps all but its CPUs for life; a task that helps has taken CPUs only.
+inline void release_resources(Transaction& t, Thread& thread, bool cpus_only = false) {
   if (!thread.shape) return;
   const Shape& s = t.m.shape(thread.shape);
   if (thread.gave_back) t.set(thread.gave_back, 0u);
   else resources::give_cpu(t, s);
-  if (!thread.life_shape) resources::give_rest(t, thread, s);
+  if (!thread.life_shape && !cpus_only) resources::give_rest(t, thread, s);
   t.set(thread.shape, 0u);
+}
+
+// The task that ran on top of others has ended: the thread goes on with the one below, which still waits.
+inline void step_down(Transaction& t, Thread& thread) {
+  u32 d = thread.depth - 1;
+  u32 below = thread.below[d];
+  const Shape& s = t.m.shape(t.m.task(below).shape);
+  t.set(thread.depth, d);
+  t.set(thread.task, below);
+  t.set(thread.shape, t.m.task(below).shape);
+  t.set(thread.gave_back, s.need[CPU] ? 1u : 0u);
+  t.set(thread.lanes, thread.lanes_below[d]);
 }
 
 // A thread that died while it spun keeps its seat; later its record may be another's.
@@ -160,6 +173,13 @@ inline void abandon_build(Transaction& t, Thread& thread, i32 status, u32 pid) {
 // Everything of a thread but its lanes, which are closed before.
 inline void bury_thread(Transaction& t, u32 process, u32 i, i32 status, u32 pid) {
   Thread& thread = t.m.thread(i);
+  if (thread.depth) {
+    release_resources(t, thread, true);
+    bury_task(t, thread, thread.task, status, pid);
+    step_down(t, thread);
+    queue::offer(t);
+    return;
+  }
   clear_seats(t.m, i);
   queue::remove_idle(t, i);
   u32 running = thread.task;

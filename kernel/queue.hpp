@@ -20,10 +20,13 @@ inline void push(Transaction& t, u32 i, bool front) {
   t.set(task.state, TASK_READY);
   if (front) {
     t.set(task.next, s.head);
+    t.set(task.previous, NIL);
+    if (s.head) t.set(t.m.task(s.head).previous, i);
     t.set(s.head, i);
     if (!s.tail) t.set(s.tail, i);
   } else {
     t.set(task.next, NIL);
+    t.set(task.previous, s.tail);
     if (s.tail) t.set(t.m.task(s.tail).next, i);
     else t.set(s.head, i);
     t.set(s.tail, i);
@@ -40,20 +43,28 @@ inline void push(Transaction& t, u32 i, bool front) {
   t.set(t.h.ready_count, t.h.ready_count + 1);
 }
 
-inline u32 pop(Transaction& t, u32 shape) {
+inline void remove(Transaction& t, u32 i) {
+  Task& task = t.m.task(i);
+  u32 shape = task.shape;
   Shape& s = t.m.shape(shape);
-  u32 i = s.head;
-  t.set(s.head, t.m.task(i).next);
-  if (!s.head) t.set(s.tail, NIL);
-  t.set(t.m.task(i).next, NIL);
+  if (task.next) t.set(t.m.task(task.next).previous, task.previous);
+  else t.set(s.tail, task.previous);
+  if (task.previous) t.set(t.m.task(task.previous).next, task.next);
+  else t.set(s.head, task.next);
+  t.set(task.next, NIL);
   t.set(s.count, s.count - 1);
-  if (TaskKind(t.m.task(i).kind) == TaskKind::actor_create) t.set(s.creations, s.creations - 1);
+  if (TaskKind(task.kind) == TaskKind::actor_create) t.set(s.creations, s.creations - 1);
   if (s.passed) t.set(s.passed, 0u);
   if (!s.count) {
     u64& bits = t.h.shapes_ready[shape / 64];
     t.set(bits, bits & ~(1ull << (shape % 64)));
   }
   t.set(t.h.ready_count, t.h.ready_count - 1);
+}
+
+inline u32 pop(Transaction& t, u32 shape) {
+  u32 i = t.m.shape(shape).head;
+  remove(t, i);
   return i;
 }
 

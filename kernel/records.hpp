@@ -222,6 +222,11 @@ struct alignas(64) Thread {
   u32 gpu_units;  // of a fraction
   u32 is_main;    // the thread of a worker that runs tasks
   u64 task_since_ns;
+  // Tasks that wait on this thread's stack, outermost first, while it runs one that they need: each has
+  // given its CPUs back, keeps the rest, and has the lanes it opened.
+  u32 depth;
+  u32 below[HELP_DEPTH_MAX];
+  u32 lanes_below[HELP_DEPTH_MAX];
   // --- words that others read without the mutex ---
   alignas(64) std::atomic<u32> word;
   std::atomic<u32> sleeping;

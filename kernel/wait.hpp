@@ -43,6 +43,12 @@ class Deadline {
  public:
   explicit Deadline(i64 timeout_ms) : end_(timeout_ms < 0 ? 0 : now_ns() + u64(timeout_ms) * 1'000'000ull) {}
   bool passed() const { return end_ && now_ns() >= end_; }
+  // The same, or this long from now if that is sooner.
+  Deadline at_most(i64 timeout_ms) const {
+    Deadline sooner(timeout_ms);
+    if (end_ && end_ < sooner.end_) sooner.end_ = end_;
+    return sooner;
+  }
   long slice_ns() const {
     if (!end_) return SLEEP_SLICE_NS;
     u64 now = now_ns();

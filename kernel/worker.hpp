@@ -67,7 +67,7 @@ inline void complete(Transaction& t, u32 i) {
   Thread& thread = t.m.thread(i);
   u32 done = thread.task;
   Task& task = t.m.task(done);
-  process::release_resources(t, thread);
+  process::release_resources(t, thread, thread.depth > 0);
   t.set(thread.task, NIL);
   t.set(task.thread, NIL);
   t.set(t.h.running_count, t.h.running_count - 1);
@@ -77,6 +77,7 @@ inline void complete(Transaction& t, u32 i) {
     object::unreference(t, o);
   }
   if (TaskKind(task.kind) == TaskKind::task) {
+    if (thread.depth) process::step_down(t, thread);
     task::let_go(t, done);
     return;
   }
@@ -117,6 +118,62 @@ inline void retake_cpu(Transaction& t, u32 i) {
   if (!thread.gave_back) return;
   t.set(thread.gave_back, 0u);
   resources::take_cpu(t, t.m.shape(thread.shape));
+}
+
+// --- helping: at the limit of workers, a waiting task's thread runs what it waits for ------------------
+
+inline bool may_help(Mapping& m, u32 i) {
+  const Header& h = m.header();
+  const Thread& thread = m.thread(i);
+  return thread.is_main && thread.task && thread.depth < HELP_DEPTH_MAX && h.worker_count >= h.max_workers &&
+         !h.idle_head;
+}
+
+// A task that can run now and that this object waits for: its own, one that its task waits for, or one that
+// is awaited where its task runs.  Looks a bounded number of steps far; `from` is where to go on next time.
+inline u32 find_help(Transaction& t, u32 awaited, u32& from) {
+  for (u32 steps = 0; steps < HELP_STEPS; ++steps) {
+    Object& o = t.m.object(awaited);
+    if (o.state != OBJECT_PENDING || !o.task) break;
+    Task& task = t.m.task(o.task);
+    if (task.state == TASK_READY) {
+      const Shape& s = t.m.shape(task.shape);
+      bool plain = TaskKind(task.kind) == TaskKind::task && !s.need[GPU] && !s.need[CUSTOM];
+      if (plain && resources::cpu_fits(t.h, s)) return o.task;
+      break;
+    }
+    if (task.state == TASK_RUNNING) {
+      awaited = t.m.thread(task.thread).awaiting.load(std::memory_order_relaxed);
+      if (!awaited || awaited > t.h.objects.high_water) break;
+    } else if (task.state == TASK_WAITING) {
+      u32 e = task.deps;
+      for (u32 n = 0; e && n < AT_ONCE && t.m.object(t.m.edge(e).object).state != OBJECT_PENDING; ++n)
+        e = t.m.edge(e).next;
+      if (!e) break;
+      awaited = t.m.edge(e).object;
+    } else {
+      break;
+    }
+    if (steps + 1 == HELP_STEPS) {
+      from = awaited;
+      return NIL;
+    }
+  }
+  from = NIL;
+  return NIL;
+}
+
+// Puts a ready task on top of the one that waits, whose CPUs have been given back.
+inline void help(Transaction& t, u32 i, u32 chosen) {
+  Thread& thread = t.m.thread(i);
+  queue::remove(t, chosen);
+  t.set(thread.below[thread.depth], thread.task);
+  t.set(thread.lanes_below[thread.depth], thread.lanes);
+  t.set(thread.depth, thread.depth + 1);
+  t.set(thread.lanes, NIL);
+  t.set(thread.gave_back, 0u);
+  resources::take_cpu(t, t.m.shape(t.m.task(chosen).shape));
+  assign(t, i, chosen);
 }
 
 }  // namespace ray::worker

@@ -5,7 +5,7 @@ that only the serialization package understands, and the ids it contains.
 """
 
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 # --- numbers ---------------------------------------------------------------------------------
@@ -176,6 +176,10 @@ class Arena:
         """Worker: seals data as the running task's only result (None: nothing is running, or
         finish/fail was called), and takes the next task in the same transaction.  Waits for
         one.  None: this process shall end."""
+    def complete(self) -> None: ...  # the running task is done, its results sealed; takes no other
+    def set_helper(self, helper: Callable[[Work], None] | None) -> None:
+        """At the limit of workers, a wait inside a task calls this with a task that it waits for; the
+        helper runs it, seals its results and calls `complete`.  It must not raise before that."""
     def finish(self, results: list[Sealed]) -> None: ...  # one for each return id
     def fail(self, data: bytes, fmt: int, nested: list[ObjectID] | None = None, journal: bool = True) -> None:
         """Seals every return id of the running task with this failure (the first holds the
