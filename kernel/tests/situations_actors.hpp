@@ -243,6 +243,45 @@ inline void add_checkpoints(Situations& list) {
                       do_task(s);
                     }
                   }});
+  list.push_back({"finish a call when three callers have more",
+                  ProcessKind::worker,
+                  [](Stage& s) {
+                    s.x = actor_in(s, State::queued, 2);
+                    s.held.push_back(s.x);
+                    for (u32 i = 0; i < 2; ++i) s.call(s.x);
+                    for (u32 k = 0; k < 2; ++k) {
+                      make_victim(s, ProcessKind::driver, [&s] {
+                        s.take(s.x);
+                        for (u32 i = 0; i < 3; ++i) s.call_with(s.x, {Act::actor_add, s.new_tag(), 0, 0});
+                      });
+                      s.doomed.insert(s.victim);
+                    }
+                  },
+                  [](Stage& s) {
+                    take_and_do(s);
+                    finish_task(s);
+                    do_task(s);
+                  },
+                  {},
+                  [](Stage& s) {
+                    finish_task(s);
+                    do_task(s);
+                    finish_task(s);
+                  }});
+  list.push_back({"finish the last call of an actor nobody holds",
+                  ProcessKind::worker,
+                  [](Stage& s) {
+                    s.x = actor_in(s, State::queued, 2);
+                    s.c.drop_local(s.x);
+                    s.c.flush_drops();
+                  },
+                  [](Stage& s) {
+                    take_and_do(s);
+                    finish_task(s);
+                    do_task(s);
+                  },
+                  {},
+                  finish_task});
   list.push_back({"finish a call while an actor and a task wait for CPUs", ProcessKind::worker,
                   [](Stage& s) {
                     s.x = s.actor(2, Act::actor_new, 0, Options{{}, {}, 1, 5});

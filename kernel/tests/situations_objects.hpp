@@ -29,6 +29,19 @@ inline void drop_all(Stage& s) {
   s.c.flush_drops();
 }
 
+// A helper that does `work` and then waits to be killed; its id is the situation's victim.
+template <typename Work>
+inline void make_victim(Stage& s, ProcessKind kind, Work work) {
+  s.victim = s.helper([&s, kind, work] {
+    s.c.enter(kind, nullptr);
+    work();
+    s.board.at(80);
+    for (;;) pause();
+  });
+  s.board.until([&] { return s.board.stage.load() == 80; });
+  s.board.stage = 0;
+}
+
 inline void add_puts(Situations& list) {
   for (u32 size : {0u, 40u, 200u, 4096u})
     list.push_back({"put of " + std::to_string(size) + " bytes",

@@ -244,6 +244,7 @@ class Stage {
     }
     c.drain();
     look("when all was dropped");
+    look_at_journal();
     auto now = counts();
     for (auto& [name, value] : now)
       if (value != baseline[name])
@@ -256,6 +257,17 @@ class Stage {
     actors_may_die = tasks_may_fail = false;
     next_tag_ = 0;
     board.clear();
+  }
+
+  // Entries are whole: the tests write notes of 30 bytes or of a value, and failures.
+  void look_at_journal() {
+    for (u64 s = std::max<u64>(journal_seen_ + 1, journal::first_after(h, 0)); s <= h.journal_last; ++s) {
+      const JournalEntry& e = m.journal_entry(s);
+      bool note = JournalKind(e.kind) == JournalKind::note;
+      if (!e.object && e.size_bytes != (note ? 30 : sizeof(task::SystemData)))
+        board.complain("journal entry %llu has %u bytes", static_cast<unsigned long long>(s), e.size_bytes);
+    }
+    journal_seen_ = h.journal_last;
   }
 
   std::map<std::string, i64> counts() {
@@ -408,6 +420,7 @@ class Stage {
 
   std::map<std::string, i64> baseline;
   u32 next_tag_ = 0;
+  u64 journal_seen_ = 0;
 };
 
 }  // namespace ray::testing
