@@ -13,6 +13,7 @@ from ray.session import jobs, machine
 from ray.session.addresses import Address, check_is_local
 from ray.session.launch import KeeperHandle, package_path
 from ray.session.names import socket_name
+from ray.session.neighbours import refuse_other_ray
 from ray.session.options import SessionOptions
 from ray.session.record import SessionRecord
 from ray.session.session import Session
@@ -31,6 +32,7 @@ def start_session(options: SessionOptions) -> Session:
 
     Raises InitError for arguments that this machine can't meet, RaySystemError when a process does not start.
     """
+    refuse_other_ray()
     binary = find_binary()
     if binary is None:
         raise RaySystemError(
