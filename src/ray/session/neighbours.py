@@ -27,7 +27,7 @@ def refuse_other_ray() -> None:
     version = other_ray(sys.path)
     if version is not None:
         raise InitError(
-            f"This environment holds PyPI's package 'ray' ({version}) beside raycore; both are imported as 'ray', "
-            "and their files overwrite each other. Remove one of them ('python -m pip uninstall ray' or "
-            "'python -m pip uninstall raycore', then install the other again), or keep them in two environments."
+            f"This environment holds PyPI's package 'ray' ({version}) beside raycore. Both are imported as "
+            "'ray', and their files overwrite each other. Remove one of them ('python -m pip uninstall ray' "
+            "or 'python -m pip uninstall raycore'; install the other again), or keep them in two environments."
         )
