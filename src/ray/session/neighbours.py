@@ -29,5 +29,5 @@ def refuse_other_ray() -> None:
         raise InitError(
             f"This environment holds PyPI's package 'ray' ({version}) beside raycore. Both are imported as "
             "'ray', and their files overwrite each other. Remove one of them ('python -m pip uninstall ray' "
-            "or 'python -m pip uninstall raycore'; install the other again), or keep them in two environments."
+            "or 'python -m pip uninstall raycore'; install the other again), or keep them in two places."
         )
