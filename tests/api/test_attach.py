@@ -94,6 +94,21 @@ def test_a_killed_one_stops_nothing_either(cluster: dict[str, Any], programs: Pr
     assert not any("only for its own driver" in str(each) for each in ray.error_info())
 
 
+@pytest.mark.statement("more-init-17")
+def test_later_names(cluster: dict[str, Any], programs: Programs) -> None:
+    assert ray.ObjectRef is ray.ObjectID
+    assert ray.is_initialized()
+    assert ray.cluster_resources()["CPU"] == 2
+    (node,) = ray.nodes()
+    assert node["alive"]
+    assert node["node_ip_address"] == cluster["node_ip_address"]
+    done = programs.run(
+        "import sys, ray; ray.init(address=sys.argv[1]); print(ray.cluster_resources()['CPU'])",
+        cluster["redis_address"],
+    )
+    assert done.out == "2.0\n"
+
+
 @pytest.mark.statement("connect-06", "more-init-06")
 @pytest.mark.parametrize("address", ["12.345.67.89:6379", "127.0.0.1:1", "no-such-host.invalid:6379"])
 def test_an_address_where_nobody_listens(init: Init, address: str) -> None:

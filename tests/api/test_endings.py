@@ -218,7 +218,7 @@ def test_threads(cluster: Any) -> None:
                 ready, rest = ray.wait(ids, num_returns=2, timeout=20_000)
                 assert len(ready) == 2
                 assert len(rest) == 1
-                assert ray.get(ids[:2], timeout=20_000) == [number * number, number]
+                assert ray.get(ids, timeout=20_000)[:2] == [number * number, number]
         except BaseException as error:
             failures.append(error)
 

@@ -1,7 +1,11 @@
 """The map itself: a hole in it, or a mark that names nothing, must not go unseen."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from tests.api.reporting import MapReport
 from tests.api.statements import StatementMap, first_words, load, parse
 
 TEXT = """
@@ -70,6 +74,19 @@ def test_the_lines_say_how_tests_ended() -> None:
     first, second = found.lines()
     assert first.split() == ["one-01", "The", "first.", "a.it", "(failed),", "a.more", "(not", "run)"]
     assert second.split() == ["one-02", "The", "second."]
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_a_hole_fails_the_run(claimed: bool) -> None:
+    found = StatementMap({"one-01": "The first."})
+    if claimed:
+        found.claim("a.py::test_a", ["one-01"])
+    report = MapReport(found)
+    session: Any = SimpleNamespace(
+        config=SimpleNamespace(option=SimpleNamespace(collectonly=False)), exitstatus=pytest.ExitCode.OK
+    )
+    report.pytest_sessionfinish(session)
+    assert session.exitstatus == (pytest.ExitCode.OK if claimed else pytest.ExitCode.TESTS_FAILED)
 
 
 def test_first_words_are_bounded() -> None:
