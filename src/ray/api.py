@@ -199,7 +199,7 @@ def get(
         missing = sum(not session.arena.is_ready(oid) for oid in object_ids)
         raise GetTimeoutError(timeout_ms, max(1, missing)) from None
     except KernelError as error:
-        raise translated(error, "ray.get") from None
+        raise translated(error, "ray.get", object_ids) from None
     except TypeError:
         _check_ids(object_ids, "ray.get")
         raise
@@ -252,7 +252,7 @@ def wait(
     try:
         return session.arena.wait(object_ids, min(num_returns, len(object_ids)), timeout_ms)
     except KernelError as error:
-        raise translated(error, "ray.wait") from None
+        raise translated(error, "ray.wait", object_ids) from None
     except TypeError:
         _check_ids(object_ids, "ray.wait")
         raise

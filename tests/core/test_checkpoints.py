@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import ray
@@ -123,6 +124,27 @@ def test_a_state_that_can_not_be_restored_reaches_every_call() -> None:
     actor.die.remote()
     with pytest.raises(RuntimeError, match="cannot go back"):
         ray.get(actor.call.remote(), timeout=20_000)
+
+
+def test_arrays_in_the_state_can_be_changed_after_a_restart(tmp_path: Path) -> None:
+    @ray.remote(checkpoint_interval=1)
+    class Model:
+        def __init__(self) -> None:
+            self.weights = np.zeros(100_000)
+
+        def step(self) -> float:
+            self.weights += 1
+            return float(self.weights.sum())
+
+        def die(self, marker: str) -> None:
+            if not os.path.exists(marker):
+                Path(marker).touch()
+                os._exit(1)
+
+    model = Model.remote()
+    assert ray.get(model.step.remote()) == 100_000
+    ray.get(model.die.remote(str(tmp_path / "died")))
+    assert ray.get(model.step.remote()) == 200_000
 
 
 def test_ids_in_the_state_are_kept(tmp_path: Path) -> None:

@@ -7,12 +7,17 @@ from typing import Any
 import pytest
 
 import ray
-from ray.errors import ForkedProcessError, InitError, RayConnectionError
+from ray.errors import ForkedProcessError, InitError, ObjectLostError, RayConnectionError
 
 
 @ray.remote
 def f() -> int:
     return 1
+
+
+@ray.remote
+def same(x: Any) -> Any:
+    return x
 
 
 @ray.remote
@@ -61,16 +66,26 @@ def test_decorated_before_used_in_one_session_after_the_other() -> None:
     ray.worker.cleanup()
 
 
-def test_an_id_of_an_ended_session_is_refused() -> None:
-    ray.init(num_cpus=1)
+@pytest.mark.parametrize("mode", [ray.SILENT_MODE, ray.PYTHON_MODE])
+def test_an_id_of_an_ended_session_is_refused(mode: int) -> None:
+    ray.init(num_cpus=1, driver_mode=mode)
     old = ray.put(1)
     actor = Actor.remote()
     ray.shutdown()
-    ray.init(num_cpus=1)
+    ray.init(num_cpus=1, driver_mode=mode)
     try:
-        with pytest.raises(ray.errors.ObjectLostError):
-            ray.get(old)
-        with pytest.raises(ray.errors.RayError):
+        new = ray.put(2)
+        for call in (
+            lambda: ray.get(old),
+            lambda: ray.get([new, old]),
+            lambda: ray.wait([new, old], num_returns=2),
+            lambda: same.remote(old),
+            lambda: same.remote(x=old),
+        ):
+            with pytest.raises(ObjectLostError) as lost:
+                call()
+            assert lost.value.object_id == old.hex()
+        with pytest.raises(ObjectLostError, match=actor._ray_actor.hex()):
             actor.call.remote()
         assert ray.get(f.remote()) == 1
     finally:

@@ -98,7 +98,7 @@ class ActorClass:
             call = actor_class, payload, deps, nested, shape, options.checkpoint_interval
             actor = with_entry(session, lambda: session.submitter.create_actor(*call))
         except KernelError as error:
-            raise translated(error, f"{name}.remote") from None
+            raise translated(error, f"{name}.remote", (*args, *kwargs.values())) from None
         return ActorHandle(actor, self._methods)
 
     def options(self, **keywords: Any) -> "ActorClass":
@@ -231,7 +231,7 @@ class ActorMethod:
             except TableFull:
                 return with_entry(session, lambda: session.submitter.call(*call))
         except KernelError as error:
-            raise translated(error, f"{self._name}.remote") from None
+            raise translated(error, f"{self._name}.remote", (self._actor, *args, *kwargs.values())) from None
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise ArgumentTypeError(

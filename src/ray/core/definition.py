@@ -13,7 +13,7 @@ from ray.core import session_state
 from ray.core.failures import failed
 from ray.core.names import display_name, journal_entry, name_of
 from ray.core.session_state import Current
-from ray.core.store import block_of
+from ray.core.store import block_of, with_room
 from ray.errors import RayConnectionError
 from ray.serialization import formats
 from ray.serialization.functions import pickle_function, unpickle_function
@@ -82,9 +82,11 @@ class Definition:
             code, captured = self._pickled()
             # A definition that kept itself alive would never be freed.
             captured = [oid for oid in captured if oid != export.id]
-            arena.seal(export.id, block_of(session, code), formats.RAW, captured or None)
+            record = block_of(session, code)
+            with_room(session, lambda: arena.seal(export.id, record, formats.RAW, captured or None))
             module = str(getattr(self.target, "__module__", None) or "")
-            arena.journal(JOURNAL_FUNCTION, journal_entry(export.id, self.name, self.kind, module))
+            entry = journal_entry(export.id, self.name, self.kind, module)
+            with_room(session, lambda: arena.journal(JOURNAL_FUNCTION, entry))
         except BaseException as error:
             self._export = None
             if not arena.is_shut:

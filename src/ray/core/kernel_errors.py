@@ -1,5 +1,8 @@
 """The kernel's exceptions, as the errors a user sees."""
 
+from collections.abc import Iterable
+from typing import TypeGuard
+
 from ray import _kernel
 from ray.errors import (
     ArenaCorruptError,
@@ -13,8 +16,8 @@ from ray.errors import (
 )
 
 
-def translated(error: _kernel.KernelError, what: str) -> RayError:
-    """`what` names the call of the API that met the error."""
+def translated(error: _kernel.KernelError, what: str, ids: Iterable[object] = ()) -> RayError:
+    """`what` names the call of the API that met the error, `ids` are among the values that it was given."""
     match error:
         case _kernel.StoreFull():
             wanted, capacity, used = error.args
@@ -23,7 +26,9 @@ def translated(error: _kernel.KernelError, what: str) -> RayError:
             table, capacity = error.args
             return TableFullError(table, capacity)
         case _kernel.StaleHandle():
-            return ObjectLostError(str(error.args[0]) if error.args else "")
+            return ObjectLostError(
+                next((each.hex() for each in ids if _is_stale(each)), "behind an id in the call")
+            )
         case _kernel.ArenaCorrupt():
             return ArenaCorruptError(str(error))
         case _kernel.ArenaClosed():
@@ -32,3 +37,14 @@ def translated(error: _kernel.KernelError, what: str) -> RayError:
             return ForkedProcessError(what)
         case _:
             return RaySystemError(f"{what}: the kernel reported {type(error).__name__}: {error}")
+
+
+def _is_stale(value: object) -> TypeGuard[_kernel.ObjectID]:
+    arena = _kernel.current()
+    if arena is None or not isinstance(value, _kernel.ObjectID):
+        return False
+    try:
+        arena.is_ready(value)
+    except _kernel.KernelError:
+        return True
+    return False

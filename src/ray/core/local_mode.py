@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ray._kernel import JOURNAL_ERROR, UNIT, Block, KernelError, ObjectID
+from ray._kernel import JOURNAL_ERROR, UNIT, Block, KernelError, ObjectID, StaleHandle
 from ray.core.failures import Failed, failed
 from ray.core.invocation import ArgumentFailed, Definitions, arguments, results
 from ray.core.options import Demand
@@ -67,6 +67,7 @@ class LocalMode:
         max_retries: int,
         /,
     ) -> Returns:
+        self._refuse_stale(deps)
         loaded = self._definitions.load(function.key, function)
 
         def run() -> Any:
@@ -86,6 +87,7 @@ class LocalMode:
         checkpoint_interval: int,
         /,
     ) -> ObjectID:
+        self._refuse_stale(deps)
         loaded = self._definitions.load(cls.key, cls)
         oid = self._arena.reserve()
         actor = _Actor(oid.binary(), loaded.name, self._demands[shape].gpu)
@@ -110,7 +112,8 @@ class LocalMode:
         num_returns: int,
         /,
     ) -> Returns:
-        callee = self._actors[actor.key]
+        callee = self._callee(actor)
+        self._refuse_stale(deps)
         if callee.failure is not None:
             return self._store([callee.failure] * num_returns)
         name = callee.name
@@ -125,9 +128,20 @@ class LocalMode:
             return self._returns(run, num_returns, lambda: name)
 
     def kill_actor(self, actor: ObjectID, /) -> int:
-        callee = self._actors[actor.key]
+        callee = self._callee(actor)
         callee.end(failed(ActorKilledError(callee.name), callee.name))
         return 0
+
+    def _refuse_stale(self, deps: list[ObjectID] | None) -> None:
+        """At the call, as an arena does; raises StaleHandle."""
+        for each in deps or ():
+            self._arena.is_ready(each)
+
+    def _callee(self, actor: ObjectID) -> _Actor:
+        callee = self._actors.get(actor.key)
+        if callee is None or callee.object_id != actor.binary():
+            raise StaleHandle("this handle belongs to a session that has ended")
+        return callee
 
     def _returns(self, run: Callable[[], Any], num_returns: int, name: Callable[[], str]) -> Returns:
         try:

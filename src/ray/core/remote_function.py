@@ -83,7 +83,7 @@ class RemoteFunction:
             except TableFull:
                 return with_entry(session, lambda: session.submitter.submit(*call))
         except KernelError as error:
-            raise translated(error, f"{self._definition.name}.remote") from None
+            raise translated(error, f"{self._definition.name}.remote", (*args, *kwargs.values())) from None
 
     def options(self, **keywords: Any) -> "RemoteFunction":
         """The same function with other options: `f.options(num_cpus=2).remote(...)`."""

@@ -2,16 +2,20 @@
 
 import contextlib
 import functools
+import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from ray._kernel import JOURNAL_ERROR, ArenaClosed
+import cloudpickle
+
+from ray._kernel import JOURNAL_ERROR, ArenaClosed, ObjectID, View, collect_begin, collect_end
 from ray.core.definition import Loaded
 from ray.core.failures import failed
 from ray.core.invocation import Sealed
 from ray.core.session_state import Current
-from ray.core.store import sealable, value_of, with_room
-from ray.errors import ObjectStoreFullError
+from ray.core.store import block_of, with_room
+from ray.errors import ObjectStoreFullError, SerializationError
+from ray.serialization import formats
 
 # An actor whose interval is longer is saved this often all the same: calls since the last checkpoint are
 # kept with their arguments, to be run again.
@@ -48,8 +52,7 @@ class ActorHost:
         if checkpoint is None:
             instance = definition.target(*args, **kwargs)
         else:
-            subject = f"the checkpoint of {definition.name}"
-            kind, state = value_of(session, session.arena.get(checkpoint), subject)
+            kind, state = _unpickled(session.arena.get(checkpoint)[1], definition.name)
             instance = _restored(definition.target, state) if kind == _SAVED else state
         return cls(session, definition.name, instance, interval)
 
@@ -74,7 +77,8 @@ class ActorHost:
         try:
             save = getattr(self.instance, "__ray_save__", None)
             state = (_WHOLE, self.instance) if save is None else (_SAVED, save())
-            return sealable(self._session, state, f"the state of {self.name}")
+            data, nested = _pickled(state, self.name)
+            return block_of(self._session, data), formats.RAW, nested
         except ArenaClosed:
             raise
         except BaseException as error:
@@ -86,6 +90,26 @@ class ActorHost:
         """From now on no call up to here is run again."""
         with contextlib.suppress(ObjectStoreFullError):  # then the last one stays, and the calls since
             with_room(self._session, functools.partial(self._session.arena.checkpoint, *state))
+
+
+def _pickled(state: Any, name: str) -> tuple[bytes, list[ObjectID] | None]:
+    """Not as values of the store are: the arrays of an actor's state must be writable when they come back."""
+    collect_begin()
+    try:
+        data: bytes = cloudpickle.dumps(state, 5)
+    except Exception as error:
+        raise SerializationError("pickle", f"the state of {name}", reason=f"{error!r}") from error
+    finally:
+        nested = collect_end()
+    return data, nested
+
+
+def _unpickled(data: bytes | View, name: str) -> tuple[str, Any]:
+    try:
+        kind, state = pickle.loads(data)
+    except Exception as error:
+        raise SerializationError("unpickle", f"the state of {name}", reason=f"{error!r}") from error
+    return kind, state
 
 
 def _restored(actor_class: Any, state: Any) -> Any:
