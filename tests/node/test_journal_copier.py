@@ -70,7 +70,7 @@ def texts(store: ControlStore, job: int = 1) -> list[str]:
 def test_every_kind_of_entry_finds_its_key(
     arena: _kernel.Arena, redis_server: RunningServer, store: ControlStore
 ) -> None:
-    number = jobs.write_start(arena, ROOT)
+    jobs.write_start(arena, ROOT)
     long_text = "x" * 1000
     sequence = error(arena, long_text)
     arena.journal(_kernel.JOURNAL_FUNCTION, json.dumps({"id": "ab", "name": "f"}).encode())
@@ -80,7 +80,7 @@ def test_every_kind_of_entry_finds_its_key(
             await eventually(lambda: store.functions())
 
     asyncio.run(run())
-    assert number == 1
+    assert arena.job == 1
     assert [(record.sequence, record.job, record.data) for record in store.errors(1)] == [
         (sequence, 1, long_text.encode())
     ]

@@ -6,11 +6,11 @@ ever. In a thread of its own, since it waits under the mutex that everybody need
 
 import os
 import signal
-import sys
 import threading
 from typing import Protocol
 
 from ray import _kernel
+from ray.session.say import say
 
 # What a session can replace. Drivers belong to the user: they are continued, and named, but never killed.
 REPLACEABLE = (_kernel.WORKER, _kernel.TEMPLATE)
@@ -54,10 +54,10 @@ class LockWatch:
                 self._continued = holder
                 os.kill(holder, signal.SIGCONT)
             elif self.known.kinds.get(holder) in REPLACEABLE:
-                _say(f"process {holder} held the arena's lock for {2 * self.patience_ms} ms and was killed")
+                say(f"process {holder} held the arena's lock for {2 * self.patience_ms} ms and was killed.")
                 os.kill(holder, signal.SIGKILL)
             else:
-                _say(f"process {holder} holds the arena's lock and does not go on; all others wait for it")
+                say(f"process {holder} holds the arena's lock and does not go on; all others wait for it.")
         except ProcessLookupError:
             return  # dead by now: whoever comes next inherits the lock
 
@@ -67,7 +67,3 @@ class LockWatch:
                 self.look()
             except _kernel.ArenaClosed:
                 return
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"ray: {text}.\n")

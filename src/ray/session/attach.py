@@ -38,7 +38,7 @@ def attach_session(options: SessionOptions) -> Session:
     job = root_id(options.object_id_seed)
     try:
         arena.register(_kernel.DRIVER, job)
-        number = jobs.write_start(arena, job)
+        jobs.write_start(arena, job)
     except _kernel.KernelError as error:
         if type(error) is _kernel.KernelError and options.object_id_seed is not None:
             raise InitError(
@@ -48,7 +48,7 @@ def attach_session(options: SessionOptions) -> Session:
             ) from None
         raise translated(error, "ray.init") from None
     arena.make_current()
-    return Session(arena, record, Config.with_overrides(record.settings), number, keeper=None)
+    return Session(arena, record, Config.with_overrides(record.settings), keeper=None)
 
 
 def _receive(address: Address, timeout_ms: int) -> int:

@@ -10,11 +10,8 @@ from ray import _kernel
 STARTED, ENDED = "started", "ended"
 
 
-def write_start(arena: _kernel.Arena, root_id: bytes) -> int:
-    """Returns the number that the arena has given to this driver's job."""
-    sequence = _write(arena, STARTED, os.getpid(), root_id=root_id.hex(), name=program_name())
-    _, entries = arena.journal_read(sequence - 1)
-    return entries[0][2]
+def write_start(arena: _kernel.Arena, root_id: bytes) -> None:
+    _write(arena, STARTED, os.getpid(), root_id=root_id.hex(), name=program_name())
 
 
 def write_end(arena: _kernel.Arena, pid: int | None = None) -> None:
@@ -31,6 +28,6 @@ def program_name() -> str:
     return os.path.basename(getattr(main, "__file__", None) or "") or "interactive"
 
 
-def _write(arena: _kernel.Arena, event: str, pid: int, **more: str) -> int:
+def _write(arena: _kernel.Arena, event: str, pid: int, **more: str) -> None:
     entry = {"event": event, "pid": pid, "time_s": time.time(), **more}
-    return arena.journal(_kernel.JOURNAL_JOB, json.dumps(entry).encode())
+    arena.journal(_kernel.JOURNAL_JOB, json.dumps(entry).encode())

@@ -10,11 +10,11 @@ returns, the other when the first result is there.
 """
 
 import os
-import sys
 import time
 
 from ray.session import processes
 from ray.session.pipes import WORD_RECORD, send_message
+from ray.session.say import say
 from ray.session.services import NodeManager, RedisServer, Service, Template
 from ray.session.spec import KeeperSpec
 
@@ -51,16 +51,16 @@ class Keeper:
         """Never returns: the process exits when nothing of the session is left."""
         processes.set_name("ray-keeper")
         processes.become_subreaper()
-        for service in (*self.servers, self.template):
-            service.start()
         try:
+            for service in (*self.servers, self.template):
+                service.start()
             self._watch()
             while not self.ending:
                 self._turn()
         except BaseException:
             import traceback
 
-            traceback.print_exc()
+            say(traceback.format_exc())
         try:
             from ray.session import end
 
@@ -176,9 +176,9 @@ class Keeper:
             elif isinstance(service, RedisServer) and not service.ready:
                 self._move(service)
             elif not service.died(monotonic_ms()):
-                sys.stderr.write(
-                    f"ray: the {service.name} process of this session keeps ending (status {exit_status} "
-                    "last), so the session ends. What the process printed stands above.\n"
+                say(
+                    f"the {service.name} process of this session keeps ending (status {exit_status} last), "
+                    "so the session ends. What the process printed stands above."
                 )
                 self.ending = True
 

@@ -224,4 +224,4 @@ def _notices() -> tuple[str, ...]:
         return ()
     advised = max(1, math.ceil(min(allowed, count if quota is None else quota)))
     why = " and ".join(reasons)
-    return (f"ray: num_cpus is {count}, as the machine has, but {why}; num_cpus={advised} would fit.",)
+    return (f"num_cpus is {count}, as the machine has, but {why}; num_cpus={advised} would fit.",)

@@ -18,8 +18,7 @@ class Session:
     """Made by `start_session` and `attach_session`.
 
     `arena` is the node's shared memory, joined as a driver and current in this process; `info` what
-    `ray.init` returns; `owned` whether this driver's end is the session's end; `job` the number by which
-    the journal knows what this driver does.
+    `ray.init` returns; `owned` whether this driver's end is the session's end.
     """
 
     def __init__(
@@ -27,13 +26,11 @@ class Session:
         arena: _kernel.Arena,
         record: SessionRecord,
         config: Config,
-        job: int,
         keeper: KeeperHandle | None,
     ) -> None:
         self.arena = arena
         self.record = record
         self.config = config
-        self.job = job
         self.owned = keeper is not None
         self._keeper = keeper
         self._pid = os.getpid()

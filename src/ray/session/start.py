@@ -16,6 +16,7 @@ from ray.session.names import socket_name
 from ray.session.neighbours import refuse_other_ray
 from ray.session.options import SessionOptions
 from ray.session.record import SessionRecord
+from ray.session.say import say
 from ray.session.session import Session
 from ray.session.spec import KeeperSpec
 
@@ -60,14 +61,14 @@ def start_session(options: SessionOptions) -> Session:
         record = _record(options, spec, keeper.pid, ports)
         arena.set_session(record.dump())
         keeper.publish()
-        job_number = jobs.write_start(arena, job)
+        jobs.write_start(arena, job)
     except BaseException:
         if keeper is not None:
             keeper.end(options.config.end_ms)
         arena.leave()
         raise
     arena.make_current()
-    session = Session(arena, record, options.config, job_number, keeper)
+    session = Session(arena, record, options.config, keeper)
     _tell(options, record)
     return session
 
@@ -158,6 +159,6 @@ def _tell(options: SessionOptions, record: SessionRecord) -> None:
         return
     lines = list(options.notices)
     if record.logs:
-        lines.append(f"ray: the output of all processes of this session goes to {record.logs}")
+        lines.append(f"the output of all processes of this session goes to {record.logs}")
     for line in lines:
-        sys.stderr.write(line + "\n")
+        say(line)

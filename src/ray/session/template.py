@@ -20,6 +20,7 @@ from ray.config import Config
 from ray.policy.restarts import RestartRate
 from ray.policy.workers import Surplus, WorkerDemand, to_fork
 from ray.session import end, processes
+from ray.session.say import say
 from ray.session.services import redirect_output
 from ray.session.spec import KeeperSpec
 from ray.worker import loop
@@ -78,7 +79,7 @@ class Template:
         now = now_ms()
         delay_ms = self.broken.died(now)
         if delay_ms is None:
-            sys.stderr.write("ray: worker processes keep failing outside of tasks; see what they printed.\n")
+            say("worker processes keep failing outside of tasks; see what they printed.")
             raise SystemExit(1)
         self.fork_from_ms = now + delay_ms
 
@@ -104,7 +105,7 @@ class Template:
                 self.starting.pop(pid, None)
         late = now_ms() - self.config.worker_start_ms
         for pid in [pid for pid, since in self.starting.items() if since < late]:
-            sys.stderr.write(f"ray: worker process {pid} did not join the session in time and was killed.\n")
+            say(f"worker process {pid} did not join the session in time and was killed.")
             os.kill(pid, signal.SIGKILL)
 
     def _fork(self) -> None:
