@@ -1,0 +1,457 @@
+// Who runs what, when: queues, resources, actors' lanes and what is run again after a death, against models.
+//
+// Everything happens in one process: workers and callers are thread records that this program acts for.
+
+#include "stage.hpp"
+
+#include <deque>
+
+using namespace ray;
+using namespace ray::testing;
+
+namespace {
+
+u32 failures = 0;
+
+void expect(bool truth, const char* format, ...) __attribute__((format(printf, 2, 3)));
+void expect(bool truth, const char* format, ...) {
+  if (truth || ++failures > 20) return;
+  va_list list;
+  va_start(list, format);
+  printf("FAILED: ");
+  vprintf(format, list);
+  printf("\n");
+  va_end(list);
+}
+
+struct Worker {
+  u32 pid, process, thread;
+};
+
+struct Node {
+  explicit Node(i64 cpus, i64 gpus = 0, i64 custom = 0) : c(make(cpus, gpus, custom)), m(c.m()), h(c.header()) {
+    u8 root[ID_BYTES] = {'o', 'r', 'd', 'e', 'r'};
+    c.enter(ProcessKind::driver, root);
+    function = c.put(Value{nullptr, 0, NIL, FORMAT_TEST}, {});
+  }
+  static Mapping* make(i64 cpus, i64 gpus, i64 custom) {
+    ArenaOptions o;
+    o.heap_bytes = 4 << 20;
+    o.resources[CPU] = cpus * UNIT, o.resources[GPU] = gpus * UNIT, o.resources[CUSTOM] = custom * UNIT;
+    return Mapping::create(o);
+  }
+
+  Worker add_worker() {
+    Worker w{next_pid_++, NIL, NIL};
+    Transaction t(m, NIL);
+    w.process = process::enter(t, ProcessKind::worker, w.pid, w.pid, nullptr);
+    w.thread = process::add_thread(t, w.process, true);
+    t.commit();
+    return w;
+  }
+  u32 shape(i64 cpu, i64 gpu = 0, i64 custom = 0) { return c.shape({cpu, gpu, custom}); }
+
+  Submission submission(u32 shape, std::span<const u32> deps = {}) {
+    Submission s;
+    s.function = function;
+    s.shape = shape;
+    s.max_retries = ~0u;
+    s.deps = deps;
+    return s;
+  }
+  // The task; its result is held.
+  u32 submit(u32 shape, std::span<const u32> deps = {}) {
+    std::vector<u32> out;
+    c.submit(submission(shape, deps), out);
+    return m.object(out[0]).task;
+  }
+  u32 take(const Worker& w) {
+    Transaction t(m, w.thread);
+    u32 i = worker::take(t, w.thread);
+    t.commit();
+    c.drain();
+    return i;
+  }
+  void finish(const Worker& w) {
+    u32 result = NIL;
+    {
+      Transaction t(m, w.thread);
+      result = m.task(m.thread(w.thread).task).returns;
+      if (result) object::seal(t, result, Value{nullptr, 0, NIL, FORMAT_TEST});
+      worker::complete(t, w.thread);
+      queue::offer(t);
+      t.commit();
+    }
+    c.drain();
+    if (result && c.owns(result, m.object(result).serial)) c.drop_local(result);
+  }
+  void look(const char* when) {
+    for (const std::string& problem : check(m)) expect(false, "%s: %s", when, problem.c_str());
+  }
+
+  Client c;
+  Mapping& m;
+  Header& h;
+  u32 function;
+
+ private:
+  u32 next_pid_ = 5'000'000;  // beyond any real process
+};
+
+// --- queues and resources -----------------------------------------------------------------------------
+
+struct QueueModel {
+  struct Waiting {
+    u64 sequence;
+    u32 task;
+  };
+  struct Demand {
+    i64 need[RESOURCE_KINDS];
+    std::deque<Waiting> queue;
+  };
+  std::map<u32, Demand> shapes;
+  i64 free[RESOURCE_KINDS];
+  std::vector<i64> gpus;
+
+  bool fits(const Demand& d) const {
+    for (u32 k = 0; k < RESOURCE_KINDS; ++k)
+      if (d.need[k] > 0 && d.need[k] > free[k]) return false;
+    if (d.need[GPU] == 0) return true;
+    i64 whole = 0, room = 0;
+    for (i64 g : gpus) whole += g == i64(UNIT), room += g >= d.need[GPU];
+    return d.need[GPU] >= i64(UNIT) ? whole >= d.need[GPU] / UNIT : room > 0;
+  }
+  // The oldest of those at the heads of their queues that fit.
+  u32 choose() {
+    u32 best = NIL;
+    for (auto& [shape, d] : shapes)
+      if (!d.queue.empty() && fits(d) && (!best || d.queue.front().sequence < shapes[best].queue.front().sequence))
+        best = shape;
+    return best;
+  }
+};
+
+void queues(Random& random, u32 steps) {
+  constexpr i64 CPUS = 6, GPUS = 3, CUSTOM_UNITS = 2;
+  Node n(CPUS, GPUS, CUSTOM_UNITS);
+  QueueModel model;
+  i64 total[] = {CPUS * UNIT, GPUS * UNIT, CUSTOM_UNITS * UNIT};
+  memcpy(model.free, total, sizeof total);
+  model.gpus.assign(GPUS, UNIT);
+  std::vector<u32> shapes;
+  for (u32 i = 0; i < 9; ++i) {
+    i64 cpu = i64(random.below(4)) * UNIT / (1 + random.below(2));
+    i64 gpu = random.below(3) ? 0 : random.coin() ? i64(1 + random.below(GPUS)) * UNIT : UNIT / (2 + random.below(3));
+    i64 custom = random.below(3) ? 0 : i64(1 + random.below(CUSTOM_UNITS)) * UNIT;
+    u32 s = n.shape(cpu, gpu, custom);
+    shapes.push_back(s);
+    model.shapes[s] = {{cpu, gpu, custom}, {}};
+  }
+  struct Running {
+    Worker worker;
+    u32 task = NIL, shape = NIL;
+    u64 sequence = 0;
+    bool gave_back = false;
+    std::vector<u32> gpus;
+  };
+  std::vector<Running> workers;
+  for (u32 i = 0; i < 8; ++i) workers.push_back({n.add_worker(), NIL, NIL, 0, false, {}});
+  auto give_model = [&](Running& r) {
+    QueueModel::Demand& d = model.shapes[r.shape];
+    for (u32 k = 0; k < RESOURCE_KINDS; ++k)
+      if (k != CPU || !r.gave_back) model.free[k] += d.need[k];
+    for (u32 g : r.gpus) model.gpus[g] += std::min<i64>(d.need[GPU], UNIT);
+    r.gpus.clear();
+    r.gave_back = false;
+  };
+  u32 taken = 0, died = 0;
+  for (u32 step = 0; step < steps && !failures; ++step) {
+    for (u32 s : shapes) n.m.shape(s).passed = 0;  // nobody is held back in this model
+    Running& r = workers[random.below(u32(workers.size()))];
+    u32 what = random.below(100);
+    if (what < 35) {
+      u32 s = shapes[random.below(u32(shapes.size()))];
+      u32 task = n.submit(s);
+      model.shapes[s].queue.push_back({n.m.task(task).sequence, task});
+    } else if (what < 75) {
+      if (!r.task) {
+        u32 s = model.choose();
+        u32 expected = s ? model.shapes[s].queue.front().task : NIL;
+        u32 got = n.take(r.worker);
+        expect(got == expected, "step %u: task %u was taken, not %u", step, got, expected);
+        if (failures || !got) continue;
+        ++taken;
+        QueueModel::Demand& d = model.shapes[s];
+        r = {r.worker, got, s, d.queue.front().sequence, false, {}};
+        d.queue.pop_front();
+        for (u32 k = 0; k < RESOURCE_KINDS; ++k) model.free[k] -= d.need[k];
+        u64 mask = n.m.thread(r.worker.thread).gpu_mask;
+        i64 share = std::min<i64>(d.need[GPU], UNIT);
+        for (u32 g = 0; g < GPUS; ++g)
+          if (mask >> g & 1) {
+            r.gpus.push_back(g);
+            expect(model.gpus[g] >= share, "step %u: GPU %u is given twice", step, g);
+            model.gpus[g] -= share;
+          }
+        u32 wanted = d.need[GPU] >= i64(UNIT) ? u32(d.need[GPU] / UNIT) : d.need[GPU] > 0;
+        expect(r.gpus.size() == wanted, "step %u: %zu GPUs, not %u", step, r.gpus.size(), wanted);
+      } else {
+        n.finish(r.worker);
+        give_model(r);
+        r.task = NIL;
+      }
+    } else if (what < 85) {
+      if (!r.task || !model.shapes[r.shape].need[CPU]) continue;
+      Transaction t(n.m, r.worker.thread);
+      i64 cpu = model.shapes[r.shape].need[CPU];
+      if (r.gave_back) worker::retake_cpu(t, r.worker.thread);
+      else worker::give_back_cpu(t, r.worker.thread);
+      t.commit();
+      model.free[CPU] += r.gave_back ? -cpu : cpu;
+      r.gave_back = !r.gave_back;
+    } else if (what < 89) {
+      n.c.bury(r.worker.pid, -9);
+      ++died;
+      if (r.task) {
+        give_model(r);
+        model.shapes[r.shape].queue.push_front({r.sequence, r.task});
+      }
+      r = {n.add_worker(), NIL, NIL, 0, false, {}};
+    }
+    for (u32 k = 0; k < RESOURCE_KINDS; ++k)
+      expect(n.h.free[k] == model.free[k], "step %u: %lld of resource %u are free, not %lld", step,
+             static_cast<long long>(n.h.free[k]), k, static_cast<long long>(model.free[k]));
+    if (step % 64 == 0) n.look("queues");
+  }
+  printf("queues: %u steps, %u taken, %u workers died\n", steps, taken, died);
+}
+
+// --- holding back -------------------------------------------------------------------------------------
+
+// `small` tasks come and go on four CPUs; how many of them are taken before the large one, at most `most`.
+u32 taken_before_large(Node& n, u32 small, u32 large, u32 most) {
+  std::vector<Worker> workers;
+  for (u32 i = 0; i < 4; ++i) workers.push_back(n.add_worker());
+  for (u32 i = 0; i < 8; ++i) n.submit(small);
+  for (Worker& w : workers) n.take(w);
+  u32 waiting = n.submit(large);
+  u32 taken = 0, turn = 0, nothing = 0;
+  while (taken < most && nothing < 16) {
+    Worker& w = workers[turn++ % workers.size()];
+    if (n.m.thread(w.thread).task) n.finish(w);
+    while (n.m.shape(small).count < 8) n.submit(small);
+    u32 got = n.take(w);
+    if (got == waiting) {
+      n.finish(w);
+      break;
+    }
+    taken += got != NIL;
+    nothing = got ? 0 : nothing + 1;
+  }
+  for (Worker& w : workers)
+    if (n.m.thread(w.thread).task) n.finish(w);
+  n.look("holding back");
+  return taken;
+}
+
+void hold_back() {
+  {
+    Node n(4);
+    u32 taken = taken_before_large(n, n.shape(UNIT), n.shape(4 * UNIT), 5000);
+    expect(taken >= HOLD_BACK_AFTER && taken <= HOLD_BACK_AFTER + 16, "%u tasks passed the large one, not about %u",
+           taken, HOLD_BACK_AFTER);
+  }
+  {
+    Node n(4);
+    u32 taken = taken_before_large(n, n.shape(UNIT), n.shape(5 * UNIT), 3000);
+    expect(taken == 3000, "a demand that can't be met held others back after %u", taken);
+  }
+  {
+    Node n(4, 1);
+    Worker w = n.add_worker();
+    u32 gpu = n.shape(0, UNIT);
+    n.submit(gpu);
+    n.take(w);
+    u32 taken = taken_before_large(n, n.shape(UNIT), gpu, 3000);
+    expect(taken == 3000, "a demand for a GPU held those without one back after %u", taken);
+  }
+  {
+    // What the older one lacks is held for ever: the younger ones go on after a while.
+    Node n(4, 2);
+    Worker w = n.add_worker();
+    u32 gpu = n.shape(0, UNIT);
+    n.submit(gpu);
+    n.take(w);
+    u32 two = n.shape(0, 2 * UNIT);
+    u32 taken = taken_before_large(n, gpu, two, 3000);
+    expect(taken <= HOLD_BACK_AFTER + 16, "%u passed one that waits for two GPUs", taken);
+    Worker other = n.add_worker();
+    u64 began = now_ns();
+    while (!n.take(other) && now_ns() - began < 2 * HOLD_BACK_NS) usleep(10'000);
+    expect(n.m.thread(other.thread).task, "younger tasks are held back for ever");
+    expect(now_ns() - began >= HOLD_BACK_NS / 2, "younger tasks were not held back for long");
+  }
+  printf("holding back: done\n");
+}
+
+// --- actors -------------------------------------------------------------------------------------------
+
+struct Call {
+  u32 task, caller;
+  u32 argument = NIL;  // pending object that it waits for
+};
+
+// Several callers, arguments that come late, deaths and checkpoints; one actor.
+void lanes(Random& random, u32 steps) {
+  Node n(2);
+  constexpr u32 CALLERS = 5;
+  u32 interval = 1 + random.below(6);
+  std::vector<LocalThread> callers(CALLERS);
+  auto change_to = [](LocalThread& other) {
+    LocalThread old = local_thread;
+    local_thread = other;
+    other = old;
+    old.client = 0;  // it owns no thread record
+  };
+  auto as_caller = [&](u32 k, auto work) {
+    change_to(callers[k]);
+    work();
+    change_to(callers[k]);
+  };
+  u32 actor_object = n.c.create_actor(n.submission(n.shape(UNIT)), interval);
+  Actor& actor = n.m.actor(n.m.object(actor_object).actor);
+  Worker w = n.add_worker();
+  expect(n.take(w) == actor.creation, "the creation is not taken");
+  n.finish(w);
+  auto as_worker = [&](auto work) {
+    u32 own = local_thread.index;
+    local_thread.index = w.thread;
+    work();
+    local_thread.index = own;
+  };
+  std::vector<std::deque<Call>> waiting(CALLERS);
+  std::vector<u32> served_ago(CALLERS, 0);
+  std::deque<Call> again;  // to run again, in this order
+  std::vector<Call> done;
+  Call running{};
+  std::vector<u32> pending;
+  u32 finished = 0, deaths = 0, replayed = 0;
+  auto ready = [&](const Call& call) { return !call.argument || n.c.ready(call.argument); };
+  for (u32 step = 0; step < steps && !failures; ++step) {
+    u32 what = random.below(100);
+    if (what < 30) {
+      u32 k = random.below(CALLERS);
+      Call call{NIL, k, NIL};
+      if (random.below(4) == 0) pending.push_back(call.argument = n.c.reserve());
+      as_caller(k, [&] {
+        std::vector<u32> out;
+        std::vector<u32> deps;
+        if (call.argument) deps.push_back(call.argument);
+        n.c.call(actor_object, n.submission(NIL, deps), out);
+        call.task = n.m.object(out[0]).task;
+      });
+      waiting[k].push_back(call);
+    } else if (what < 45 && !pending.empty()) {
+      u32 i = random.below(u32(pending.size()));
+      n.c.seal(pending[i], Value{nullptr, 0, NIL, FORMAT_TEST}, {});
+      pending[i] = pending.back();
+      pending.pop_back();
+    } else if (what < 90) {
+      if (running.task) {
+        n.finish(w);
+        done.push_back(running);
+        running = {};
+        ++finished;
+        if (done.size() >= interval && random.coin()) {
+          u64 state = finished;
+          as_worker([&] { n.c.checkpoint(Value{reinterpret_cast<u8*>(&state), 8, NIL, FORMAT_TEST}, {}); });
+          done.clear();
+        }
+        continue;
+      }
+      u32 got = n.take(w);
+      if (!again.empty()) {
+        expect(got == again.front().task, "step %u: call %u is run again, not %u", step, got, again.front().task);
+        running = again.front();
+        again.pop_front();
+        ++replayed;
+        continue;
+      }
+      bool any = false;
+      for (u32 k = 0; k < CALLERS; ++k) any |= !waiting[k].empty() && ready(waiting[k].front());
+      expect(any == (got != NIL), "step %u: %s", step, got ? "a call runs that can't" : "a call that can run does not");
+      if (!got) continue;
+      bool found = false;
+      for (u32 k = 0; k < CALLERS; ++k) {
+        bool can = !waiting[k].empty() && ready(waiting[k].front());
+        if (can && waiting[k].front().task == got) {
+          running = waiting[k].front();
+          waiting[k].pop_front();
+          served_ago[k] = 0;
+          found = true;
+        } else if (can) {
+          expect(++served_ago[k] <= CALLERS, "step %u: caller %u starves", step, k);
+        } else {
+          served_ago[k] = 0;
+        }
+      }
+      expect(found, "step %u: call %u is not the first of any caller, or is not ready", step, got);
+    } else if (what < 93) {
+      n.c.bury(w.pid, -9);
+      ++deaths;
+      actor.deaths = 0;
+      w = n.add_worker();
+      // First what was done since the last checkpoint, in order, then what ran, then what was still to run again.
+      std::deque<Call> rest = again;
+      again.assign(done.begin(), done.end());
+      if (running.task) again.push_back(running);
+      again.insert(again.end(), rest.begin(), rest.end());
+      done.clear();
+      running = {};
+      expect(n.take(w) == actor.creation, "step %u: the actor is not created again", step);
+      n.finish(w);
+    }
+    if (step % 64 == 0) n.look("lanes");
+  }
+  n.look("lanes, at the end");
+  printf("lanes: %u steps, %u calls finished, %u deaths, %u calls run again\n", steps, finished, deaths, replayed);
+  for (LocalThread& t : callers) t.client = 0;
+}
+
+// An actor and a stream of tasks share one CPU: each gets its turn.
+void turns() {
+  Node n(1);
+  u32 shape = n.shape(UNIT);
+  u32 actor_object = n.c.create_actor(n.submission(shape), 0);
+  Worker serves = n.add_worker(), works = n.add_worker();
+  expect(n.take(serves) != NIL, "the creation is not taken");
+  n.finish(serves);
+  std::vector<u32> out;
+  u32 calls = 0, tasks = 0;
+  for (u32 i = 0; i < 50; ++i) {
+    n.c.call(actor_object, n.submission(NIL), out);
+    n.submit(shape);
+  }
+  for (u32 i = 0; i < 60; ++i)
+    for (const Worker& w : {serves, works})
+      if (n.take(w)) {
+        (w.thread == serves.thread ? calls : tasks) += 1;
+        n.finish(w);
+      }
+  expect(calls >= 20 && tasks >= 20, "in turns: %u calls and %u tasks", calls, tasks);
+  printf("turns: %u calls, %u tasks\n", calls, tasks);
+}
+
+}  // namespace
+
+int main() {
+  Random random(run_seed("order"));
+  u32 rounds = short_form() ? 4 : 40;
+  u32 steps = short_form() ? 2500 : 8000;
+  for (u32 i = 0; i < rounds && !failures; ++i) queues(random, steps);
+  for (u32 i = 0; i < rounds && !failures; ++i) lanes(random, steps);
+  hold_back();
+  turns();
+  printf("order: %u failed\n", failures);
+  return failures ? 1 : 0;
+}
