@@ -788,6 +788,7 @@ void add_arena_processes(nb::class_<Arena>& arena) {
            })
       .def(
           "wait_demand", [](Arena& a, i64 timeout_ms) { a.c().wait_demand(timeout_ms); }, "timeout_ms"_a)
+      .def("nudge", [](Arena& a) { a.c().nudge(); })
       .def(
           "retire", [](Arena& a, u32 count) { return a.c().retire(count); }, "count"_a)
       .def(

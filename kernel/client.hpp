@@ -848,6 +848,12 @@ class Client {
     return d;
   }
 
+  // Ends the wait for demand of this process or another: something else is to be looked at.
+  void nudge() {
+    h_.demand_word.fetch_add(1, std::memory_order_seq_cst);
+    futex_wake(h_.demand_word, 1 << 30);
+  }
+
   void wait_demand(i64 timeout_ms) {
     wait::Deadline deadline(timeout_ms);
     u32 seen = demand_seen_;

@@ -178,6 +178,7 @@ inline u32 take(Transaction& t, u32 a) {
       if (!thread.granted) return NIL;
     } else {
       resources::take_cpu(t, t.m.shape(actor.shape));
+      if (t.h.ready_count && !t.h.actor_had_turn) t.set(t.h.actor_had_turn, 1u);
     }
   }
   if (thread.granted) t.set(thread.granted, 0u);

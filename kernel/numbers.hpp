@@ -34,7 +34,7 @@ inline constexpr u64 HEAP_BYTES_MAX = 0xFFFF'FF00ull * GRANULE_BYTES;  // granul
 inline constexpr u32 INLINE_BYTES = 72;                                // of a value, in its object's record
 inline constexpr u32 INLINE_PAYLOAD_BYTES = 64;                        // of arguments, in their task's record
 inline constexpr u32 COPY_BYTES = 4096;                                // copied inside one transaction
-inline constexpr u32 SNAPSHOT_BYTES = 32768;                           // up to here `get` copies instead of pinning
+inline constexpr u32 SNAPSHOT_BYTES = 4096;                            // up to here `get` copies instead of pinning
 inline constexpr u32 SESSION_BYTES = 16384;
 
 // Table sizes.  Memory is taken only as far as a table has ever been filled.

@@ -225,7 +225,8 @@ class Arena:
         """pid, start time (/proc/PID/stat field 22), kind, running task's key (0: none), since when (monotonic ns)."""
     def demand(self) -> tuple[int, int, int, int]:
         """(tasks ready that fit the free resources, idle workers, workers, limit of workers)."""
-    def wait_demand(self, timeout_ms: int) -> None: ...  # until demand may have changed, or a signal
+    def wait_demand(self, timeout_ms: int) -> None: ...  # until demand may have changed, or a nudge
+    def nudge(self) -> None: ...  # takes no lock: for signal handlers
     def retire(self, count: int) -> int: ...  # asks this many idle workers to end
     def lock_holder(self, timeout_ms: int) -> int: ...  # pid holding the mutex for that long, else 0
 

@@ -72,9 +72,9 @@ class Family:
 
     def only(self, name: str) -> int:
         """Waits for the one process of this name."""
-        found = wait_for(lambda: self.named(name) or None, 5.0)
-        assert found is not None, f"no {name}"
-        assert len(found) == 1, f"{name}: {found}"
+        # A child that was forked just now still has its parent's name.
+        found = wait_for(lambda: pids if len(pids := self.named(name)) == 1 else None, 5.0)
+        assert found is not None, f"{name}: {self.named(name)}"
         return found.pop()
 
     def another(self, name: str, than: int) -> int:

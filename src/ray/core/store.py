@@ -15,7 +15,7 @@ FIRST_PAUSE_MS = 1
 LONGEST_PAUSE_MS = 50
 
 # The kernel's tables whose entries go with the tasks that hold them.
-_TABLES_OF_TASKS = frozenset({"tasks", "links"})
+_TABLES_OF_TASKS = frozenset({"tasks", "links between tasks and objects"})
 
 Stored = tuple[int, bytes | View]
 T = TypeVar("T")

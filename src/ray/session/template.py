@@ -39,6 +39,8 @@ class Template:
         self.config = Config.with_overrides(spec.settings)
         self.arena = _kernel.Arena.attach(spec.arena_fd)
         self.arena.register(_kernel.TEMPLATE)
+        # A child's death ends the wait for demand, and one just before the wait keeps it from sleeping.
+        signal.signal(signal.SIGCHLD, lambda *_: self.arena.nudge())
         self.surplus = Surplus()
         # Workers that can't even start end at once, and would be forked again for ever.
         self.broken = RestartRate(
@@ -205,7 +207,6 @@ def one_thread_each() -> Iterator[None]:
 
 def run(spec: KeeperSpec, keeper: int, record_fd: int) -> None:
     """The template's process; returns when the session has ended. The pipe ends when the record is there."""
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # interrupts the wait for demand
     processes.become_subreaper()
     prepare(spec)
     template = Template(spec, keeper)
