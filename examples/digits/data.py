@@ -72,6 +72,6 @@ def shifted(images: Floats, down: int, right: int) -> Floats:
 def with_shifts(part: Part) -> Part:
     """Nine copies of each image: as it is, and moved a whole and half a pixel up, down, left and right."""
     whole = [shifted(part.images, down, right) for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1))]
-    half = [(part.images + moved) / 2 for moved in whole]
+    half = [(part.images + moved) * np.float32(0.5) for moved in whole]
     copies: list[Floats] = [part.images, *whole, *half]
     return Part(np.concatenate(copies), np.tile(part.labels, len(copies)))

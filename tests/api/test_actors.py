@@ -65,7 +65,13 @@ def test_an_actor_has_state_of_its_own() -> None:
 def test_the_calls_of_one_caller_run_in_order() -> None:
     """A thousand of them, an unready argument in the middle included."""
     actor = Counter.remote()
-    slow = ray.remote(lambda: time.sleep(0.1) or 500).remote()
+
+    @ray.remote
+    def late() -> int:
+        time.sleep(0.1)
+        return 500
+
+    slow = late.remote()
     ids = [actor.see.remote(slow if number == 500 else number) for number in range(1000)]
     assert ray.get(ids[-1], timeout=TIMEOUT_MS) == list(range(1000))
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import ray
-from tests.api.programs import GONE_S, Programs, Running
+from tests.api.programs import GONE_S, Programs, Running, wait_for
 
 # Tasks that make it hard: one sleeps deaf to SIGTERM, one has started processes of its own, in
 # another session; an actor; a value in the store; a task that can't start.
@@ -81,8 +81,11 @@ def test_nothing_is_left(programs: Programs, ending: str) -> None:
     assert done.code == status, done.both
     assert programs.gone(GONE_S)
     assert time.monotonic() - ended < 2 * GONE_S
-    assert refuses(address)
-    assert not any(name.endswith(f"-{port}") for name in abstract_sockets())
+    # A process loses its environment, by which it is found, a moment before its descriptors.
+    assert wait_for(lambda: refuses(address) or None, GONE_S)
+    assert wait_for(
+        lambda: f"-{port}" not in {name[-len(port) - 1 :] for name in abstract_sockets()} or None, GONE_S
+    )
     assert list(programs.temporary.iterdir()) == []
     assert ("the program failed" in done.err) == (ending == "exception")
     for frightening in ("ArenaClosed", "Broken pipe", "Fatal Python", "ConnectionReset"):
