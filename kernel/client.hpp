@@ -58,7 +58,8 @@ inline std::mutex live_mutex;
 inline std::map<u64, Client*> live_clients;
 inline std::atomic<u32> forks{0};
 
-struct LocalThread {
+// What a thread is to its client: its record, where its ids start from, the lanes it has opened.
+struct CallerState {
   u64 client = 0;
   u32 index = NIL;
   bool has_parent = false;
@@ -66,6 +67,12 @@ struct LocalThread {
   u32 ordinal = 0;
   u64 counter = 0;
   std::unordered_map<u32, std::pair<u64, u32>> lanes;  // actor -> its serial, lane
+};
+// The destructor gives the record back, so this is never copied whole: a copy's end would end the thread's.
+struct LocalThread : CallerState {
+  LocalThread() = default;
+  LocalThread(const LocalThread&) = delete;
+  LocalThread& operator=(const LocalThread&) = delete;
   ~LocalThread();
 };
 inline thread_local LocalThread local_thread;
@@ -597,7 +604,7 @@ class Client {
 
   // Where the ids and lanes of the task below go on once the one on top of it is done.
   struct Below {
-    LocalThread local;
+    CallerState local;
     u8 current_parent[TASK_ID_BYTES];
     u32 depth;
   };
@@ -610,10 +617,13 @@ class Client {
     enter_task(m().task(task));
     return below;
   }
+  // The task below goes on, with its CPUs: it may find that it need not wait any more.
   void step_down(Below& below) {
-    std::swap(local_thread, below.local);
-    below.local.client = 0;  // it owns no thread record
+    static_cast<CallerState&>(local_thread) = std::move(below.local);
     memcpy(current_parent_, below.current_parent, TASK_ID_BYTES);
+    Transaction t(m(), thread());
+    worker::retake_cpu(t, thread());
+    t.commit();
   }
 
   Assignment assignment(u32 i) {
@@ -944,6 +954,7 @@ class Client {
         t.commit();
       }
       u32 helped = NIL;
+      help_from_ = NIL;
       do {
         if (gives && (helped = take_help(th, targets))) {
           me.awaiting.store(0, std::memory_order_relaxed);
