@@ -306,17 +306,11 @@ void lanes(Random& random, u32 steps) {
   Node n(2);
   constexpr u32 CALLERS = 5;
   u32 interval = 1 + random.below(6);
-  std::vector<LocalThread> callers(CALLERS);
-  auto change_to = [](LocalThread& other) {
-    LocalThread old = local_thread;
-    local_thread = other;
-    other = old;
-    old.client = 0;  // it owns no thread record
-  };
+  std::vector<CallerState> callers(CALLERS);
   auto as_caller = [&](u32 k, auto work) {
-    change_to(callers[k]);
+    std::swap(static_cast<CallerState&>(local_thread), callers[k]);
     work();
-    change_to(callers[k]);
+    std::swap(static_cast<CallerState&>(local_thread), callers[k]);
   };
   u32 actor_object = n.c.create_actor(n.submission(n.shape(UNIT)), interval);
   Actor& actor = n.m.actor(n.m.object(actor_object).actor);
@@ -415,7 +409,6 @@ void lanes(Random& random, u32 steps) {
   }
   n.look("lanes, at the end");
   printf("lanes: %u steps, %u calls finished, %u deaths, %u calls run again\n", steps, finished, deaths, replayed);
-  for (LocalThread& t : callers) t.client = 0;
 }
 
 // An actor and a stream of tasks share one CPU: each gets its turn.
