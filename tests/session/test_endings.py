@@ -190,8 +190,12 @@ def test_a_start_that_is_interrupted_leaves_nothing(programs: Programs, after_s:
     signal.setitimer(signal.ITIMER_REAL, {after_s})
     with contextlib.suppress(KeyboardInterrupt):
         ray.init(num_cpus=1)
+        signal.setitimer(signal.ITIMER_REAL, 0)
     """
-    programs.run(source)
+    done = programs.start(source).finish()
+    # Python itself remembers an interrupt inside of exec(), as in dataclasses, though it was caught.
+    assert done.code in (0, -signal.SIGINT), done.both
+    assert done.err == ""
     assert programs.gone()
 
 

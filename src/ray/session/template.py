@@ -41,6 +41,7 @@ class Template:
         self.arena.register(_kernel.TEMPLATE)
         # A child's death ends the wait for demand, and one just before the wait keeps it from sleeping.
         signal.signal(signal.SIGCHLD, lambda *_: self.arena.nudge())
+        signal.signal(signal.SIGTERM, self._terminate)
         self.surplus = Surplus()
         # Workers that can't even start end at once, and would be forked again for ever.
         self.broken = RestartRate(
@@ -54,6 +55,12 @@ class Template:
         self._broken_read, self._broken_write = os.pipe()
         os.set_blocking(self._broken_read, False)
         self.starting: dict[int, int] = {}  # forked workers that have not joined the arena: pid, since when
+
+    def _terminate(self, signum: int, frame: FrameType | None) -> None:
+        """From the system when the keeper has died; from others, and the keeper starts a new template."""
+        if os.getppid() == self.keeper:
+            os._exit(128 + signum)
+        self.arena.nudge()
 
     def loop(self) -> None:
         """Until the session ends or the keeper dies."""
