@@ -252,6 +252,7 @@ class Checker {
         expect(m.task(i).state == TASK_READY && m.task(i).pending == 0 && m.task(i).shape == s, "task ", i,
                " is queued and not ready");
         place(i);
+        expect(m.task(i).previous == last, "task ", i, " is queued behind the wrong one");
         creations += TaskKind(m.task(i).kind) == TaskKind::actor_create;
         last = i;
         ++n;

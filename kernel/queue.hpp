@@ -19,14 +19,14 @@ inline void push(Transaction& t, u32 i, bool front) {
   Shape& s = t.m.shape(task.shape);
   t.set(task.state, TASK_READY);
   if (front) {
-    t.set(task.next, s.head);
-    t.set(task.previous, NIL);
+    t.write(task.next, s.head);
+    t.write(task.previous, NIL);
     if (s.head) t.set(t.m.task(s.head).previous, i);
     t.set(s.head, i);
     if (!s.tail) t.set(s.tail, i);
   } else {
-    t.set(task.next, NIL);
-    t.set(task.previous, s.tail);
+    t.write(task.next, NIL);
+    t.write(task.previous, s.tail);
     if (s.tail) t.set(t.m.task(s.tail).next, i);
     else t.set(s.head, i);
     t.set(s.tail, i);
