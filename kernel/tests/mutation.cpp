@@ -4,9 +4,11 @@
 // and with a process that dies right after the write, a situation of the crash tests fails (or hangs, or takes
 // the whole test down).  One that survives either needs no undo record, or shows a hole in the tests.
 //
-// mutation [FILE:LINE]: only that place.  RAY_SEED repeats a run.
+// mutation [FILE:LINE]: only that place.  RAY_SEED repeats a run; RAY_CHECK_SHORT=1 tries a sample of the places.
 
 #include "round.hpp"
+
+#include <fstream>
 
 using namespace ray;
 using namespace ray::testing;
@@ -29,7 +31,53 @@ struct Place {
   u32 line;
   bool operator<(const Place& o) const { return std::tie(file, line) < std::tie(o.file, o.line); }
   std::string name() const { return file.substr(file.rfind('/') + 1) + ":" + std::to_string(line); }
+  std::string text() const {
+    std::ifstream source(file);
+    std::string text;
+    for (u32 i = 0; i < line && std::getline(source, text); ++i) {
+    }
+    size_t first = text.find_first_not_of(' ');
+    return first == std::string::npos ? "" : text.substr(first);
+  }
 };
+
+// Places whose records nobody can miss, and why they are kept: leaving a field to its next writer is right
+// only as long as nobody reads it before, and here that is not worth having to think about.
+struct Spared {
+  const char* file;
+  const char* text;
+  const char* why;
+};
+constexpr Spared SPARED[] = {
+    {"client.hpp", "t.set(p.retire, 1u)", "a worker ends that need not have"},
+    {"client.hpp", "| u32(ACTOR_GONE)", "the call will fail, one way or the other"},
+    {"mailbox.hpp", "| u32(ACTOR_GONE)", "the call will fail, one way or the other"},
+    {"process.hpp", "| u32(ACTOR_GONE)", "the call will fail, one way or the other"},
+    {"client.hpp", "PROCESS_LEFT : PROCESS_DYING", "the burial is begun again"},
+    {"client.hpp", "status, u32(status)", "the burial is begun again"},
+    {"process.hpp", "failure_status, u32(status)", "the burial is begun again"},
+    {"process.hpp", "failure_pid, pid", "the burial is begun again"},
+    {"mailbox.hpp", "actor.failure_", "says something only once the actor is dead"},
+    {"mailbox.hpp", "actor.work_next", "says something only while the actor is on the work list"},
+    {"heap.hpp", "BLOCK_HELD", "allocate has its record in the same transaction"},
+    {"process.hpp", "t.h.next_job", "a number is left out"},
+    {"queue.hpp", "s.passed", "counts roughly"},
+    {"queue.hpp", "holds_back_until_ns", "counts roughly"},
+    {"queue.hpp", "t.h.waking, t.h.idle_head", "the worker looks by itself, at the latest after a slice"},
+    {"wait.hpp", "o.watcher, thread", "a thread is told that need not have been"},
+    {"resources.hpp", "s.need[k], need[k]", "a shape is left that nobody uses"},
+    {"resources.hpp", "s.used, 1u", "a shape is left that nobody uses"},
+    {"transaction.hpp", "free_next, pool.free_head",
+     "needed if a transaction gave a record, then another that it had taken: none does yet"},
+    {"worker.hpp", "task.attempt + 1", "an attempt's number is left out"},
+    {"worker.hpp", "t.set(actor.creation, NIL)", "the creation of a dead actor is taken again, with the same end"},
+};
+const Spared* spared(const Place& place) {
+  std::string text = place.text();
+  for (const Spared& s : SPARED)
+    if (place.file.ends_with(s.file) && text.find(s.text) != std::string::npos) return &s;
+  return nullptr;
+}
 
 struct Passes {
   u32 situation;
@@ -103,10 +151,13 @@ int main(int argc, char** argv) {
       Board* own = make_board();
       u32 n = 0;
       for (auto& [place, by] : places) {
-        if (n++ % at_once != part || (argc > 1 && place.name() != argv[1])) continue;
+        if (n++ % at_once != part) continue;
+        if (short_form() && argc == 1 && Random(seed ^ n).below(u32(places.size())) >= PLACES_SHORT) continue;
+        if (argc > 1 ? place.name() != argv[1] : spared(place) != nullptr) continue;
         Random mine(seed + n);
         if (is_caught(own, all, place, by, mine)) continue;
-        std::string line = place.name() + " (passed by " + std::to_string(by.size()) + " situations, for one \"" +
+        std::string line = "FAILED: nobody misses the record of " + place.name() + ": " + place.text() +
+                           " (passed by " + std::to_string(by.size()) + " situations, for one \"" +
                            all[by[0].situation].name + "\")\n";
         if (write(results[1], line.data(), line.size()) < 0) abort();
       }
@@ -119,7 +170,10 @@ int main(int argc, char** argv) {
   for (pid_t pid : pids) broken |= await(pid) != 0;
   u32 count = u32(std::count(survivors.begin(), survivors.end(), '\n'));
   printf("%s", survivors.c_str());
-  printf("mutation: %zu places make undo records, %u can do without them unnoticed\n", places.size(), count);
+  u32 kept = 0;
+  for (auto& [place, by] : places) kept += spared(place) != nullptr;
+  printf("mutation: %zu places make undo records; %u are spared, %u others can do without them unnoticed\n",
+         places.size(), kept, count);
   return count || broken ? 1 : 0;
 }
 #endif

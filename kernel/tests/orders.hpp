@@ -6,12 +6,13 @@
 namespace ray::testing {
 
 enum class Act : u32 {
-  value,   // returns `size` bytes made of its tag
-  many,    // each return is `size` bytes and contains `number` ids
-  fail,    // fails with `size` bytes
-  gate,    // waits until gate `number` is opened, then as `value`
-  spawn,   // submits `number` tasks with the tags after its own and waits for all of them
-  listen,  // waits up to 2 ms for its first nested id
+  value,        // returns `size` bytes made of its tag
+  many,         // each return is `size` bytes and contains `number` ids
+  fail,         // fails with `size` bytes
+  gate,         // waits until gate `number` is opened, then as `value`
+  spawn,        // submits `number` tasks with the tags after its own and waits for all of them
+  spawn_gated,  // the same, which wait at gate 4; calls the actor that is its first nested id before and after
+  listen,       // waits up to 2 ms for its first nested id
   actor_new,
   actor_fail,  // the constructor fails
   actor_add,   // adds `number` to the actor's sum and returns that
@@ -88,10 +89,48 @@ inline void return_many(Client& c, const Order& order, u32 count) {
     for (u32 o : list) c.drop_local(o);
 }
 
+Outcome perform(Client& c, Board& board, const Assignment& a, struct ActorMemory& memory);
+
+// Waits, and meanwhile runs what the kernel says this thread shall run.
+template <typename Wait>
+inline void wait_helping(Client& c, Board& board, Wait wait) {
+  for (;;) {
+    u32 task;
+    try {
+      return wait();
+    } catch (const Help& help) {
+      task = help.task;
+    }
+    auto below = c.step_up(task);
+    ActorMemory none;
+    Outcome out = perform(c, board, c.assignment(task), none);
+    if (out.has_result) c.seal_results(std::array{Result{out.value(), {}}});
+    c.complete();
+    c.step_down(*below);
+  }
+}
+
+inline void call_first_nested(Client& c, Board& board, const Task& task, u32 tag) {
+  if (!task.nested) return;
+  u32 actor = c.m().edge(task.nested).object;
+  u32 held = c.resolve(c.m().object(actor).id, 0);
+  Order call{Act::actor_add, tag, 0, 0};
+  Submission s;
+  s.payload = reinterpret_cast<const u8*>(&call);
+  s.payload_bytes = sizeof call;
+  std::vector<u32> out;
+  c.call(held, s, out);
+  board.returned[tag] = 1;
+  for (u32 o : out) c.drop_local(o);
+  c.drop_local(held);
+}
+
 inline void spawn(Client& c, Board& board, const Order& order, const Task& parent) {
   std::vector<u32> all, out;
+  bool gated = order.act == Act::spawn_gated;
+  call_first_nested(c, board, parent, order.tag + 20);
   for (u32 i = 1; i <= order.number; ++i) {
-    Order child{Act::value, order.tag + i, 0, 4};
+    Order child{gated ? Act::gate : Act::value, order.tag + i, 4, 4};
     Submission s;
     s.function = parent.function;
     s.payload = reinterpret_cast<const u8*>(&child);
@@ -102,7 +141,8 @@ inline void spawn(Client& c, Board& board, const Order& order, const Task& paren
     board.returned[child.tag] = 1;
     all.push_back(out[0]);
   }
-  c.wait_all(all, wait::Deadline(-1));
+  wait_helping(c, board, [&] { c.wait_all(all, wait::Deadline(-1)); });
+  call_first_nested(c, board, parent, order.tag + 21);
   for (u32 o : all) c.drop_local(o);
 }
 
@@ -142,6 +182,7 @@ inline Outcome perform(Client& c, Board& board, const Assignment& a, ActorMemory
       break;
     }
     case Act::spawn:
+    case Act::spawn_gated:
       spawn(c, board, order, task);
       return_value(c, out, bytes_of(order.tag, order.size));
       break;
@@ -189,6 +230,7 @@ inline bool finish_and_take(Client& c, const Outcome& out, Assignment& a) {
 
 // A worker's whole life.
 inline void serve(Client& c, Board& board) {
+  c.set_helps(true);
   Assignment a;
   ActorMemory memory;
   bool more = c.next(nullptr, a);

@@ -83,7 +83,7 @@ inline bool run_round(Stage& s, const Situation& situation, const Danger& danger
   board.rounds += 1;
   s.list.clear();
   s.bytes.clear();
-  s.x = s.y = NIL;
+  s.x = s.y = s.watched = NIL;
   s.victim = 0;
   s.outcome = {};
   situation.prepare(s);

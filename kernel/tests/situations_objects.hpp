@@ -85,6 +85,22 @@ inline void add_puts(Situations& list) {
                     s.c.allocate(s.x);
                     s.c.allocate(70);
                   }});
+  // A free list whose first block is too small, its second just right.
+  list.push_back({"allocate from the middle of a free list",
+                  ProcessKind::driver,
+                  [](Stage& s) {
+                    std::vector<u32> all;
+                    for (u32 granules : {35, 1, 34, 1}) all.push_back(s.put(granules * GRANULE_BYTES));
+                    s.c.drop_local(all[0]);
+                    s.c.flush_drops();
+                    s.c.drop_local(all[2]);
+                    s.c.flush_drops();
+                    std::erase(s.held, all[0]);
+                    std::erase(s.held, all[2]);
+                  },
+                  {},
+                  {},
+                  [](Stage& s) { s.c.allocate(35 * GRANULE_BYTES); }});
   list.push_back({"release of blocks",
                   ProcessKind::driver,
                   nothing,
@@ -215,6 +231,8 @@ inline void add_references(Situations& list) {
                     },
                     [](Stage& s) {
                       u32 o = s.hear_id(0);
+                      wait::watch(s.m, s.c.thread(), o);
+                      s.watched = o;
                       Options on;
                       on.deps = {o};
                       for (u32 i = 0; i < 20; ++i) s.task(Act::value, 0, on);

@@ -241,6 +241,34 @@ inline void add_worker_situations(Situations& list) {
                       s.task();
                     },
                     do_task});
+  for (Act act : {Act::spawn, Act::spawn_gated})
+    list.push_back({act == Act::spawn ? "help at the limit of workers" : "help, with lanes below", ProcessKind::worker,
+                    [=](Stage& s) {
+                      Options on;
+                      if (act == Act::spawn_gated) {
+                        u32 actor = s.actor(0);
+                        s.held.push_back(actor);
+                        on.nested = {actor};
+                        s.actors_may_die = s.tasks_may_fail = true;
+                        s.start_worker();
+                        s.board.until([&] { return s.m.actor(s.m.object(actor).actor).state == ACTOR_ALIVE; });
+                        s.open(4);
+                      }
+                      s.task(act, 3, on);
+                    },
+                    [](Stage& s) {
+                      take_task(s);
+                      s.c.set_helps(true);
+                    },
+                    [](Stage& s) {
+                      s.h.max_workers = s.h.worker_count;
+                      s.board.until([&] { return s.idle() == 0; });
+                      s.task();
+                    },
+                    [](Stage& s) {
+                      do_task(s);
+                      finish_task(s);
+                    }});
   list.push_back({"spawn and wait inside a task", ProcessKind::worker, [](Stage& s) { s.task(Act::spawn, 3); },
                   take_task, [](Stage& s) { s.workers(1); }, [](Stage& s) { do_task(s); }});
 }

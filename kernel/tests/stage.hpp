@@ -13,7 +13,7 @@
 namespace ray::testing {
 
 inline constexpr u32 ARENA_CPUS = 4, ARENA_GPUS = 2, ARENA_CUSTOM = 1;
-inline constexpr u32 HELPERS_MAX = 24;
+inline constexpr u32 HELPERS_MAX = 24, WORKERS_MAX = 32;
 
 enum class Right : u32 { value, failure, sum };
 
@@ -204,6 +204,8 @@ class Stage {
   // --- the end of a round ---------------------------------------------------------------------------
 
   void look(const char* when) {
+    if (watched && m.object(watched).state == OBJECT_PENDING && m.object(watched).watcher != c.thread())
+      board.complain("%s: who waits for an object is forgotten", when);
     for (const std::string& problem : check(m)) board.complain("%s: %s", when, problem.c_str());
   }
 
@@ -211,6 +213,7 @@ class Stage {
     std::map<u32, u32> runs_when_ready;
     for (const Promise& p : promises)
       if (c.ready(p.object)) runs_when_ready[p.object] = board.runs[p.tag];
+    h.max_workers = WORKERS_MAX;
     for (u32 g = 1; g < GATES; ++g) open(g);
     while (!doomed.empty()) kill_and_bury(*doomed.begin());
     for (u32 o : reserved) {
@@ -303,6 +306,7 @@ class Stage {
   // for a situation's own use, from `prepare` to `act`
   u32 x = NIL, y = NIL;
   pid_t victim = 0;
+  u32 watched = NIL;  // an object that the parent waits for
   std::vector<u32> list;
   Assignment assignment;
   Outcome outcome;
@@ -316,7 +320,7 @@ class Stage {
     options.resources[CPU] = ARENA_CPUS * UNIT;
     options.resources[GPU] = ARENA_GPUS * UNIT;
     options.resources[CUSTOM] = ARENA_CUSTOM * UNIT;
-    options.max_workers = HELPERS_MAX + 8;
+    options.max_workers = WORKERS_MAX;
     return Mapping::create(options);
   }
 
