@@ -237,9 +237,18 @@ class Mapping {
     }
   }
 
+  // The same pages, with reference counts of its own: for a second client in one process.  Ends before `first`.
+  static Mapping* beside(Mapping& first) {
+    int fd = fcntl(first.fd_, F_DUPFD_CLOEXEC, 3);
+    if (fd < 0) fail_system("can't take the arena's descriptor");
+    return new Mapping(fd, first);
+  }
+
   ~Mapping() {
-    munmap(base_, bytes_);
-    munmap(const_cast<u8*>(reading_), bytes_ - heap_offset_);
+    if (owns_pages_) {
+      munmap(base_, bytes_);
+      munmap(const_cast<u8*>(reading_), bytes_ - heap_offset_);
+    }
     munmap(local_, sizeof(LocalReference) * OBJECTS_MAX);
     close_fd();
   }
@@ -286,14 +295,26 @@ class Mapping {
 
  private:
   Mapping(int fd, u64 bytes, u64 heap_offset) : bytes_(bytes), heap_offset_(heap_offset), fd_(fd) {
-    auto map = [](u64 size, int protection, int flags, int file, u64 offset) {
-      void* p = mmap(nullptr, size, protection, flags | MAP_NORESERVE, file, off_t(offset));
-      if (p == MAP_FAILED) fail_system("can't map " + std::to_string(size) + " bytes of the arena");
-      return static_cast<u8*>(p);
-    };
     base_ = map(bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     reading_ = map(bytes - heap_offset, PROT_READ, MAP_SHARED, fd, heap_offset);
-    local_ = reinterpret_cast<LocalReference*>(
+    local_ = map_local();
+  }
+  Mapping(int fd, const Mapping& first)
+      : base_(first.base_),
+        reading_(first.reading_),
+        local_(map_local()),
+        bytes_(first.bytes_),
+        heap_offset_(first.heap_offset_),
+        fd_(fd),
+        owns_pages_(false) {}
+
+  static u8* map(u64 size, int protection, int flags, int file, u64 offset) {
+    void* p = mmap(nullptr, size, protection, flags | MAP_NORESERVE, file, off_t(offset));
+    if (p == MAP_FAILED) fail_system("can't map " + std::to_string(size) + " bytes of the arena");
+    return static_cast<u8*>(p);
+  }
+  static LocalReference* map_local() {
+    return reinterpret_cast<LocalReference*>(
         map(sizeof(LocalReference) * OBJECTS_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   }
 
@@ -310,6 +331,7 @@ class Mapping {
   u64 bytes_;
   u64 heap_offset_;
   int fd_;
+  bool owns_pages_ = true;
 };
 
 }  // namespace ray
