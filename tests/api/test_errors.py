@@ -141,8 +141,8 @@ def test_a_failure_is_printed_in_the_background(cluster: Any, capfd: pytest.Capt
     dependent = passes_on.remote(kept)  # not news: its own failure is the same one
     with pytest.raises(Exception, match="kept"):
         ray.get(dependent)
-    fails.remote("last")
-    assert wait_for(lambda: (look(), True if "last" in printed else None)[1], 5)
+    fails.remote("at the end")
+    assert wait_for(lambda: (look(), True if "at the end" in printed else None)[1], 5)
     assert printed.count("This task failed!! dropped") == 1
     assert printed.count("This task failed!! kept") == 1
 
