@@ -86,7 +86,7 @@ class Client {
     static u64 next_serial = 0;
     serial_ = ++next_serial;
     live_clients[serial_] = this;
-    if (!h_.blocks.high_water) {
+    if (!peek(h_.blocks.high_water)) {
       Transaction t(m(), NIL);
       if (!h_.blocks.high_water) heap::format(t);
       t.commit();
@@ -186,7 +186,7 @@ class Client {
     if (!joined() || forked()) return;
     left_ = true;
     drops_.clear();
-    bury_index(process_, 0, true);
+    bury_record(process_, m().process(process_).serial, 0, true);
   }
 
   void shut() {
@@ -350,7 +350,7 @@ class Client {
 
   bool seal(u32 o, const Value& v, std::span<const u32> nested) {
     must_be_open();
-    if (m().object(o).state != OBJECT_PENDING) return false;
+    if (peek(m().object(o).state) != OBJECT_PENDING) return false;
     add_nested(o, nested);
     Transaction t(m(), thread());
     bool sealed = object::seal(t, o, v);
@@ -544,7 +544,7 @@ class Client {
     if (!drops_.empty()) flush_drops();
     bool finishing = me.task != NIL;
     if (finishing) record_event(th);
-    while (h_.object_work || h_.task_work_head || h_.actor_work) drain();
+    drain();
     u32 got;
     bool idle;
     {
@@ -760,15 +760,22 @@ class Client {
   // --- burial ---------------------------------------------------------------------------------------
 
   bool bury(u32 pid, i32 status) {
-    u32 index = process::find(m(), pid);
+    u32 index;
+    u64 serial;
+    {
+      Transaction t(m(), process_ && !left_ ? thread() : NIL);
+      index = process::find(m(), pid);
+      serial = m().process(index).serial;
+      t.commit();
+    }
     if (!index) return false;
-    bury_index(index, status, false);
+    bury_record(index, serial, status, false);
     return true;
   }
 
   // Lets go of what work lists hold, a bounded piece a transaction.
   void drain() {
-    while (h_.object_work || h_.task_work_head || h_.actor_work) {
+    while (peek(h_.object_work) || peek(h_.task_work_head) || peek(h_.actor_work)) {
       Transaction t(m(), process_ && !left_ ? thread() : NIL);
       if (h_.object_work) object::work(t);
       else if (h_.task_work_head) task::work(t);
@@ -961,7 +968,7 @@ class Client {
           throw Help{helped};
         }
         // At the limit, look for something to run again and again: nobody else might.
-        bool at_limit = h_.worker_count >= h_.max_workers;
+        bool at_limit = peek(h_.worker_count) >= h_.max_workers;
         bool may_help_later = gives && helps_;
         outcome = wait::sleep(
             m(), th, may_help_later ? deadline.at_most(at_limit ? HELP_PAUSE_MS : LOOK_UP_MS) : deadline, look);
@@ -1022,8 +1029,8 @@ class Client {
 
   bool may_end(u32 th) {
     Thread& me = m().thread(th);
-    if (me.actor) return m().actor(me.actor).state == ACTOR_DEAD;
-    return m().process(process_).retire != 0;
+    if (me.actor) return peek(m().actor(me.actor).state) == ACTOR_DEAD;
+    return peek(m().process(process_).retire) != 0;
   }
 
   void close_lanes(u32 th) {
@@ -1136,7 +1143,7 @@ class Client {
     if (parts > AT_ONCE) build_rest(th, i, s, actor_object, out);
     if (a) remember_lane(a);
     for (u32 o : out) adopt(o, HOLD_IN_OBJECT | o);
-    if (h_.task_work_head || h_.object_work || h_.actor_work) drain();
+    drain();
     return actor_object;
   }
 
@@ -1185,9 +1192,9 @@ class Client {
     }
   }
 
-  void bury_index(u32 index, i32 status, bool keep_pinned) {
+  // `serial` tells this process from one that got its record after another's burial of it.
+  void bury_record(u32 index, u64 serial, i32 status, bool keep_pinned) {
     auto log = [&] { return index == process_ || !process_ || left_ ? u32(NIL) : thread(); };
-    u64 serial = m().process(index).serial;
     auto gone = [&] { return m().process(index).serial != serial || m().process(index).state == PROCESS_FREE; };
     {
       Transaction t(m(), log());

@@ -19,6 +19,9 @@
 
 namespace ray {
 
+// A word that others change under the mutex, looked at without it: a hint, to be looked at again with it.
+inline u32 peek(const u32& field) { return std::atomic_ref(const_cast<u32&>(field)).load(std::memory_order_relaxed); }
+
 inline void compiler_fence() { std::atomic_signal_fence(std::memory_order_seq_cst); }
 
 inline void clear_log(Thread& log) {

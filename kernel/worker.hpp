@@ -125,8 +125,8 @@ inline void retake_cpu(Transaction& t, u32 i) {
 inline bool may_help(Mapping& m, u32 i) {
   const Header& h = m.header();
   const Thread& thread = m.thread(i);
-  return thread.is_main && thread.task && thread.depth < HELP_DEPTH_MAX && h.worker_count >= h.max_workers &&
-         !h.idle_head;
+  return thread.is_main && thread.task && thread.depth < HELP_DEPTH_MAX && peek(h.worker_count) >= h.max_workers &&
+         !peek(h.idle_head);
 }
 
 // A task that can run now and that this object waits for: its own, one that its task waits for, or one that
