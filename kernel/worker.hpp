@@ -167,8 +167,8 @@ inline u32 find_help(Transaction& t, u32 awaited, u32& from) {
 inline void help(Transaction& t, u32 i, u32 chosen) {
   Thread& thread = t.m.thread(i);
   queue::remove(t, chosen);
-  t.set(thread.below[thread.depth], thread.task);
-  t.set(thread.lanes_below[thread.depth], thread.lanes);
+  t.write(thread.below[thread.depth], thread.task);
+  t.write(thread.lanes_below[thread.depth], thread.lanes);
   t.set(thread.depth, thread.depth + 1);
   t.set(thread.lanes, NIL);
   t.set(thread.gave_back, 0u);
