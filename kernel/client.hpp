@@ -94,7 +94,7 @@ class Client {
     }
   }
   ~Client() {
-    if (spill_fd_ >= 0) close(spill_fd_);
+    close_spill_file();
     std::lock_guard lock(live_mutex);
     live_clients.erase(serial_);
   }
@@ -188,6 +188,7 @@ class Client {
     if (!joined() || forked()) return;
     left_ = true;
     drops_.clear();
+    close_spill_file();
     bury_record(process_, m().process(process_).serial, 0, true);
   }
 
@@ -305,14 +306,15 @@ class Client {
 
   // --- spilling -------------------------------------------------------------------------------------
 
-  // `fd` is a file of no name that this process keeps open as long as the session lasts.
+  // `fd` is a file of no name; this process keeps it open until it leaves.
   void set_spill_file(int fd, u64 capacity_bytes) {
     must_be_open();
     Transaction t(m(), thread());
     if (!h_.heaps[SPILL_FILE].first) {
       heap::format(t, SPILL_FILE, u32(capacity_bytes / GRANULE_BYTES));
+      spill_fd_ = fcntl(fd, F_DUPFD_CLOEXEC, 3);
       t.set(h_.spill_pid, pid_);
-      t.set(h_.spill_fd, u32(fd));
+      t.set(h_.spill_fd, u32(spill_fd_));
     }
     t.commit();
   }
@@ -1082,6 +1084,11 @@ class Client {
     }
     if (interrupted) throw Interrupted("");
     return ok;
+  }
+
+  void close_spill_file() {
+    if (spill_fd_ >= 0) close(spill_fd_);
+    spill_fd_ = -1;
   }
 
   // Between memory and a block of the spill file; 0 or the system's error number.
