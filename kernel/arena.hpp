@@ -188,7 +188,7 @@ class Mapping {
     h.uid = getuid();
     h.pid_namespace = pid_namespace();
     h.max_workers = options.max_workers;
-    h.heap.capacity = u32(options.heap_bytes / GRANULE_BYTES);
+    h.heaps[HEAP].capacity = u32(options.heap_bytes / GRANULE_BYTES);
     for (u32 k = 0; k < RESOURCE_KINDS; ++k) h.free[k] = h.total[k] = options.resources[k];
     for (u32 g = 0; g < GPUS_MAX; ++g) h.gpu_free[g] = i64(g) * UNIT < options.resources[GPU] ? UNIT : 0;
     pthread_mutexattr_t attributes;

@@ -264,14 +264,20 @@ class Arena {
     o = client.value_of(o);
     Object& object = client.m().object(o);
     if (object.state == OBJECT_ACTOR) throw StaleHandle("this id is an actor's: call its methods instead");
-    const u8* data = client.data_for_reading(o);
-    if (object.size_bytes <= SNAPSHOT_BYTES)
-      return nb::make_tuple(object.format, nb::bytes(reinterpret_cast<const char*>(data), object.size_bytes));
+    if (object.size_bytes <= SNAPSHOT_BYTES) {
+      const char* data = reinterpret_cast<const char*>(client.data_for_reading(o));
+      return nb::make_tuple(object.format, nb::bytes(data, object.size_bytes));
+    }
     // An alias's target may be known to this process only through the alias.
     u32 held = client.resolve(object.id, object::key(client.m(), o));
-    client.pin(held);
-    return nb::make_tuple(object.format,
-                          nb::cast(new View(shared, o, data, object.size_bytes), nb::rv_policy::take_ownership));
+    try {
+      client.pin(held);
+    } catch (...) {
+      client.drop_local(held);
+      throw;
+    }
+    View* view = new View(shared, o, client.data_for_reading(o), object.size_bytes);
+    return nb::make_tuple(object.format, nb::cast(view, nb::rv_policy::take_ownership));
   }
 
   nb::object submit(nb::handle payload, nb::handle deps, nb::handle nested, u32 num_returns, Submission& s,
@@ -387,6 +393,8 @@ void translate(const std::exception_ptr& p, void* module) {
     if (!PyErr_Occurred()) PyErr_SetNone(PyExc_KeyboardInterrupt);
   } catch (const StoreFull& e) {
     raise("StoreFull", nb::make_tuple(e.wanted_bytes, e.capacity_bytes, e.used_bytes));
+  } catch (const SpillFailed& e) {
+    raise("SpillFailed", nb::make_tuple(e.error));
   } catch (const TableFull& e) {
     raise("TableFull", nb::make_tuple(e.table, e.capacity));
   } catch (const StaleHandle& e) {
@@ -413,7 +421,7 @@ void add_exceptions(nb::module_& m) {
   };
   PyObject* root = make("KernelError", PyExc_Exception);
   for (const char* name :
-       {"StoreFull", "TableFull", "StaleHandle", "ArenaCorrupt", "ArenaClosed", "Forked", "WaitTimeout"})
+       {"StoreFull", "SpillFailed", "TableFull", "StaleHandle", "ArenaCorrupt", "ArenaClosed", "Forked", "WaitTimeout"})
     make(name, root);
   nb::register_exception_translator(translate, m.ptr());
 }
@@ -630,6 +638,11 @@ void add_arena_objects(nb::class_<Arena>& arena) {
           "oids"_a, "num_returns"_a, "timeout_ms"_a = -1)
       .def(
           "is_ready", [](Arena& a, const ObjectID& oid) { return a.c().ready(a.index_of(oid)); }, "oid"_a)
+      .def(
+          "set_spill_file", [](Arena& a, int fd, u64 capacity_bytes) { a.c().set_spill_file(fd, capacity_bytes); },
+          "fd"_a, "capacity_bytes"_a)
+      .def(
+          "spill", [](Arena& a, u64 nbytes) { return a.c().spill(nbytes); }, "nbytes"_a)
       .def("wait_room", [](Arena& a, i64 timeout_ms) { a.c().wait_room(timeout_ms); }, "timeout_ms"_a);
 }
 
@@ -811,7 +824,7 @@ void add_arena_processes(nb::class_<Arena>& arena) {
               if (item.object) {
                 nb::object id = a.id_of(item.object);
                 u32 o = a.c().value_of(item.object);
-                data = to_bytes(a.c().data_for_reading(o), a.c().m().object(o).size_bytes);
+                data = nb::steal(PyBytes_FromObject(nb::object(a.data_of(o)[1]).ptr()));
               }
               out.append(nb::make_tuple(item.sequence, item.kind, item.job, item.format, data));
             }

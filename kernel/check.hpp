@@ -86,16 +86,20 @@ class Checker {
   }
 
   void heap_blocks() {
-    if (!h.blocks.high_water) return;
+    for (u32 table : {HEAP, SPILL_FILE}) blocks_of(table, h.heaps[table]);
+  }
+
+  void blocks_of(u32 table, const HeapTable& heap) {
     u32 at = 0, used = 0, before = NIL;
     bool was_free = false;
     std::map<u32, u32> free_by_class;
-    for (u32 b = 1; b; b = m.block(b).after) {
+    for (u32 b = heap.first; b; b = m.block(b).after) {
       const Block& block = m.block(b);
       if (free_blocks_[b]) {
         expect(false, "block ", b, " lies in the heap but its descriptor is free");
         return;
       }
+      expect(block.table == table, "block ", b, " is of another table");
       expect(block.offset == at, "block ", b, " begins at ", block.offset, ", not ", at);
       expect(block.before == before, "block ", b, " has the wrong neighbour before it");
       expect(block.size > 0, "block ", b, " is empty");
@@ -109,22 +113,22 @@ class Checker {
       was_free = free;
       if (block.size == 0) break;
     }
-    expect(at == h.heap.capacity, "blocks end at ", at, ", the heap at ", h.heap.capacity);
-    expect(used == h.heap.used, "blocks in use sum to ", used, ", not ", h.heap.used);
+    expect(at == heap.capacity, "blocks end at ", at, ", the heap at ", heap.capacity);
+    expect(used == heap.used, "blocks in use sum to ", used, ", not ", heap.used);
     for (u32 c = 0; c < HEAP_CLASSES * HEAP_SUBCLASSES; ++c) {
       u32 n = 0, previous = NIL;
-      for (u32 b = h.heap.heads[c]; b && n <= h.blocks.high_water; b = m.block(b).next) {
+      for (u32 b = heap.heads[c]; b && n <= h.blocks.high_water; b = m.block(b).next) {
         expect(m.block(b).state == BLOCK_FREE && m.block(b).previous == previous, "block ", b,
                " is in a free list and not free, or not well linked");
         previous = b;
         ++n;
       }
       expect(n == free_by_class[c], "free list ", c, " has ", n, " blocks, not ", free_by_class[c]);
-      bool bit = h.heap.subclass_bits[c / HEAP_SUBCLASSES] >> (c % HEAP_SUBCLASSES) & 1;
+      bool bit = heap.subclass_bits[c / HEAP_SUBCLASSES] >> (c % HEAP_SUBCLASSES) & 1;
       expect(bit == (n > 0), "bit of free list ", c, " is wrong");
     }
     for (u32 c = 0; c < HEAP_CLASSES; ++c)
-      expect((h.heap.class_bits >> c & 1) == (h.heap.subclass_bits[c] != 0), "bit of free lists ", c, " is wrong");
+      expect((heap.class_bits >> c & 1) == (heap.subclass_bits[c] != 0), "bit of free lists ", c, " is wrong");
   }
 
   void use_block(u32 b, const char* who, u32 i) {
@@ -460,6 +464,8 @@ class Checker {
       expect(o.state != OBJECT_FREE, "object ", i, " is in use and says it is free");
       edge_list(o.nested, NIL, "object", i);
       use_block(o.block, "object", i);
+      use_block(o.spilled, "object", i);
+      expect(!o.block || !o.spilled, "object ", i, " is both in the heap and spilled");
       expect(o.published == o.state, "object ", i, " is in state ", o.state, " and says ", o.published);
       bool found = false;
       for (u32 x = m.bucket(object::bucket_of(o.id)); x && !found; x = m.object(x).bucket_next) found = x == i;
@@ -557,9 +563,13 @@ inline std::vector<std::pair<std::string, i64>> statistics(Mapping& m) {
       {"running_tasks", h.running_count},
       {"tasks_done", i64(h.tasks_done)},
       {"heap_blocks", h.blocks.used},
-      {"heap_used_bytes", i64(u64(h.heap.used) * GRANULE_BYTES)},
-      {"heap_touched_bytes", i64(u64(h.heap.touched) * GRANULE_BYTES)},
-      {"heap_capacity_bytes", i64(u64(h.heap.capacity) * GRANULE_BYTES)},
+      {"heap_used_bytes", i64(u64(h.heaps[HEAP].used) * GRANULE_BYTES)},
+      {"spill_file_used_bytes", i64(u64(h.heaps[SPILL_FILE].used) * GRANULE_BYTES)},
+      {"spill_file_capacity_bytes", i64(u64(h.heaps[SPILL_FILE].capacity) * GRANULE_BYTES)},
+      {"spilled_bytes", i64(h.spilled_bytes)},
+      {"restored_bytes", i64(h.restored_bytes)},
+      {"heap_touched_bytes", i64(u64(h.heaps[HEAP].touched) * GRANULE_BYTES)},
+      {"heap_capacity_bytes", i64(u64(h.heaps[HEAP].capacity) * GRANULE_BYTES)},
       {"cpu_free", h.free[CPU]},
       {"gpu_free", h.free[GPU]},
       {"custom_free", h.free[CUSTOM]},

@@ -4,6 +4,7 @@
 // number of clients.
 #pragma once
 
+#include "spill.hpp"
 #include "wait.hpp"
 
 #include <algorithm>
@@ -88,11 +89,12 @@ class Client {
     live_clients[serial_] = this;
     if (!peek(h_.blocks.high_water)) {
       Transaction t(m(), NIL);
-      if (!h_.blocks.high_water) heap::format(t);
+      if (!h_.blocks.high_water) heap::format(t, HEAP, h_.heaps[HEAP].capacity);
       t.commit();
     }
   }
   ~Client() {
+    close_spill_file();
     std::lock_guard lock(live_mutex);
     live_clients.erase(serial_);
   }
@@ -186,6 +188,7 @@ class Client {
     if (!joined() || forked()) return;
     left_ = true;
     drops_.clear();
+    close_spill_file();
     bury_record(process_, m().process(process_).serial, 0, true);
   }
 
@@ -272,13 +275,82 @@ class Client {
   }
 
   // The local count decides under the mutex: other threads may have run while it was awaited.
+  // Pins the value, which is brought back first if it was spilled; for a process that holds the object.
+  // May throw StoreFull, SpillFailed.
   void pin(u32 o) {
     LocalReference& local = m().local(o);
-    if (local.pins++) return;
+    for (;;) {
+      if (local.pins) break;
+      u32 from, uses;
+      {
+        Transaction t(m(), thread());
+        from = m().object(o).spilled;
+        uses = m().object(o).uses;
+        if (!from) object::pin(t, local.hold);
+        t.commit();
+      }
+      if (!from) break;
+      u64 size = m().object(o).size_bytes;
+      u32 b = allocate(size);
+      int error = transfer(false, m().heap(u64(m().block(b).offset) * GRANULE_BYTES), size, from);
+      Transaction t(m(), thread());
+      bool back = !error && spill::bring_back(t, o, b, from, uses);
+      if (back) object::pin(t, local.hold);
+      else heap::discard(t, b, process_);
+      t.commit();
+      if (error) throw SpillFailed(error);
+      if (back) break;
+    }
+    local.pins += 1;
+  }
+
+  // --- spilling -------------------------------------------------------------------------------------
+
+  // `fd` is a file of no name; this process keeps it open until it leaves.
+  void set_spill_file(int fd, u64 capacity_bytes) {
+    must_be_open();
     Transaction t(m(), thread());
-    if (local.pins) object::pin(t, local.hold);
+    if (!h_.heaps[SPILL_FILE].first) {
+      heap::format(t, SPILL_FILE, u32(capacity_bytes / GRANULE_BYTES));
+      spill_fd_ = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+      t.set(h_.spill_pid, pid_);
+      t.set(h_.spill_fd, u32(spill_fd_));
+    }
     t.commit();
   }
+
+  // Moves values that nobody uses to the spill file, until the heap has got so many bytes back or no value
+  // is left that may go.  Returns the bytes.
+  u64 spill(u64 bytes) {
+    must_be_open();
+    if (!h_.heaps[SPILL_FILE].first) return 0;
+    u64 freed = 0;
+    u64 looked = 0;
+    while (freed < bytes && looked <= 2 * u64(h_.objects.high_water) + SPILL_LOOK) {
+      spill::Move move;
+      try {
+        Transaction t(m(), thread());
+        move = spill::choose(t, process_);
+        t.commit();
+      } catch (const StoreFull&) {
+        return freed;
+      }
+      looked += SPILL_LOOK;
+      if (!move.object) continue;
+      looked = 0;
+      Object& o = m().object(move.object);
+      u8* data = m().heap(u64(m().block(o.block).offset) * GRANULE_BYTES);
+      int error = transfer(true, data, o.size_bytes, move.block);
+      Transaction t(m(), thread());
+      if (error) spill::give_up(t, move, process_);
+      else freed += spill::finish(t, move, process_);
+      t.commit();
+      if (error) throw SpillFailed(error);
+    }
+    drain();
+    return freed;
+  }
+
   void unpin(u32 o) {
     LocalReference& local = m().local(o);
     if (--local.pins || forked()) return;
@@ -362,11 +434,17 @@ class Client {
   u32 allocate(u64 bytes) {
     must_be_open();
     flush_drops();
-    Transaction t(m(), thread());
-    u32 b = heap::allocate(t, bytes);
-    heap::hold(t, b, process_);
-    t.commit();
-    return b;
+    for (;;) {
+      try {
+        Transaction t(m(), thread());
+        u32 b = heap::allocate(t, bytes);
+        heap::hold(t, b, process_);
+        t.commit();
+        return b;
+      } catch (const StoreFull& full) {
+        if (bytes > full.capacity_bytes || !spill(bytes)) throw;
+      }
+    }
   }
 
   // Does nothing to a block that an object or a task has taken over meanwhile.
@@ -881,7 +959,7 @@ class Client {
   // Blocks until heap memory was freed since this process last found none, or the time is over.
   void wait_room(i64 timeout_ms) {
     wait::Deadline deadline(timeout_ms);
-    auto releases = [&] { return std::atomic_ref(h_.heap.releases).load(std::memory_order_acquire); };
+    auto releases = [&] { return std::atomic_ref(h_.heaps[HEAP].releases).load(std::memory_order_acquire); };
     sleep_on(h_.room_word, h_.room_sleepers, deadline, [&] { return releases() != m().releases_when_full; });
     m().releases_when_full = releases();
   }
@@ -1006,6 +1084,38 @@ class Client {
     }
     if (interrupted) throw Interrupted("");
     return ok;
+  }
+
+  void close_spill_file() {
+    if (spill_fd_ >= 0) close(spill_fd_);
+    spill_fd_ = -1;
+  }
+
+  // Between memory and a block of the spill file; 0 or the system's error number.
+  int transfer(bool out, u8* data, u64 size, u32 block) {
+    int fd = spill_fd();
+    if (fd < 0) return errno;
+    off_t at = off_t(u64(m().block(block).offset) * GRANULE_BYTES);
+    HostPause pause;
+    while (size) {
+      ssize_t n = out ? pwrite(fd, data, size, at) : pread(fd, data, size, at);
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) return n < 0 ? errno : EIO;
+      data += n;
+      at += n;
+      size -= u64(n);
+    }
+    return 0;
+  }
+
+  // The file has no name: it is opened through the process that keeps it.
+  int spill_fd() {
+    if (spill_fd_ < 0) {
+      char path[64];
+      snprintf(path, sizeof path, "/proc/%u/fd/%u", h_.spill_pid, h_.spill_fd);
+      spill_fd_ = open(path, O_RDWR | O_CLOEXEC);
+    }
+    return spill_fd_;
   }
 
   void add_nested(u32 o, std::span<const u32> nested) {
@@ -1234,6 +1344,7 @@ class Client {
   u32 next_ordinal_ = 0;
   u32 new_lane_ = NIL;
   u32 demand_seen_ = 0;
+  int spill_fd_ = -1;
   u8 root_id_[TASK_ID_BYTES] = {};
   u8 current_parent_[TASK_ID_BYTES] = {};
   std::vector<u32> drops_;

@@ -18,6 +18,12 @@ struct StoreFull : KernelError {
       : KernelError("the object store is full"), wanted_bytes(wanted), capacity_bytes(capacity), used_bytes(used) {}
 };
 
+// The spill file took nothing more: `error` is the system's number for why.
+struct SpillFailed : KernelError {
+  int error;
+  explicit SpillFailed(int number) : KernelError("the spill file can't be used"), error(number) {}
+};
+
 struct TableFull : KernelError {
   const char* table;
   u32 capacity;

@@ -26,8 +26,8 @@ inline Class class_of(u32 size) {
 }
 
 inline void link_free(Transaction& t, u32 b) {
-  HeapTable& heap = t.h.heap;
   Block& block = t.m.block(b);
+  HeapTable& heap = t.h.heaps[block.table];
   Class c = class_of(block.size);
   u32& head = heap.heads[c.index()];
   t.set(block.state, BLOCK_FREE);
@@ -40,8 +40,8 @@ inline void link_free(Transaction& t, u32 b) {
 }
 
 inline void unlink_free(Transaction& t, u32 b) {
-  HeapTable& heap = t.h.heap;
   Block& block = t.m.block(b);
+  HeapTable& heap = t.h.heaps[block.table];
   Class c = class_of(block.size);
   if (block.next) t.set(t.m.block(block.next).previous, block.previous);
   if (block.previous) {
@@ -54,18 +54,20 @@ inline void unlink_free(Transaction& t, u32 b) {
   if (!heap.subclass_bits[c.first]) t.set(heap.class_bits, heap.class_bits & ~(1u << c.first));
 }
 
-// One free block that spans the heap, when the arena is new.
-inline void format(Transaction& t) {
+// One free block that spans the heap, or the spill file, when it is new.
+inline void format(Transaction& t, BlockTable table, u32 capacity) {
   u32 b = blocks(t.m).take(t);
   Block& block = t.m.block(b);
+  t.set(t.h.heaps[table].capacity, capacity);
+  t.set(t.h.heaps[table].first, b);
+  block.table = table;
   block.offset = 0;
-  block.size = t.h.heap.capacity;
+  block.size = capacity;
   block.before = block.after = block.process = NIL;
   link_free(t, b);
 }
 
-inline u32 find(Mapping& m, u32 size) {
-  HeapTable& heap = m.header().heap;
+inline u32 find(HeapTable& heap, Mapping& m, u32 size) {
   // A value released just now is often followed by one of the same size: look into its own class first.
   Class own = class_of(size);
   u32 b = heap.heads[own.index()];
@@ -94,13 +96,13 @@ inline u32 find(Mapping& m, u32 size) {
 inline u32 granules(u64 bytes) { return u32((bytes + GRANULE_BYTES - 1) / GRANULE_BYTES); }
 
 // A block for `bytes`; the caller links it to an owner before it commits.
-inline u32 allocate(Transaction& t, u64 bytes) {
-  HeapTable& heap = t.h.heap;
+inline u32 allocate(Transaction& t, u64 bytes, BlockTable table = HEAP) {
+  HeapTable& heap = t.h.heaps[table];
   u64 capacity_bytes = u64(heap.capacity) * GRANULE_BYTES;
   u64 used_bytes = u64(heap.used) * GRANULE_BYTES;
   if (t.gave_memory) throw KernelError("allocation after release in one transaction: this is a bug in the kernel");
   u32 size = bytes ? granules(bytes) : 1;
-  u32 b = bytes > capacity_bytes ? NIL : find(t.m, size);
+  u32 b = bytes > capacity_bytes ? NIL : find(heap, t.m, size);
   if (!b) {
     t.m.releases_when_full = heap.releases;
     throw StoreFull(bytes, capacity_bytes, used_bytes);
@@ -114,6 +116,7 @@ inline u32 allocate(Transaction& t, u64 bytes) {
     rest.size = block.size - size;
     rest.before = b;
     rest.after = block.after;
+    rest.table = table;
     rest.process = NIL;
     if (block.after) t.set(t.m.block(block.after).before, r);
     t.set(block.after, r);
@@ -131,8 +134,10 @@ inline u32 allocate(Transaction& t, u64 bytes) {
 inline void release(Transaction& t, u32 b) {
   Block& block = t.m.block(b);
   t.gave_memory = true;
-  t.set(t.h.heap.used, t.h.heap.used - block.size);
-  t.write(t.h.heap.releases, t.h.heap.releases + 1);
+  u32 block_table = block.table;
+  HeapTable& heap = t.h.heaps[block_table];
+  t.set(heap.used, heap.used - block.size);
+  t.write(heap.releases, heap.releases + 1);
   u32 kept = b;
   if (u32 before = block.before; before && t.m.block(before).state == BLOCK_FREE) {
     Block& lower = t.m.block(before);
@@ -156,7 +161,7 @@ inline void release(Transaction& t, u32 b) {
     blocks(t.m).give(t, after);
   }
   link_free(t, kept);
-  if (t.h.room_sleepers.load(std::memory_order_relaxed)) t.tell_room();
+  if (block_table == HEAP && t.h.room_sleepers.load(std::memory_order_relaxed)) t.tell_room();
 }
 
 // --- the ledger: blocks that only their maker knows -------------------------------------------------

@@ -31,7 +31,7 @@ inline constexpr u32 PUT_INDEX = 0x8000'0000u;
 
 inline constexpr u32 GRANULE_BYTES = 64;
 inline constexpr u64 HEAP_BYTES_MAX = 0xFFFF'FF00ull * GRANULE_BYTES;  // granules are counted in 32 bits
-inline constexpr u32 INLINE_BYTES = 72;                                // of a value, in its object's record
+inline constexpr u32 INLINE_BYTES = 64;                                // of a value, in its object's record
 inline constexpr u32 INLINE_PAYLOAD_BYTES = 64;                        // of arguments, in their task's record
 inline constexpr u32 COPY_BYTES = 4096;                                // copied inside one transaction
 inline constexpr u32 SNAPSHOT_BYTES = 4096;                            // up to here `get` copies instead of pinning
@@ -62,6 +62,7 @@ inline constexpr u32 WAKES_MAX = 64;
 inline constexpr u32 PIECE = 8;     // items of a long job done in one transaction
 inline constexpr u32 AT_ONCE = 12;  // ids that one transaction may still link
 
+inline constexpr u32 SPILL_LOOK = 256;       // objects looked at in one transaction for one to spill
 inline constexpr u32 HOLD_BACK_AFTER = 512;  // younger tasks that may pass one that does not fit
 inline constexpr u64 HOLD_BACK_NS = 2'000'000'000;
 inline constexpr u32 ACTOR_DEATHS_MAX = 5;  // in a row, without one new call finished

@@ -54,7 +54,7 @@ inline u32 create(Transaction& t, const u8* id, u32 task, u32 watcher, u32 state
   o.state = o.published = state;
   o.format = o.references = 0;
   o.task = task;
-  o.waiting = o.watches = o.nested = o.next_return = o.work_next = o.block = o.pins = o.actor = NIL;
+  o.waiting = o.watches = o.nested = o.next_return = o.work_next = o.block = o.spilled = o.pins = o.actor = NIL;
   o.watcher = watcher;
   o.origin = 0;
   o.size_bytes = 0;
@@ -79,7 +79,9 @@ inline void free_record(Transaction& t, u32 i) {
   while (*link && *link != i) link = &t.m.object(*link).bucket_next;
   if (*link == i) t.set(*link, o.bucket_next);
   if (o.block) heap::release(t, o.block);
+  if (o.spilled) heap::release(t, o.spilled);
   t.set(o.block, NIL);
+  t.set(o.spilled, NIL);
   t.set(o.state, OBJECT_FREE);
   objects(t.m).give(t, i);
 }
@@ -136,6 +138,7 @@ inline void pin(Transaction& t, u32 ref) {
   if (hold.pins) return;
   t.set(hold.pins, 1u);
   t.set(o.pins, o.pins + 1);
+  if (!(o.uses & 1)) t.set(o.uses, o.uses | 1);
 }
 
 inline void unpin(Transaction& t, u32 ref) {

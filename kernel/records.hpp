@@ -42,8 +42,10 @@ struct alignas(64) Object {
   u8 id[ID_BYTES];
   Hold hold;
   u32 pins;
-  u32 actor;   // for OBJECT_ACTOR
-  u32 origin;  // node (high half) and its epoch, for clusters
+  u32 actor;    // for OBJECT_ACTOR
+  u32 origin;   // node (high half) and its epoch, for clusters
+  u32 spilled;  // block of the spill file that has the value, while it is not in the heap
+  u32 uses;     // bit 0: used since the last look for something to spill; above: times it was spilled
   u64 size_bytes;
   u8 data[INLINE_BYTES];
 };
@@ -123,6 +125,7 @@ struct Block {
   u32 before, after;  // neighbours in memory
   u32 next, previous;
   u32 process;    // holds it while nothing else refers to it
+  u32 table;      // 0: the heap, 1: the spill file
   u32 cold_from;  // granule from which its pages had never been touched when it was allocated
 };
 
@@ -273,11 +276,14 @@ struct Pool {
 inline constexpr u32 HEAP_CLASSES = 32;
 inline constexpr u32 HEAP_SUBCLASSES = 16;
 
+enum BlockTable : u32 { HEAP = 0, SPILL_FILE = 1 };
+
 struct HeapTable {
   u32 capacity;  // granules
   u32 touched;   // granules that have ever been part of an allocation
   u32 used;      // granules
   u32 releases;  // ever, modulo 2^32
+  u32 first;     // block at offset 0
   u32 class_bits;
   u32 subclass_bits[HEAP_CLASSES];
   u32 heads[HEAP_CLASSES * HEAP_SUBCLASSES];
@@ -315,7 +321,10 @@ struct Header {
   u64 journal_last;
   u32 gpu_free[GPUS_MAX];
   Shape shapes[SHAPES_MAX];
-  HeapTable heap;
+  HeapTable heaps[2];                 // by BlockTable
+  u32 spill_hand;                     // object at which the look for something to spill goes on
+  u32 spill_pid, spill_fd;            // where the spill file is open: /proc/PID/fd/FD
+  u64 spilled_bytes, restored_bytes;  // in all
   Pool objects, tasks, edges, holds, watches, blocks, actors, lanes, processes, threads;
   u64 buckets_offset, journal_offset, events_offset;
   // --- read and written without the mutex ---

@@ -23,6 +23,7 @@ SAMPLES = [
     errors.GetTimeoutError(250, 3),
     errors.ObjectLostError("ab" * 20),
     errors.ObjectStoreFullError(5 << 20, 100 << 20, 99 << 20, 10_000),
+    errors.SpillError("/tmp", "No space left on device"),
     errors.TableFullError("objects", 1000),
     errors.SerializationError("pickle", "the result of 'f'", "_thread.lock", "['a']", "TypeError: no"),
     errors.RayTaskError(

@@ -35,10 +35,10 @@ struct Arena {
     o.resources[CPU] = 4 * UNIT;
     return Mapping::create(o);
   }
-  u64 used() { return u64(c.header().heap.used) * GRANULE_BYTES; }
+  u64 used() { return u64(c.header().heaps[HEAP].used) * GRANULE_BYTES; }
   bool is_one_piece() {
     const Block& first = c.m().block(1);
-    return first.state == BLOCK_FREE && first.size == c.header().heap.capacity && c.header().blocks.used == 1;
+    return first.state == BLOCK_FREE && first.size == c.header().heaps[HEAP].capacity && c.header().blocks.used == 1;
   }
 };
 

@@ -48,6 +48,7 @@ JOURNAL_NOTE: int
 
 class KernelError(Exception): ...
 class StoreFull(KernelError): ...  # no room in the heap: args = (wanted, capacity, used) bytes
+class SpillFailed(KernelError): ...  # the spill file took nothing: args = (errno,)
 class TableFull(KernelError): ...  # args = (table, capacity)
 class StaleHandle(KernelError): ...  # the object, task or actor is gone
 class ArenaCorrupt(KernelError): ...  # failed a check; the arena is closed
@@ -155,6 +156,9 @@ class Arena:
 
         Raises TypeError for what is no ObjectID, ValueError for an id given twice."""
     def is_ready(self, oid: ObjectID) -> bool: ...
+    def set_spill_file(self, fd: int, capacity_bytes: int) -> None:
+        """A file of no name, kept open by this process, to which values go that nobody uses."""
+    def spill(self, nbytes: int) -> int: ...  # makes so much room in the heap if it can; returns the bytes
     def wait_room(self, timeout_ms: int) -> None: ...  # until heap memory was freed, or the time is over
 
     # --- tasks ---

@@ -184,7 +184,7 @@ def get(
     timeout_ms = milliseconds(timeout)
     if type(object_ids) is ObjectID:
         try:
-            return store.value_of(session, session.arena.get(object_ids, timeout_ms))
+            return store.value_of(session, store.get(session, object_ids, timeout_ms))
         except WaitTimeout:
             raise GetTimeoutError(timeout_ms) from None
         except StaleHandle:
@@ -194,7 +194,7 @@ def get(
     if type(object_ids) is not list:
         raise ArgumentTypeError(f"ray.get takes an ObjectID or a list of them, not {_described(object_ids)}.")
     try:
-        found = session.arena.get_many(object_ids, timeout_ms)
+        found = store.get_many(session, object_ids, timeout_ms)
     except WaitTimeout:
         missing = sum(not session.arena.is_ready(oid) for oid in object_ids)
         raise GetTimeoutError(timeout_ms, max(1, missing)) from None

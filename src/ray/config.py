@@ -29,6 +29,11 @@ class Config:
         10_000,
         "How long a put waits for room in a full store before it raises; others may be about to drop ids.",
     )
+    spill_fraction: float = _key(
+        0.5,
+        "Share of the free space in the temporary folder (TMPDIR) that values spilled from a full store may "
+        "take. 0: nothing is spilled.",
+    )
 
     # --- workers ---
     worker_limit: int = _key(

@@ -178,6 +178,19 @@ class ObjectStoreFullError(RayError):
         )
 
 
+class SpillError(RayError):
+    """The store is full, and its values could not be moved to disk. `folder` holds the spill file."""
+
+    def __init__(self, folder: str, reason: str) -> None:
+        self.folder = folder
+        self.reason = reason
+        super().__init__(
+            f"The object store is full, and its values can't be moved to the spill file in {folder}: "
+            f"{reason}. Make room there, or start the session with TMPDIR set to a folder on a larger disk. "
+            "Nothing was lost, and the same call may be made again."
+        )
+
+
 class TableFullError(RayError):
     """A table of the node has no free entry. `table` names it, `capacity` is its size in entries."""
 

@@ -62,7 +62,7 @@ def test_ids_inside_values_are_freed_with_them() -> None:
 
 @pytest.mark.statement("more-end-07")
 def test_a_store_that_stays_full(init: Init) -> None:
-    init(num_cpus=1, object_store_memory=STORE_BYTES, config={"store_full_wait_ms": 300})
+    init(num_cpus=1, object_store_memory=STORE_BYTES, config={"store_full_wait_ms": 300, "spill_fraction": 0})
     kept = [ray.put(np.zeros(PART_BYTES, np.uint8)) for _ in range(7)]
     began = time.monotonic()
     with pytest.raises(errors.ObjectStoreFullError) as full:
@@ -80,7 +80,7 @@ def test_a_store_that_stays_full(init: Init) -> None:
 @pytest.mark.statement("more-end-07")
 def test_a_full_store_is_waited_for(init: Init) -> None:
     """Room that another thread makes is taken."""
-    init(num_cpus=1, object_store_memory=STORE_BYTES)
+    init(num_cpus=1, object_store_memory=STORE_BYTES, config={"spill_fraction": 0})
     kept = [ray.put(np.zeros(PART_BYTES, np.uint8)) for _ in range(7)]
     timer = threading.Timer(0.3, kept.clear)
     timer.start()

@@ -25,7 +25,8 @@ def test_a_put_waits_for_room_and_goes_on_when_there_is_some() -> None:
     run(
         """
         import ray, threading, time
-        ray.init(num_cpus=1, object_store_memory=32 << 20, driver_mode=ray.SILENT_MODE)
+        ray.init(num_cpus=1, object_store_memory=32 << 20, driver_mode=ray.SILENT_MODE,
+                 config={"spill_fraction": 0})
         held = [ray.put(bytes(12 << 20)), ray.put(bytes(12 << 20))]
         threading.Timer(0.3, held.clear).start()
         start = time.monotonic()
@@ -41,7 +42,8 @@ def test_an_error_after_the_wait_names_the_sizes() -> None:
         """
         import ray, time
         from ray.errors import ObjectStoreFullError
-        ray.init(num_cpus=1, object_store_memory=16 << 20, config={"store_full_wait_ms": 200})
+        ray.init(num_cpus=1, object_store_memory=16 << 20,
+                 config={"store_full_wait_ms": 200, "spill_fraction": 0})
         held = ray.put(bytes(12 << 20))
         start = time.monotonic()
         try:
@@ -70,7 +72,8 @@ def test_ids_in_reference_cycles_make_room() -> None:
         """
         import gc, ray
         gc.disable()
-        ray.init(num_cpus=1, object_store_memory=16 << 20, config={"store_full_wait_ms": 0})
+        ray.init(num_cpus=1, object_store_memory=16 << 20,
+                 config={"store_full_wait_ms": 0, "spill_fraction": 0})
         for _ in range(5):
             cycle = [ray.put(bytes(10 << 20))]
             cycle.append(cycle)
@@ -110,7 +113,8 @@ def test_a_result_that_finds_no_room_is_an_error_of_its_task() -> None:
         """
         import ray
         from ray.errors import ObjectStoreFullError
-        ray.init(num_cpus=1, object_store_memory=16 << 20, config={"store_full_wait_ms": 100},
+        ray.init(num_cpus=1, object_store_memory=16 << 20,
+                 config={"store_full_wait_ms": 100, "spill_fraction": 0},
                  driver_mode=ray.SILENT_MODE)
         held = ray.put(bytes(12 << 20))
 

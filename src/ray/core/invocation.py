@@ -7,7 +7,8 @@ from ray.core.arguments import decode, place_of
 from ray.core.definition import Loaded, load
 from ray.core.failures import handed_on, raised
 from ray.core.session_state import Current
-from ray.core.store import sealable
+from ray.core.store import get, get_many, sealable
+from ray.core.timeouts import FOREVER_MS
 from ray.errors import WrongReturnCountError
 from ray.serialization.values import deserialize
 
@@ -40,7 +41,7 @@ class Definitions:
 
     def load(self, key: int, definition: ObjectID) -> Loaded:
         """Raises SerializationError, or what its export failed with."""
-        fmt, data = self._session.arena.get(definition)
+        fmt, data = get(self._session, definition, FOREVER_MS)
         if fmt >= FORMAT_ERROR:
             raise raised(self._session.arena, fmt, data)
         if len(self._known) >= DEFINITIONS_KEPT:
@@ -56,7 +57,7 @@ def arguments(
     if not deps:
         return decode(payload, [])
     values = []
-    for index, (fmt, data) in enumerate(session.arena.get_many(deps)):
+    for index, (fmt, data) in enumerate(get_many(session, deps)):
         if fmt >= FORMAT_ERROR:
             argument = place_of(payload, index)
             raise ArgumentFailed(*handed_on(session.arena, fmt, data, name, argument), deps[index])

@@ -1,14 +1,16 @@
 """Values into the object store and out of it.  A full store is waited for, not at once an error."""
 
 import gc
+import os
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ray._kernel import COPY_BYTES, FORMAT_ERROR, Block, ObjectID, StoreFull, TableFull, View
+from ray._kernel import COPY_BYTES, FORMAT_ERROR, Block, ObjectID, SpillFailed, StoreFull, TableFull, View
 from ray.core.failures import raised
 from ray.core.session_state import WORKER_MODE, Current
-from ray.errors import ObjectStoreFullError
+from ray.core.timeouts import FOREVER_MS
+from ray.errors import ObjectStoreFullError, RayError, SpillError
 from ray.serialization.values import Parts, deserialize, serialize
 
 FIRST_PAUSE_MS = 1
@@ -19,6 +21,11 @@ _TABLES_OF_TASKS = frozenset({"tasks", "links between tasks and objects"})
 
 Stored = tuple[int, bytes | View]
 T = TypeVar("T")
+
+
+def spill_folder() -> str:
+    """Where the spill file lies.  As `tempfile` has it, whose import takes ten milliseconds."""
+    return os.environ.get("TMPDIR") or "/tmp"
 
 
 def put(session: Current, value: object, subject: str = "the value") -> ObjectID:
@@ -57,10 +64,11 @@ def _block_from(session: Current, parts: Parts) -> Block:
 def with_room(session: Current, attempt: Callable[[], T]) -> T:
     """Does what needs room in the store, again and again until there is some.
 
-    Raises ObjectStoreFullError after `store_full_wait_ms`, at once for what is larger than the store."""
+    Values that nobody uses are spilled meanwhile.  Raises ObjectStoreFullError or SpillError after
+    `store_full_wait_ms`, at once for what is larger than the store."""
     try:
         return attempt()
-    except StoreFull:
+    except (StoreFull, SpillFailed):
         pass
     gc.collect()  # ids in reference cycles hold room as well
     limit_ms = session.config.store_full_wait_ms
@@ -70,16 +78,48 @@ def with_room(session: Current, attempt: Callable[[], T]) -> T:
     never = session.arena.reserve()
     pause_ms = FIRST_PAUSE_MS
     while True:
+        refusal: RayError
         try:
             return attempt()
         except StoreFull as error:
             wanted, capacity, used = error.args
+            refusal = ObjectStoreFullError(wanted, capacity, used, limit_ms)
+            if wanted > capacity:
+                raise ObjectStoreFullError(wanted, capacity, used, 0) from None
+            try:
+                if session.arena.spill(wanted):
+                    continue
+            except SpillFailed as failure:
+                refusal = _spill_error(failure)
+        except SpillFailed as failure:
+            refusal = _spill_error(failure)
         left_ms = round((deadline - time.monotonic()) * 1000)
-        if wanted > capacity or left_ms <= 0:
-            waited_ms = 0 if wanted > capacity else limit_ms
-            raise ObjectStoreFullError(wanted, capacity, used, waited_ms) from None
+        if left_ms <= 0:
+            raise refusal
         session.arena.wait([never], 1, min(pause_ms, left_ms))
         pause_ms = min(2 * pause_ms, LONGEST_PAUSE_MS)
+
+
+def _spill_error(failure: SpillFailed) -> SpillError:
+    return SpillError(spill_folder(), os.strerror(failure.args[0]))
+
+
+def get(session: Current, object_id: ObjectID, timeout_ms: int) -> Stored:
+    """What the kernel has of one object.  A value that was spilled waits for room to come back to.
+
+    Raises the kernel's errors, ObjectStoreFullError, SpillError."""
+    try:
+        return session.arena.get(object_id, timeout_ms)
+    except (StoreFull, SpillFailed):
+        return with_room(session, lambda: session.arena.get(object_id))
+
+
+def get_many(session: Current, object_ids: list[ObjectID], timeout_ms: int = FOREVER_MS) -> list[Stored]:
+    """The same of a list, up to and including the first failure in its order."""
+    try:
+        return session.arena.get_many(object_ids, timeout_ms)
+    except (StoreFull, SpillFailed):
+        return with_room(session, lambda: session.arena.get_many(object_ids))
 
 
 def with_entry(session: Current, attempt: Callable[[], T]) -> T:

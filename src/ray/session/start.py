@@ -19,6 +19,7 @@ from ray.session.record import SessionRecord
 from ray.session.say import say
 from ray.session.session import Session
 from ray.session.spec import KeeperSpec
+from ray.session.spill_file import give_spill_file
 
 # Imported by the template before it forks, when the driver has them: each worker would need them.
 PRELOADED = ("numpy",)
@@ -53,6 +54,7 @@ def start_session(options: SessionOptions) -> Session:
     )
     job = root_id(options.object_id_seed)
     arena.register(_kernel.DRIVER, job)
+    give_spill_file(arena, options.config.spill_fraction)
     keeper: KeeperHandle | None = None
     try:
         spec = _spec(options, arena, binary)

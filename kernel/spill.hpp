@@ -1,0 +1,86 @@
+// Values that nobody uses, moved from the heap to a file and back.
+//
+// The file has no name; its memory is accounted by a second table of blocks like the heap's.  Whoever needs
+// room moves values himself: it pins one, writes it out, and in one transaction swaps its block for that of
+// the file, unless somebody has pinned it meanwhile.  Bringing one back is the same the other way round.
+//
+// Invariants: a value is in the heap or in the file, never both; what is pinned is in the heap; what is
+// being moved is pinned, or its new block is in the ledger of who moves it.
+#pragma once
+
+#include "object.hpp"
+
+namespace ray::spill {
+
+inline bool may_go(const Object& o) {
+  return o.state == OBJECT_SEALED && o.block && o.size_bytes > SNAPSHOT_BYTES && !o.pins && !o.work_next &&
+         o.format < FORMAT_ERROR;
+}
+
+struct Move {
+  u32 object = NIL;
+  u32 hold = NIL;   // keeps the object where it is while it is written
+  u32 block = NIL;  // in the file, in the ledger
+};
+
+// The next value that has not been used since it was looked at last, pinned for the move; looks a bounded
+// number of objects far.  Throws StoreFull when the file has no room for it.
+inline Move choose(Transaction& t, u32 process) {
+  Move move;
+  u32 i = t.h.spill_hand;
+  for (u32 n = 0; n < SPILL_LOOK && !move.object; ++n) {
+    i = i >= t.h.objects.high_water ? 1 : i + 1;
+    Object& o = t.m.object(i);
+    if (!may_go(o)) continue;
+    if (o.uses & 1) t.set(o.uses, o.uses & ~1u);
+    else move.object = i;
+  }
+  t.set(t.h.spill_hand, i);
+  if (!move.object) return move;
+  move.block = heap::allocate(t, t.m.object(i).size_bytes, SPILL_FILE);
+  heap::hold(t, move.block, process);
+  move.hold = object::hold(t, i, process);
+  object::pin(t, move.hold);
+  return move;
+}
+
+// The value has been written: it leaves the heap, unless somebody else began to use it.  Returns the bytes
+// that the heap got back.
+inline u64 finish(Transaction& t, const Move& move, u32 process) {
+  Object& o = t.m.object(move.object);
+  u64 bytes = 0;
+  if (o.pins == 1) {
+    u32 b = o.block;
+    bytes = u64(t.m.block(b).size) * GRANULE_BYTES;
+    heap::let_go(t, move.block);
+    t.set(o.spilled, move.block);
+    t.set(o.block, NIL);
+    t.set(o.uses, (o.uses | 1u) + 1);  // counts this time, and begins unused
+    t.set(t.h.spilled_bytes, t.h.spilled_bytes + o.size_bytes);
+    heap::release(t, b);
+  } else {
+    heap::discard(t, move.block, process);
+  }
+  object::drop_hold(t, move.hold);
+  return bytes;
+}
+
+inline void give_up(Transaction& t, const Move& move, u32 process) {
+  heap::discard(t, move.block, process);
+  object::drop_hold(t, move.hold);
+}
+
+// The value has been read into `block`, from where it was in the file; false if it is no longer there.
+inline bool bring_back(Transaction& t, u32 i, u32 block, u32 from, u32 uses) {
+  Object& o = t.m.object(i);
+  if (o.spilled != from || o.uses >> 1 != uses >> 1) return false;
+  heap::let_go(t, block);
+  t.set(o.block, block);
+  t.set(o.spilled, NIL);
+  t.set(o.uses, o.uses | 1u);
+  t.set(t.h.restored_bytes, t.h.restored_bytes + o.size_bytes);
+  heap::release(t, from);
+  return true;
+}
+
+}  // namespace ray::spill

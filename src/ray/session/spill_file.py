@@ -1,0 +1,29 @@
+"""The file to which values go when the object store is full: without a name, so it ends with the session."""
+
+import os
+
+from ray._kernel import Arena
+from ray.core.store import spill_folder
+
+LEAST_BYTES = 16 << 20  # less is not worth a file
+MOST_BYTES = 200 << 30  # what the kernel can count in granules, with some room
+
+
+def give_spill_file(arena: Arena, fraction: float) -> None:
+    """Opens it for the arena, which keeps it open until this process leaves.
+
+    Does nothing when the folder has no room, can't be written to, or its file system knows no unnamed
+    files: a full store then waits as if there were no disk."""
+    folder = spill_folder()
+    try:
+        space = os.statvfs(folder)
+        capacity_bytes = min(int(space.f_bavail * space.f_frsize * fraction), MOST_BYTES)
+        if capacity_bytes < LEAST_BYTES:
+            return
+        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return
+    try:
+        arena.set_spill_file(fd, capacity_bytes)
+    finally:
+        os.close(fd)

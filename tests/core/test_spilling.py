@@ -1,0 +1,110 @@
+"""A store filled to many times its size: values go to disk, and come back right."""
+
+import os
+import random
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import ray
+from ray import _kernel
+from ray.errors import ObjectStoreFullError, SpillError
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def small_store():
+    ray.init(num_cpus=2, object_store_memory=32 * MIB, config={"store_full_wait_ms": 300})
+    yield _kernel.current()
+    ray.shutdown()
+
+
+def _array(number):
+    return np.full(MIB // 8, number, dtype=np.int64)
+
+
+def test_ten_times_the_store_is_read_back_in_random_order(small_store):
+    ids = [ray.put(_array(number)) for number in range(320)]
+    order = list(range(320))
+    random.Random(7).shuffle(order)
+    for number in order:
+        value = ray.get(ids[number])
+        assert value[0] == value[-1] == number
+        del value
+    stats = small_store.stats()
+    assert stats["spilled_bytes"] > 200 * MIB
+    assert stats["restored_bytes"] > 200 * MIB
+    assert small_store.check() == []
+    del ids
+    assert ray.get(ray.put(1)) == 1
+    small_store.spill(0)  # an operation that lets queued drops go
+    assert small_store.stats()["spill_file_used_bytes"] == 0
+
+
+def test_tasks_take_and_return_values_that_were_spilled(small_store):
+    @ray.remote
+    def plus_one(array):
+        return array + 1
+
+    ids = [plus_one.remote(ray.put(_array(number))) for number in range(100)]
+    for number, oid in enumerate(ids):
+        assert ray.get(oid)[0] == number + 1
+    assert small_store.check() == []
+
+
+def test_what_is_in_use_stays(small_store):
+    held = [ray.get(ray.put(_array(number))) for number in range(8)]
+    ids = [ray.put(_array(100 + number)) for number in range(100)]
+    assert [array[0] for array in held] == list(range(8))
+    assert ray.get(ids[0])[0] == 100
+
+
+def test_a_store_full_of_values_in_use_is_an_error_with_the_sizes(small_store):
+    ids = [ray.put(_array(number)) for number in range(64)]
+    held = []
+
+    def hold_all():
+        for oid in ids:
+            held.append(ray.get(oid))
+
+    with pytest.raises(ObjectStoreFullError, match=r"32\.0 MiB"):
+        hold_all()
+    assert len(held) >= 28
+    held.clear()
+    assert ray.get(ids[-1])[0] == 63
+
+
+def test_a_full_disk_is_an_error_that_names_the_folder():
+    arena = _kernel.Arena.create(4 * MIB, [10_000, 0, 0])
+    arena.register(_kernel.DRIVER, os.urandom(16) + bytes(4))
+    fd = os.open("/dev/full", os.O_RDWR)
+    arena.set_spill_file(fd, 64 * MIB)
+    os.close(fd)
+    ids = [arena.put(bytes(MIB), 2) for _ in range(3)]
+    with pytest.raises(_kernel.SpillFailed) as caught:
+        arena.put(bytes(2 * MIB), 2)
+    assert caught.value.args == (28,)  # ENOSPC
+    assert arena.check() == []
+    assert len(ids[:2]) == 2
+    del ids
+    assert arena.get(arena.put(bytes(2 * MIB), 2))[0] == 2
+    arena.leave()
+    assert "/big/disk" in str(SpillError("/big/disk", "No space left on device"))
+
+
+def test_nothing_is_left_on_disk(tmp_path):
+    program = """
+    import numpy as np, ray
+    ray.init(num_cpus=1, object_store_memory=16 << 20)
+    ids = [ray.put(np.zeros(1 << 17)) for _ in range(64)]
+    assert ray._kernel.current().stats()["spilled_bytes"] > 0
+    import os
+    os._exit(0)
+    """
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], env=environment, check=True, timeout=60)
+    assert list(tmp_path.iterdir()) == []
