@@ -23,7 +23,7 @@ int main() {
 namespace {
 
 constexpr unsigned LIMIT_S = 8;
-constexpr u32 TRIES_LEAST = 40, TRIES_A_SITUATION = 4;
+constexpr u32 TRIES_LEAST = 40, TRIES_A_SITUATION = 6;
 constexpr u32 PLACES_SHORT = 40;
 
 struct Place {
@@ -64,6 +64,9 @@ constexpr Spared SPARED[] = {
     {"queue.hpp", "s.passed", "counts roughly"},
     {"queue.hpp", "holds_back_until_ns", "counts roughly"},
     {"queue.hpp", "t.h.waking, t.h.idle_head", "the worker looks by itself, at the latest after a slice"},
+    {"mailbox.hpp", "t.h.actor_had_turn, 1u", "a turn is given away"},
+    {"process.hpp", "t.set(thread.task, below)", "who ended the task above has a record of it"},
+    {"process.hpp", "t.set(thread.shape, t.m.task(below).shape)", "who ended the task above has a record of it"},
     {"wait.hpp", "o.watcher, thread", "a thread is told that need not have been"},
     {"resources.hpp", "s.need[k], need[k]", "a shape is left that nobody uses"},
     {"resources.hpp", "s.used, 1u", "a shape is left that nobody uses"},
@@ -105,7 +108,7 @@ bool is_caught(Board* board, const Situations& all, const Place& place, std::vec
     Danger danger;
     danger.skip_file = place.file.c_str();
     danger.skip_line = place.line;
-    danger.nth = 1 + random.below(one.times);
+    danger.nth = 1 + u32(n / by.size()) % one.times;
     danger.steps_later = n % 3 == 2 ? random.below(30) : 0;
     danger.limit_s = LIMIT_S;
     u64 seed = random.next();

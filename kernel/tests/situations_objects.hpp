@@ -89,14 +89,26 @@ inline void add_puts(Situations& list) {
   list.push_back({"allocate from the middle of a free list",
                   ProcessKind::driver,
                   [](Stage& s) {
-                    std::vector<u32> all;
-                    for (u32 granules : {35, 1, 34, 1}) all.push_back(s.put(granules * GRANULE_BYTES));
-                    s.c.drop_local(all[0]);
-                    s.c.flush_drops();
-                    s.c.drop_local(all[2]);
-                    s.c.flush_drops();
-                    std::erase(s.held, all[0]);
-                    std::erase(s.held, all[2]);
+                    for (u32 tries = 0; tries < 20; ++tries) {
+                      u32 blocks[2];
+                      u32 k = 0;
+                      s.put(GRANULE_BYTES * 2);
+                      for (u32 granules : {35, 34}) {
+                        u32 o = s.put(granules * GRANULE_BYTES);
+                        blocks[k++] = s.m.object(o).block;
+                        s.list.push_back(o);
+                        s.put(GRANULE_BYTES * 2);
+                      }
+                      for (u32 o : s.list) {
+                        std::erase(s.held, o);
+                        s.c.drop_local(o);
+                        s.c.flush_drops();
+                      }
+                      s.list.clear();
+                      Block& small = s.m.block(blocks[1]);
+                      bool right = small.state == BLOCK_FREE && small.size == 34 && small.previous == NIL;
+                      if (right && small.next == blocks[0] && s.m.block(blocks[0]).size == 35) return;
+                    }
                   },
                   {},
                   {},

@@ -173,6 +173,24 @@ inline void add_finishes(Situations& list) {
       o.shape = s.random.below(6);
       s.task(Act::value, 0, o);
     }));
+  // Shares of GPUs follow each other on one thread.
+  auto of_shapes = [](std::vector<u32> shapes) {
+    return [=](Stage& s) {
+      for (u32 shape : shapes) {
+        Options o;
+        o.shape = shape;
+        s.task(Act::value, 0, o);
+      }
+    };
+  };
+  list.push_back(finishes("one with two GPUs and take one with a half", of_shapes({3, 2})));
+  list.push_back(finishes("one with half a GPU and take one with two", of_shapes({2, 3})));
+  list.push_back(
+      finishes("one without GPUs, after one with, and take one with", of_shapes({2, 0, 3}), true, [](Stage& s) {
+        take_and_do(s);
+        finish_task(s);
+        do_task(s);
+      }));
   list.push_back(finishes("one with arguments of which these are the last references", [](Stage& s) {
     Options o;
     o.payload = 3000;
