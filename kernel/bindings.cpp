@@ -4,6 +4,7 @@
 #include "client.hpp"
 
 #include <algorithm>
+#include <malloc.h>
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -871,6 +872,19 @@ NB_MODULE(_kernel, m) {
   add_arena_tasks(arena);
   add_arena_actors(arena);
   add_arena_processes(arena);
+  // By default glibc gives memory at the end of its heap back with every large free, and faults it in again
+  // with the next allocation (mallopt(3)).
+  m.def(
+      "keep_freed_memory",
+      [](int nbytes) {
+#ifdef M_TRIM_THRESHOLD
+        mallopt(M_TRIM_THRESHOLD, nbytes);
+        mallopt(M_MMAP_THRESHOLD, nbytes);
+#else
+        (void)nbytes;
+#endif
+      },
+      "nbytes"_a);
   m.def("current", []() -> nb::object {
     if (!current()) return nb::none();
     return nb::cast(new Arena(current()), nb::rv_policy::take_ownership);

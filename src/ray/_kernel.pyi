@@ -245,4 +245,5 @@ class Arena:
     def events(self) -> list[tuple[int, int, int, int, bytes, int]]:
         """Finished tasks, a bounded number a worker: pid, kind, start and end (monotonic ns), task id, function's key."""
 
+def keep_freed_memory(nbytes: int) -> None: ...  # this process's C heap keeps so much for its next allocations
 def current() -> Arena | None: ...
