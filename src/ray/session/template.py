@@ -26,8 +26,8 @@ from ray.session.spec import KeeperSpec
 from ray.worker import loop
 from ray.worker.blas import VARIABLES
 
-# What a worker frees and allocates again in every step of a loop, numpy's temporaries say, stays with it: else
-# each time costs page faults, nearly half the time of a small network's gradient.
+# What a worker frees and allocates again in every step of a loop, numpy's temporaries say, stays with it:
+# else each time costs page faults, nearly half the time of a small network's gradient.
 KEPT_BYTES = 32 << 20
 ALLOCATOR_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 WAIT_MS = 1_000  # for a change of demand; only the time of surplus workers depends on it
