@@ -893,10 +893,10 @@ class Client {
     must_be_open();
     flush_drops();
     wait::Deadline deadline(timeout_ms);
-    while (std::atomic_ref(h_.journal_last).load(std::memory_order_acquire) <= after && !deadline.passed())
-      if (!sleep_on(h_.journal_word, h_.journal_sleepers, deadline,
-                    [&] { return std::atomic_ref(h_.journal_last).load(std::memory_order_acquire) > after; }))
-        break;
+    u32 seen = h_.journal_word.load();
+    sleep_on(h_.journal_word, h_.journal_sleepers, deadline, [&] {
+      return std::atomic_ref(h_.journal_last).load(std::memory_order_acquire) > after || h_.journal_word.load() != seen;
+    });
     Transaction t(m(), thread());
     u64 sequence = journal::first_after(h_, after);
     std::vector<std::pair<u32, u32>> adopted;  // known to this process only once they are committed
@@ -943,10 +943,12 @@ class Client {
     return d;
   }
 
-  // Ends the wait for demand of this process or another: something else is to be looked at.
+  // Ends waits for demand and for the journal, everywhere: something else is to be looked at.
   void nudge() {
-    h_.demand_word.fetch_add(1, std::memory_order_seq_cst);
-    futex_wake(h_.demand_word, 1 << 30);
+    for (auto* word : {&h_.demand_word, &h_.journal_word}) {
+      word->fetch_add(1, std::memory_order_seq_cst);
+      futex_wake(*word, 1 << 30);
+    }
   }
 
   void wait_demand(i64 timeout_ms) {

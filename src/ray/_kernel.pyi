@@ -230,7 +230,7 @@ class Arena:
     def demand(self) -> tuple[int, int, int, int]:
         """(tasks ready that fit the free resources, idle workers, workers, limit of workers)."""
     def wait_demand(self, timeout_ms: int) -> None: ...  # until demand may have changed, or a nudge
-    def nudge(self) -> None: ...  # takes no lock: for signal handlers
+    def nudge(self) -> None: ...  # ends waits for demand and for the journal; takes no lock: for signal handlers
     def retire(self, count: int) -> int: ...  # asks this many idle workers to end
     def lock_holder(self, timeout_ms: int) -> int: ...  # pid holding the mutex for that long, else 0
 

@@ -111,12 +111,11 @@ def test_listed_with_type_message_and_data() -> None:
     for oid in (fails.remote(), dies.remote()):
         with pytest.raises(ray.errors.RayError):
             ray.get(oid)
-    task, died = ray.error_info()[-2:]
-    assert task["type"] == "task"
+    by_type = {error["type"]: error for error in ray.error_info()[-2:]}  # the two may fail in either order
+    task, died = by_type["task"], by_type["worker_died"]
     assert "LookupError: nothing here" in task["message"]
     assert task["data"]["function_name"] == "fails"
     assert task["data"]["exception_type"] == "LookupError"
-    assert died["type"] == "worker_died"
     assert died["data"]["function_name"] == "dies"
 
 

@@ -3,14 +3,16 @@
 import contextlib
 import sys
 import threading
+import time
 
 from ray._kernel import Arena, KernelError
 from ray.core.failures import system_name
 from ray.observe.error_list import Reported, reported
 from ray.serialization.failures import failure_text
 
-LOOK_MS = 200  # longest sleep before `stop` is seen
+LOOK_MS = 500  # longest sleep between two looks
 STOP_S = 1.0
+NUDGE_S = 0.02  # a nudge just before the thread sleeps is lost; the next one is not
 _HINT = "ray.error_info() lists all errors of this job.\n"
 
 
@@ -31,8 +33,10 @@ class ErrorPrinter:
     def stop(self) -> None:
         """Prints what is there, and no more."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(STOP_S)
+        deadline = time.monotonic() + STOP_S
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            self._arena.nudge()
+            self._thread.join(NUDGE_S)
         with contextlib.suppress(KernelError):
             while self._print_new(0):
                 pass
