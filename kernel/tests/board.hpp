@@ -57,7 +57,7 @@ struct Board {
   std::atomic<u32> gates[GATES];    // tasks wait at these until they are opened
   std::atomic<u32> at_gate[GATES];
   std::atomic<u32> stage;
-  std::atomic<u32> exact_attempts;  // nobody dies between taking a task and beginning it
+  std::atomic<u32> unseen_attempts;  // so often a process may die between taking a task and beginning it
   std::atomic<u32> steps, undo_most, finished, rounds;
   std::atomic<i64> killed_at, recovery_killed_at;
   std::atomic<u32> site_count;
@@ -92,7 +92,8 @@ struct Board {
   void clear() {
     for (u32 i = 0; i < TAGS; ++i) runs[i] = returned[i] = 0;
     for (u32 i = 0; i < GATES; ++i) gates[i] = at_gate[i] = 0;
-    stage = exact_attempts = 0;
+    stage = 0;
+    unseen_attempts = 1;
     finished = 0;
   }
 };

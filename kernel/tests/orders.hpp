@@ -163,7 +163,7 @@ inline Outcome perform(Client& c, Board& board, const Assignment& a, ActorMemory
   Task& task = c.m().task(a.task);
   Order order = order_of(c, a.task);
   u32 runs_before = board.runs[order.tag].fetch_add(1);
-  if (task.attempt > runs_before + (board.exact_attempts ? 0 : 1))
+  if (task.attempt > runs_before + board.unseen_attempts)
     board.complain("task %u says attempt %u after %u runs", order.tag, task.attempt, runs_before);
   for (u32 e = task.deps; e; e = c.m().edge(e).next)
     if (!c.ready(c.m().edge(e).object)) board.complain("task %u runs before its argument has a value", order.tag);

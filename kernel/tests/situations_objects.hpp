@@ -311,12 +311,37 @@ inline void add_journal(Situations& list) {
                   }});
 }
 
+// Every later entry takes the place of an old one, and lets its object go.
+inline void fill_journal(Stage& s) {
+  std::vector<u8> bytes = bytes_of(1, 300);
+  while (s.h.journal_last < JOURNAL_ENTRIES + 8)
+    s.c.journal(JournalKind::note, bytes.data(), s.h.journal_last % 4 ? 300 : 30);
+}
+
+inline void add_full_journal(Situations& list) {
+  for (u32 size : {30u, 300u})
+    list.push_back({"journal entry of " + std::to_string(size) + " bytes in the place of an old one",
+                    ProcessKind::driver,
+                    fill_journal,
+                    [=](Stage& s) { value_of_size(s, size); },
+                    {},
+                    [=](Stage& s) { s.c.journal(JournalKind::note, s.bytes.back().data(), size); }});
+  list.push_back({"reading a journal that has gone on", ProcessKind::driver, fill_journal, {}, {}, [](Stage& s) {
+                    std::vector<JournalItem> items;
+                    u64 place = s.c.journal_read(0, 0, items);
+                    if (items.empty() || place != items.back().sequence || items[0].sequence < 2)
+                      s.board.complain("read %zu entries up to %llu", items.size(),
+                                       static_cast<unsigned long long>(place));
+                  }});
+}
+
 inline void add_object_situations(Situations& list) {
   add_puts(list);
   add_drops(list);
   add_references(list);
   add_waits(list);
   add_journal(list);
+  add_full_journal(list);
 }
 
 }  // namespace ray::testing

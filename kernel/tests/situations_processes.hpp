@@ -17,7 +17,7 @@ inline Situation buries(const std::string& name, Step prepare) {
   return {"bury " + name,
           ProcessKind::node_manager,
           [=](Stage& s) {
-            s.board.exact_attempts = 1;
+            s.board.unseen_attempts = 0;
             prepare(s);
             s.kill_helper(s.victim);
           },

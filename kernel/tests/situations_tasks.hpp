@@ -245,6 +245,16 @@ inline void add_worker_situations(Situations& list) {
       list.push_back(
           seals("a failure of " + std::to_string(size) + " bytes for " + std::to_string(returns) + " returns",
                 Act::fail, returns, 0, size));
+  list.push_back({"fail, with an entry in the place of an old one", ProcessKind::worker,
+                  [](Stage& s) {
+                    fill_journal(s);
+                    s.task(Act::fail, 0, with(0, 0, 2), 200);
+                  },
+                  take_task, [](Stage& s) { s.task(); },
+                  [](Stage& s) {
+                    do_task(s);
+                    finish_task(s);
+                  }});
   for (u32 shape : {0u, 5u})
     list.push_back({"wait inside a task of shape " + std::to_string(shape), ProcessKind::worker,
                     [=](Stage& s) {

@@ -44,6 +44,7 @@ class Stage {
     u8 root[ID_BYTES] = {'p', 'a', 'r', 'e', 'n', 't'};
     memcpy(root + 8, &seed, 8);
     c.enter(ProcessKind::driver, root);
+    board.clear();
     function = put(2);
     i64 needs[][RESOURCE_KINDS] = {{UNIT, 0, 0},        {0, 0, 0},       {UNIT, UNIT / 2, 0},
                                    {UNIT, 2 * UNIT, 0}, {UNIT, 0, UNIT}, {4 * UNIT, 0, 0}};
@@ -201,6 +202,19 @@ class Stage {
     c.bury(u32(pid), -SIGKILL);
   }
 
+  // Whoever has ended by itself.
+  void reap() {
+    for (;;) {
+      int status = 0;
+      pid_t pid = waitpid(-1, &status, WNOHANG);
+      if (pid <= 0) return;
+      if (!helpers.erase(pid)) continue;
+      if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        board.complain("helper %d ended with status %#x", pid, status);
+      c.bury(u32(pid), WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status));
+    }
+  }
+
   // --- the end of a round ---------------------------------------------------------------------------
 
   void look(const char* when) {
@@ -224,7 +238,7 @@ class Stage {
       if (h.ready_count && !idle() && helpers.size() < HELPERS_MAX) start_worker();
       u32 seen = board.changes.load();
       futex_wait(board.changes, seen, 200'000);
-      reap(false);
+      reap();
     }
     look("when all was done");
     for (const Promise& p : promises) verify(p, runs_when_ready);
@@ -243,7 +257,7 @@ class Stage {
       c.retire(HELPERS_MAX);
       u32 seen = board.changes.load();
       futex_wait(board.changes, seen, 100'000);
-      reap(true);
+      reap();
     }
     c.drain();
     look("when all was dropped");
@@ -372,19 +386,6 @@ class Stage {
     for (u32 i = h.tasks.free_head; i; i = m.task(i).free_next)
       if (i == task) return true;
     return false;
-  }
-
-  void reap(bool ending) {
-    for (;;) {
-      int status = 0;
-      pid_t pid = waitpid(-1, &status, WNOHANG);
-      if (pid <= 0) return;
-      if (!helpers.erase(pid)) continue;
-      if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        board.complain("helper %d ended with status %#x", pid, status);
-      c.bury(u32(pid), WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status));
-      (void)ending;
-    }
   }
 
   void verify(const Promise& p, std::map<u32, u32>& runs_when_ready) {
