@@ -253,7 +253,8 @@ class Client {
   u32 resolve(const u8* id, u64 key) {
     must_be_open();
     u32 o = u32(key & (OBJECTS_MAX - 1));
-    if (key && owns(o, key >> 22) && m().local(o).hold) {
+    // The key may be of another session: the id decides.
+    if (key && owns(o, key >> 22) && memcmp(m().object(o).id, id, ID_BYTES) == 0) {
       add_local(o);
       return o;
     }
@@ -756,8 +757,8 @@ class Client {
     add_nested(first, nested);
     {
       Transaction t(m(), th);
-      object::seal(t, first, v);
-      if (journal) journal::append(t, {JournalKind::error, job, v.format, nullptr, 0, first});
+      bool sealed = object::seal(t, first, v);  // not if an attempt before this one came so far
+      if (sealed && journal) journal::append(t, {JournalKind::error, job, v.format, nullptr, 0, first});
       t.commit();
     }
     drain();

@@ -188,10 +188,11 @@ inline SystemData failure_data(Mapping& m, const Task& task) {
   return d;
 }
 
-// Seals one return with the failure: the kernel's own words, or an alias of what the actor failed with.
+// Seals one return with the failure: the kernel's own words, or an alias of what the actor failed with.  With no
+// record left for the alias the kernel's own words do: what lets go of records must not need one.
 inline void fail_return(Transaction& t, Task& task, u32 o) {
   u32 alias = task.flags & ACTOR_GONE ? t.m.actor(task.actor).failure : NIL;
-  if (alias && t.m.object(o).state == OBJECT_PENDING) {
+  if (alias && t.m.object(o).state == OBJECT_PENDING && edges(t.m).has_room()) {
     object::add_nested(t, o, alias);
     object::seal(t, o, Value{nullptr, 0, NIL, FORMAT_ALIAS});
   } else {

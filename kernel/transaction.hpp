@@ -266,6 +266,8 @@ struct Table {
 
   Record& operator[](u32 i) { return reinterpret_cast<Record*>(m.base() + pool.offset)[i]; }
 
+  bool has_room() const { return pool.free_head != NIL || pool.high_water + 1 < pool.capacity; }
+
   u32 take(Transaction& t) {
     u32 i = pool.free_head;
     if (i != NIL) {

@@ -41,7 +41,8 @@ inline bool spin(Mapping& m, u32 thread, Done done) {
 
 class Deadline {
  public:
-  explicit Deadline(i64 timeout_ms) : end_(timeout_ms < 0 ? 0 : now_ns() + u64(timeout_ms) * 1'000'000ull) {}
+  explicit Deadline(i64 timeout_ms)
+      : end_(timeout_ms < 0 ? 0 : now_ns() + u64(std::min(timeout_ms, TIMEOUT_MAX_MS)) * 1'000'000ull) {}
   bool passed() const { return end_ && now_ns() >= end_; }
   // The same, or this long from now if that is sooner.
   Deadline at_most(i64 timeout_ms) const {
