@@ -168,6 +168,7 @@ void write_block(Client& c, u32 block, u64 offset, const Bytes& bytes) {
     c.write_block(block, offset, bytes.data(), bytes.size());
     return;
   }
+  Client::Stay stay(c);
   nb::gil_scoped_release release;
   c.write_block(block, offset, bytes.data(), bytes.size());
 }
@@ -279,6 +280,15 @@ class Arena {
     }
     View* view = new View(shared, o, client.data_for_reading(o), object.size_bytes);
     return nb::make_tuple(object.format, nb::cast(view, nb::rv_policy::take_ownership));
+  }
+
+  nb::object copy_of(u32 o) {
+    Client& client = c();
+    nb::object held = hold(o);
+    nb::object bytes = nb::steal(PyBytes_FromStringAndSize(nullptr, Py_ssize_t(client.m().object(o).size_bytes)));
+    if (!bytes.is_valid()) throw nb::python_error();
+    client.copy_value(o, reinterpret_cast<u8*>(PyBytes_AS_STRING(bytes.ptr())));
+    return bytes;
   }
 
   nb::object submit(nb::handle payload, nb::handle deps, nb::handle nested, u32 num_returns, Submission& s,
@@ -824,8 +834,7 @@ void add_arena_processes(nb::class_<Arena>& arena) {
               nb::object data = nb::bytes(item.bytes.data(), item.bytes.size());
               if (item.object) {
                 nb::object id = a.id_of(item.object);
-                u32 o = a.c().value_of(item.object);
-                data = nb::steal(PyBytes_FromObject(nb::object(a.data_of(o)[1]).ptr()));
+                data = a.copy_of(a.c().value_of(item.object));
               }
               out.append(nb::make_tuple(item.sequence, item.kind, item.job, item.format, data));
             }

@@ -131,8 +131,9 @@ class Checker {
       expect((heap.class_bits >> c & 1) == (heap.subclass_bits[c] != 0), "bit of free lists ", c, " is wrong");
   }
 
-  void use_block(u32 b, const char* who, u32 i) {
+  void use_block(u32 b, const char* who, u32 i, u32 table) {
     if (!b) return;
+    expect(m.block(b).table == table, who, " ", i, " has block ", b, " of another table");
     expect(m.block(b).state == BLOCK_USED, who, " ", i, " has block ", b, ", which is not in use");
     expect(++block_uses_[b] == 1, "block ", b, " has two users");
   }
@@ -228,7 +229,7 @@ class Checker {
         }
       }
       if (t.flags & COUNTS_ACTOR) counts_[m.actor(t.actor).object] += 1;
-      use_block(t.block, "task", i);
+      use_block(t.block, "task", i, HEAP);
       if (t.state == TASK_RUNNING) {
         ++running;
         expect(t.thread && runs_on(m.thread(t.thread), i), "task ", i, " runs on no thread");
@@ -463,9 +464,10 @@ class Checker {
       if (free_objects_[i]) continue;
       expect(o.state != OBJECT_FREE, "object ", i, " is in use and says it is free");
       edge_list(o.nested, NIL, "object", i);
-      use_block(o.block, "object", i);
-      use_block(o.spilled, "object", i);
-      expect(!o.block || !o.spilled, "object ", i, " is both in the heap and spilled");
+      use_block(o.block, "object", i, HEAP);
+      use_block(o.spilled, "object", i, SPILL_FILE);
+      expect(!o.spilled || (o.state == OBJECT_SEALED && !o.block && !o.pins), "object ", i,
+             " is spilled, and in the heap or in use as well");
       expect(o.published == o.state, "object ", i, " is in state ", o.state, " and says ", o.published);
       bool found = false;
       for (u32 x = m.bucket(object::bucket_of(o.id)); x && !found; x = m.object(x).bucket_next) found = x == i;

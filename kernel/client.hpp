@@ -103,6 +103,20 @@ class Client {
   Mapping& m() { return *m_; }
   Header& header() { return h_; }
 
+  // While one lives this process does not leave: memory and places of the file that it reads or writes with
+  // the mutex free stay its own.  Made and ended under the host's lock.
+  class Stay {
+   public:
+    explicit Stay(Client& c) : c_(c) { c_.staying_.fetch_add(1); }
+    ~Stay() {
+      if (c_.staying_.fetch_sub(1) == 1 && c_.left_) futex_wake(c_.staying_, 1);
+    }
+    Stay(const Stay&) = delete;
+
+   private:
+    Client& c_;
+  };
+
   // --- joining and leaving --------------------------------------------------------------------------
 
   void enter(ProcessKind kind, const u8* root_id) {
@@ -111,6 +125,8 @@ class Client {
     if (process_) {  // forked: nothing of the parent's is ours
       m().forget_local();
       drops_.clear();
+      close_spill_file();
+      staying_ = 0;
       std::lock_guard lock(live_mutex);
       live_clients.erase(serial_);
       serial_ += 1ull << 32;
@@ -188,6 +204,10 @@ class Client {
     if (!joined() || forked()) return;
     left_ = true;
     drops_.clear();
+    while (u32 n = staying_.load()) {
+      HostPause pause;
+      futex_wait(staying_, n, SLEEP_SLICE_NS);
+    }
     close_spill_file();
     bury_record(process_, m().process(process_).serial, 0, true);
   }
@@ -275,83 +295,121 @@ class Client {
     return o;
   }
 
-  // The local count decides under the mutex: other threads may have run while it was awaited.
   // Pins the value, which is brought back first if it was spilled; for a process that holds the object.
   // May throw StoreFull, SpillFailed.
   void pin(u32 o) {
+    Stay stay(*this);
     LocalReference& local = m().local(o);
-    for (;;) {
-      if (local.pins) break;
-      u32 from, uses;
-      {
-        Transaction t(m(), thread());
-        from = m().object(o).spilled;
-        uses = m().object(o).uses;
-        if (!from) object::pin(t, local.hold);
-        t.commit();
-      }
-      if (!from) break;
+    while (!local.pins) {
+      spill::Place place = pin_if_in_heap(o);
+      if (!place.block) break;
       u64 size = m().object(o).size_bytes;
       u32 b = allocate(size);
-      int error = transfer(false, m().heap(u64(m().block(b).offset) * GRANULE_BYTES), size, from);
+      int error = transfer(false, heap_of(b), size, place.at);
       Transaction t(m(), thread());
-      bool back = !error && spill::bring_back(t, o, b, from, uses);
-      if (back) object::pin(t, local.hold);
-      else heap::discard(t, b, process_);
+      bool there = spill::still_at(m().object(o), place);
+      if (there && !error) {
+        spill::bring_back(t, o, b);
+        object::pin(t, local.hold);
+      } else {
+        heap::discard(t, b, process_);
+      }
       t.commit();
-      if (error) throw SpillFailed(error);
-      if (back) break;
+      if (there && error) throw SpillFailed(error);
+      if (there) break;
     }
     local.pins += 1;
   }
 
+  // Copies the value, from wherever it is; nothing is moved, so no room is needed.  May throw SpillFailed.
+  void copy_value(u32 o, u8* out) {
+    Stay stay(*this);
+    Object& object = m().object(o);
+    for (;;) {
+      if (object.size_bytes <= SNAPSHOT_BYTES) {
+        memcpy(out, data_for_reading(o), object.size_bytes);
+        return;
+      }
+      spill::Place place;
+      if (!m().local(o).pins) place = pin_if_in_heap(o);
+      if (!place.block) {
+        m().local(o).pins += 1;
+        memcpy(out, data_for_reading(o), object.size_bytes);
+        unpin(o);
+        return;
+      }
+      int error = transfer(false, out, object.size_bytes, place.at);
+      Transaction t(m(), thread());
+      bool there = spill::still_at(object, place);
+      t.commit();
+      if (there && error) throw SpillFailed(error);
+      if (there) return;
+    }
+  }
+
   // --- spilling -------------------------------------------------------------------------------------
 
-  // `fd` is a file of no name; this process keeps it open until it leaves.
+  // `fd` is a file of no name; this process keeps it open until it leaves.  A second file is not used.
   void set_spill_file(int fd, u64 capacity_bytes) {
     must_be_open();
-    Transaction t(m(), thread());
-    if (!h_.heaps[SPILL_FILE].first) {
-      heap::format(t, SPILL_FILE, u32(capacity_bytes / GRANULE_BYTES));
-      spill_fd_ = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-      t.set(h_.spill_pid, pid_);
-      t.set(h_.spill_fd, u32(spill_fd_));
+    u32 capacity = u32(std::min(capacity_bytes, HEAP_BYTES_MAX) / GRANULE_BYTES);
+    struct stat s;
+    if (fstat(fd, &s) != 0) throw SpillFailed(errno);
+    u32 th = thread();
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (own < 0) throw SpillFailed(errno);
+    Transaction t(m(), th);
+    bool taken = capacity && !h_.heaps[SPILL_FILE].first;
+    if (taken) {
+      heap::format(t, SPILL_FILE, capacity);
+      t.write(h_.spill_pid, pid_);
+      t.write(h_.spill_fd, u32(own));
+      t.write(h_.spill_device, u64(s.st_dev));
+      t.write(h_.spill_inode, u64(s.st_ino));
     }
     t.commit();
+    if (taken) std::swap(own, spill_fd_);
+    if (own >= 0) close(own);
   }
 
   // Moves values that nobody uses to the spill file, until the heap has got so many bytes back or no value
-  // is left that may go.  Returns the bytes.
+  // is left that may go.  Returns the bytes.  May throw SpillFailed.
   u64 spill(u64 bytes) {
-    must_be_open();
-    if (!h_.heaps[SPILL_FILE].first) return 0;
+    Stay stay(*this);
     u64 freed = 0;
     u64 looked = 0;
     while (freed < bytes && looked <= 2 * u64(h_.objects.high_water) + SPILL_LOOK) {
+      must_be_open();
+      if (!peek(h_.heaps[SPILL_FILE].first)) return freed;
       spill::Move move;
-      try {
+      u8* data = nullptr;
+      u64 size = 0, at = 0;
+      {
         Transaction t(m(), thread());
         move = spill::choose(t, process_);
+        if (move.object) {
+          data = heap_of(m().object(move.object).block);
+          size = m().object(move.object).size_bytes;
+          at = u64(m().block(move.block).offset) * GRANULE_BYTES;
+        }
         t.commit();
-      } catch (const StoreFull&) {
-        return freed;
       }
       looked += SPILL_LOOK;
       if (!move.object) continue;
       looked = 0;
-      Object& o = m().object(move.object);
-      u8* data = m().heap(u64(m().block(o.block).offset) * GRANULE_BYTES);
-      int error = transfer(true, data, o.size_bytes, move.block);
+      int error = transfer(true, data, size, at);
       Transaction t(m(), thread());
       if (error) spill::give_up(t, move, process_);
       else freed += spill::finish(t, move, process_);
       t.commit();
+      if (error && freed) break;
       if (error) throw SpillFailed(error);
     }
     drain();
     return freed;
   }
 
+  // The local count decides under the mutex: other threads may have run while it was awaited.
   void unpin(u32 o) {
     LocalReference& local = m().local(o);
     if (--local.pins || forked()) return;
@@ -433,6 +491,7 @@ class Client {
   }
 
   u32 allocate(u64 bytes) {
+    Stay stay(*this);
     must_be_open();
     flush_drops();
     for (;;) {
@@ -1094,31 +1153,48 @@ class Client {
     spill_fd_ = -1;
   }
 
-  // Between memory and a block of the spill file; 0 or the system's error number.
-  int transfer(bool out, u8* data, u64 size, u32 block) {
+  u8* heap_of(u32 b) { return m().heap(u64(m().block(b).offset) * GRANULE_BYTES); }
+
+  // Where the value is in the spill file; none: it is in the heap, and now pinned.
+  spill::Place pin_if_in_heap(u32 o) {
+    Transaction t(m(), thread());
+    if (left_) throw ArenaClosed("this process is not part of a session");
+    spill::Place place = spill::place_of(m(), m().object(o));
+    if (!place.block) object::pin(t, m().local(o).hold);
+    t.commit();
+    return place;
+  }
+
+  // Between memory and a place in the spill file; 0 or the system's error number.
+  int transfer(bool out, u8* data, u64 size, u64 at) {
     int fd = spill_fd();
     if (fd < 0) return errno;
-    off_t at = off_t(u64(m().block(block).offset) * GRANULE_BYTES);
     HostPause pause;
     while (size) {
-      ssize_t n = out ? pwrite(fd, data, size, at) : pread(fd, data, size, at);
+      ssize_t n = out ? pwrite(fd, data, size, off_t(at)) : pread(fd, data, size, off_t(at));
       if (n < 0 && errno == EINTR) continue;
       if (n <= 0) return n < 0 ? errno : EIO;
       data += n;
-      at += n;
+      at += u64(n);
       size -= u64(n);
     }
     return 0;
   }
 
-  // The file has no name: it is opened through the process that keeps it.
+  // The file has no name: it is opened through the process that keeps it, whose pid may be another's by now.
   int spill_fd() {
-    if (spill_fd_ < 0) {
-      char path[64];
-      snprintf(path, sizeof path, "/proc/%u/fd/%u", h_.spill_pid, h_.spill_fd);
-      spill_fd_ = open(path, O_RDWR | O_CLOEXEC);
+    if (spill_fd_ >= 0) return spill_fd_;
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%u/fd/%u", h_.spill_pid, h_.spill_fd);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0) return fd;
+    struct stat s;
+    if (fstat(fd, &s) != 0 || u64(s.st_dev) != h_.spill_device || u64(s.st_ino) != h_.spill_inode) {
+      close(fd);
+      errno = ESTALE;
+      return -1;
     }
-    return spill_fd_;
+    return spill_fd_ = fd;
   }
 
   void add_nested(u32 o, std::span<const u32> nested) {
@@ -1348,6 +1424,7 @@ class Client {
   u32 new_lane_ = NIL;
   u32 demand_seen_ = 0;
   int spill_fd_ = -1;
+  std::atomic<u32> staying_{0};
   u8 root_id_[TASK_ID_BYTES] = {};
   u8 current_parent_[TASK_ID_BYTES] = {};
   std::vector<u32> drops_;

@@ -104,7 +104,7 @@ inline u32 allocate(Transaction& t, u64 bytes, BlockTable table = HEAP) {
   u32 size = bytes ? granules(bytes) : 1;
   u32 b = bytes > capacity_bytes ? NIL : find(heap, t.m, size);
   if (!b) {
-    t.m.releases_when_full = heap.releases;
+    if (table == HEAP) t.m.releases_when_full = heap.releases;
     throw StoreFull(bytes, capacity_bytes, used_bytes);
   }
   unlink_free(t, b);

@@ -138,7 +138,7 @@ inline void pin(Transaction& t, u32 ref) {
   if (hold.pins) return;
   t.set(hold.pins, 1u);
   t.set(o.pins, o.pins + 1);
-  if (!(o.uses & 1)) t.set(o.uses, o.uses | 1);
+  if (!(o.uses & 1)) t.write(o.uses, o.uses | 1);
 }
 
 inline void unpin(Transaction& t, u32 ref) {

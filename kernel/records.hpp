@@ -324,6 +324,7 @@ struct Header {
   HeapTable heaps[2];                 // by BlockTable
   u32 spill_hand;                     // object at which the look for something to spill goes on
   u32 spill_pid, spill_fd;            // where the spill file is open: /proc/PID/fd/FD
+  u64 spill_device, spill_inode;      // which file it must be: the pid may be another's by now
   u64 spilled_bytes, restored_bytes;  // in all
   Pool objects, tasks, edges, holds, watches, blocks, actors, lanes, processes, threads;
   u64 buckets_offset, journal_offset, events_offset;

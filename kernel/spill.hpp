@@ -5,7 +5,8 @@
 // the file, unless somebody has pinned it meanwhile.  Bringing one back is the same the other way round.
 //
 // Invariants: a value is in the heap or in the file, never both; what is pinned is in the heap; what is
-// being moved is pinned, or its new block is in the ledger of who moves it.
+// being moved is pinned, or its new block is in the ledger of who moves it.  The hand and `uses` are hints:
+// undoing a transaction need not put them back.
 #pragma once
 
 #include "object.hpp"
@@ -24,18 +25,19 @@ struct Move {
 };
 
 // The next value that has not been used since it was looked at last, pinned for the move; looks a bounded
-// number of objects far.  Throws StoreFull when the file has no room for it.
+// number of objects far, and passes over those for which the file has no room.
 inline Move choose(Transaction& t, u32 process) {
+  HeapTable& file = t.h.heaps[SPILL_FILE];
   Move move;
   u32 i = t.h.spill_hand;
   for (u32 n = 0; n < SPILL_LOOK && !move.object; ++n) {
     i = i >= t.h.objects.high_water ? 1 : i + 1;
     Object& o = t.m.object(i);
     if (!may_go(o)) continue;
-    if (o.uses & 1) t.set(o.uses, o.uses & ~1u);
-    else move.object = i;
+    if (o.uses & 1) t.write(o.uses, o.uses & ~1u);
+    else if (heap::find(file, t.m, heap::granules(o.size_bytes))) move.object = i;
   }
-  t.set(t.h.spill_hand, i);
+  t.write(t.h.spill_hand, i);
   if (!move.object) return move;
   move.block = heap::allocate(t, t.m.object(i).size_bytes, SPILL_FILE);
   heap::hold(t, move.block, process);
@@ -55,8 +57,8 @@ inline u64 finish(Transaction& t, const Move& move, u32 process) {
     heap::let_go(t, move.block);
     t.set(o.spilled, move.block);
     t.set(o.block, NIL);
-    t.set(o.uses, (o.uses | 1u) + 1);  // counts this time, and begins unused
-    t.set(t.h.spilled_bytes, t.h.spilled_bytes + o.size_bytes);
+    t.write(o.uses, (o.uses | 1u) + 1);  // counts this time, and begins unused
+    t.write(t.h.spilled_bytes, t.h.spilled_bytes + o.size_bytes);
     heap::release(t, b);
   } else {
     heap::discard(t, move.block, process);
@@ -70,17 +72,33 @@ inline void give_up(Transaction& t, const Move& move, u32 process) {
   object::drop_hold(t, move.hold);
 }
 
-// The value has been read into `block`, from where it was in the file; false if it is no longer there.
-inline bool bring_back(Transaction& t, u32 i, u32 block, u32 from, u32 uses) {
+// Where a value is in the file, as it was seen under the mutex; the file may change meanwhile.
+struct Place {
+  u32 block = NIL;
+  u32 uses = 0;
+  u64 at = 0;  // bytes from the file's beginning
+};
+
+inline Place place_of(Mapping& m, const Object& o) {
+  if (!o.spilled) return {};
+  return {o.spilled, o.uses, u64(m.block(o.spilled).offset) * GRANULE_BYTES};
+}
+
+// Whether the value has been there all the time since it was seen there.
+inline bool still_at(const Object& o, const Place& place) {
+  return o.spilled == place.block && o.uses >> 1 == place.uses >> 1;
+}
+
+// The value has been read into `block` from its place, where it still is.
+inline void bring_back(Transaction& t, u32 i, u32 block) {
   Object& o = t.m.object(i);
-  if (o.spilled != from || o.uses >> 1 != uses >> 1) return false;
+  u32 from = o.spilled;
   heap::let_go(t, block);
   t.set(o.block, block);
   t.set(o.spilled, NIL);
-  t.set(o.uses, o.uses | 1u);
-  t.set(t.h.restored_bytes, t.h.restored_bytes + o.size_bytes);
+  t.write(o.uses, o.uses | 1u);
+  t.write(t.h.restored_bytes, t.h.restored_bytes + o.size_bytes);
   heap::release(t, from);
-  return true;
 }
 
 }  // namespace ray::spill
