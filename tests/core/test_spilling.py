@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import textwrap
 
 import numpy as np
@@ -108,3 +109,50 @@ def test_nothing_is_left_on_disk(tmp_path):
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], env=environment, check=True, timeout=60)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_get_of_more_than_the_store_holds_is_an_error_with_the_sizes(small_store):
+    ids = [ray.put(_array(number)) for number in range(64)]
+    with pytest.raises(ObjectStoreFullError, match=r"32\.0 MiB"):
+        ray.get(ids)
+    assert [array[0] for array in ray.get(ids[10:20])] == list(range(10, 20))
+    assert small_store.check() == []
+
+
+def test_an_actor_comes_back_from_a_checkpoint_that_was_spilled(small_store):
+    @ray.remote(checkpoint_interval=1)
+    class Keeper:
+        def __init__(self):
+            self.array = _array(5)
+
+        def first(self):
+            return int(self.array[0]), os.getpid()
+
+    keeper = Keeper.remote()
+    first, pid = ray.get(keeper.first.remote())
+    ray.get(keeper.first.remote())  # the checkpoint of the first call is there
+    ids = [ray.put(_array(number)) for number in range(64)]
+    assert first == 5
+    os.kill(pid, 9)
+    first, later = ray.get(keeper.first.remote())
+    assert first == 5
+    assert later != pid
+    assert len(ids) == 64
+
+
+def test_the_journal_is_read_where_there_is_no_room():
+    arena = _kernel.Arena.create(4 * MIB, [10_000, 0, 0])
+    arena.register(_kernel.DRIVER, os.urandom(16) + bytes(4))
+    with tempfile.TemporaryFile() as file:
+        arena.set_spill_file(file.fileno(), 64 * MIB)
+    note = random.Random(3).randbytes(MIB)
+    arena.journal(_kernel.JOURNAL_NOTE, note)
+    arena.spill(4 * MIB)
+    assert arena.stats()["spill_file_used_bytes"] == MIB
+    held = arena.get(arena.put(bytes(4 * MIB), 2))
+    _, entries = arena.journal_read(0)
+    assert entries[-1][4] == note
+    assert arena.stats()["restored_bytes"] == 0
+    assert arena.check() == []
+    del held
+    arena.leave()

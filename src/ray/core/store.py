@@ -79,6 +79,7 @@ def with_room(session: Current, attempt: Callable[[], T]) -> T:
     pause_ms = FIRST_PAUSE_MS
     while True:
         refusal: RayError
+        spilled = 0
         try:
             return attempt()
         except StoreFull as error:
@@ -87,8 +88,7 @@ def with_room(session: Current, attempt: Callable[[], T]) -> T:
             if wanted > capacity:
                 raise ObjectStoreFullError(wanted, capacity, used, 0) from None
             try:
-                if session.arena.spill(wanted):
-                    continue
+                spilled = session.arena.spill(wanted)
             except SpillFailed as failure:
                 refusal = _spill_error(failure)
         except SpillFailed as failure:
@@ -96,6 +96,8 @@ def with_room(session: Current, attempt: Callable[[], T]) -> T:
         left_ms = round((deadline - time.monotonic()) * 1000)
         if left_ms <= 0:
             raise refusal
+        if spilled:  # there is some room: no pause, but what needs more than the whole store ends here too
+            continue
         session.arena.wait([never], 1, min(pause_ms, left_ms))
         pause_ms = min(2 * pause_ms, LONGEST_PAUSE_MS)
 

@@ -13,8 +13,9 @@ from ray.core.definition import Loaded
 from ray.core.failures import failed
 from ray.core.invocation import Sealed
 from ray.core.session_state import Current
-from ray.core.store import block_of, with_room
-from ray.errors import ObjectStoreFullError, SerializationError
+from ray.core.store import block_of, get, with_room
+from ray.core.timeouts import FOREVER_MS
+from ray.errors import ObjectStoreFullError, SerializationError, SpillError
 from ray.serialization import formats
 
 # An actor whose interval is longer is saved this often all the same: calls since the last checkpoint are
@@ -52,7 +53,7 @@ class ActorHost:
         if checkpoint is None:
             instance = definition.target(*args, **kwargs)
         else:
-            kind, state = _unpickled(session.arena.get(checkpoint)[1], definition.name)
+            kind, state = _unpickled(get(session, checkpoint, FOREVER_MS)[1], definition.name)
             instance = _restored(definition.target, state) if kind == _SAVED else state
         return cls(session, definition.name, instance, interval)
 
@@ -88,7 +89,7 @@ class ActorHost:
 
     def store(self, state: Sealed) -> None:
         """From now on no call up to here is run again."""
-        with contextlib.suppress(ObjectStoreFullError):  # then the last one stays, and the calls since
+        with contextlib.suppress(ObjectStoreFullError, SpillError):  # then the last one stays, and the calls since
             with_room(self._session, functools.partial(self._session.arena.checkpoint, *state))
 
 

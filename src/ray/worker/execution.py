@@ -9,7 +9,7 @@ from ray.core.invocation import ArgumentFailed, Definitions, Sealed, arguments, 
 from ray.core.names import name_behind
 from ray.core.session_state import Current
 from ray.core.store import with_room
-from ray.errors import ObjectStoreFullError
+from ray.errors import ObjectStoreFullError, SpillError
 from ray.worker.actor_host import ActorHost
 from ray.worker.blas import BlasThreads
 from ray.worker.environment import flush
@@ -148,7 +148,7 @@ class Executor:
         """Seals the running task's results; waits for room, and fails the task if none comes."""
         try:
             with_room(self._session, lambda: self._arena.finish(sealed))
-        except ObjectStoreFullError as error:
+        except (ObjectStoreFullError, SpillError) as error:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
@@ -173,5 +173,5 @@ class Executor:
         while True:
             try:
                 return with_room(self._session, attempt)
-            except ObjectStoreFullError:
+            except (ObjectStoreFullError, SpillError):
                 continue
