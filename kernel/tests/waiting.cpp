@@ -1,0 +1,315 @@
+// Waits: nobody is forgotten, signals are noticed, time-outs are kept, and nobody holds the mutex while it waits
+// for its host.
+//
+// A lost wake-up shows as a wait of a whole slice (100 ms).  A busy machine can be that slow too, so a few are
+// forgiven; the seats of spinners are taken, so that every wait goes through its futex.
+
+#include "orders.hpp"
+
+#include <csignal>
+#include <thread>
+
+using namespace ray;
+using namespace ray::testing;
+
+namespace {
+
+u32 failures = 0;
+void expect(bool truth, const char* what) {
+  if (truth) return;
+  ++failures;
+  printf("FAILED: %s\n", what);
+}
+
+constexpr u64 LATE_NS = 80'000'000;
+
+Mapping* make_arena() {
+  ArenaOptions o;
+  o.heap_bytes = 4 << 20;
+  o.resources[CPU] = 4 * UNIT;
+  return Mapping::create(o);
+}
+
+struct Session {
+  Client c{make_arena()};
+  Header& h = c.header();
+  Board* board = make_board();
+  u32 function, cpu;
+  Session() {
+    c.enter(ProcessKind::driver, nullptr);
+    for (auto& seat : h.spinners) seat = c.thread();
+    function = c.put(Value{nullptr, 0, NIL, FORMAT_TEST}, {});
+    cpu = c.shape({UNIT, 0, 0});
+  }
+  u32 submit(u32 tag, u32 size = 4, std::span<const u32> deps = {}) {
+    Order order{Act::value, tag, 0, size};
+    Submission s;
+    s.function = function;
+    s.payload = reinterpret_cast<const u8*>(&order);
+    s.payload_bytes = sizeof order;
+    s.shape = cpu;
+    s.deps = deps;
+    std::vector<u32> out;
+    c.submit(s, out);
+    return out[0];
+  }
+  std::vector<pid_t> workers{};
+  void start_workers(u32 count) {
+    for (u32 i = 0; i < count; ++i)
+      workers.push_back(start([this] {
+        c.enter(ProcessKind::worker, nullptr);
+        serve(c, *board);
+      }));
+    board->until([&] { return peek(h.idle_count) == count; });
+  }
+  void end() {
+    while (peek(h.worker_count)) {
+      c.retire(64);
+      board->until([&, n = 0]() mutable { return !peek(h.worker_count) || n++; });
+    }
+    for (pid_t pid : workers) expect(await(pid) == 0, "a worker ends well");
+    for (const std::string& problem : check(c.m())) {
+      printf("FAILED: %s\n", problem.c_str());
+      ++failures;
+    }
+  }
+};
+
+// Runs `once` many times; how often it took a slice.
+template <typename Once>
+void must_not_be_late(const char* what, u32 times, Once once) {
+  u32 late = 0;
+  u64 began = now_ns();
+  for (u32 i = 0; i < times; ++i) {
+    u64 from = now_ns();
+    once(i);
+    if (now_ns() - from > LATE_NS) ++late;
+  }
+  printf("%-28s %5u times, %6.1f us each, %u late\n", what, times, double(now_ns() - began) / 1e3 / times, late);
+  expect(late <= 2 + times / 500, what);
+}
+
+void wake_ups(u32 times) {
+  Session s;
+  s.start_workers(2);
+  must_not_be_late("wait for one", times, [&](u32) {
+    u32 o = s.submit(1);
+    s.c.wait_for(o, wait::Deadline(-1));
+    s.c.drop_local(o);
+  });
+  must_not_be_late("wait for all", times / 4, [&](u32) {
+    std::vector<u32> all;
+    for (u32 i = 0; i < 8; ++i) all.push_back(s.submit(1));
+    s.c.wait_all(all, wait::Deadline(-1));
+    for (u32 o : all) s.c.drop_local(o);
+  });
+  must_not_be_late("wait for some, one by one", times / 4, [&](u32) {
+    std::vector<u32> all;
+    for (u32 i = 0; i < 8; ++i) all.push_back(s.submit(1));
+    for (u32 wanted = 1; wanted <= 8; ++wanted) s.c.wait_some(all, wanted, wait::Deadline(-1));
+    for (u32 o : all) s.c.drop_local(o);
+  });
+  must_not_be_late("a chain of tasks", times / 4, [&](u32) {
+    std::vector<u32> all{s.submit(1)};
+    for (u32 i = 0; i < 6; ++i) all.push_back(s.submit(1, 4, std::span(&all.back(), 1)));
+    s.c.wait_for(all.back(), wait::Deadline(-1));
+    for (u32 o : all) s.c.drop_local(o);
+  });
+  s.end();
+}
+
+void other_words(u32 times) {
+  Session s;
+  auto peer = [&](auto work) {
+    return start([&] {
+      s.c.enter(ProcessKind::driver, nullptr);
+      work();
+      s.c.leave();
+    });
+  };
+  std::vector<u8> bytes = bytes_of(1, 20);
+  // One writes an entry whenever the other has read the last.
+  pid_t writer = peer([&] {
+    for (u32 i = 0; i < times; ++i) {
+      s.board->until([&] { return s.board->stage.load() == i; });
+      s.c.journal(JournalKind::note, bytes.data(), 20);
+    }
+  });
+  u64 place = s.h.journal_last;
+  must_not_be_late("the journal", times, [&](u32 i) {
+    std::vector<JournalItem> items;
+    while (items.empty()) place = s.c.journal_read(place, 1000, items);
+    s.board->at(i + 1);
+  });
+  expect(await(writer) == 0, "the writer ends well");
+  // One takes the whole heap, the other waits for room and takes it in turn.
+  s.board->at(0);
+  auto in_turn = [&](u32 i) {
+    u32 b = NIL;
+    while (!b) {
+      try {
+        b = s.c.allocate(s.h.heaps[HEAP].capacity * u64(GRANULE_BYTES));
+      } catch (const StoreFull&) {
+        s.c.wait_room(2000);
+      }
+    }
+    s.board->at(i + 1);
+    s.c.release_block(b);
+  };
+  pid_t other = peer([&] {
+    for (u32 i = 0; i < times; ++i) in_turn(i);
+  });
+  must_not_be_late("room in the heap", times, in_turn);
+  expect(await(other) == 0, "the other ends well");
+  for (auto& problem : check(s.c.m())) printf("FAILED: %s\n", problem.c_str()), ++failures;
+}
+
+void time_outs() {
+  Session s;
+  std::vector<u32> list{s.c.reserve(), s.c.reserve()};
+  auto timed = [&](auto work) {
+    u64 from = now_ns();
+    try {
+      work();
+    } catch (const WaitTimeout&) {
+    }
+    return (now_ns() - from) / 1'000'000;
+  };
+  for (i64 ms : {0, 1, 30, 230}) {
+    u64 took = timed([&] { s.c.wait_for(list[0], wait::Deadline(ms)); });
+    expect(took >= u64(ms) && took < u64(ms) + 80, "a wait for one keeps its time");
+    took = timed([&] { s.c.wait_all(list, wait::Deadline(ms)); });
+    expect(took >= u64(ms) && took < u64(ms) + 80, "a wait for all keeps its time");
+    took = timed([&] { s.c.wait_some(list, 1, wait::Deadline(ms)); });
+    expect(took >= u64(ms) && took < u64(ms) + 80, "a wait for some keeps its time");
+  }
+  wait::Deadline far(i64(1) << 62);
+  expect(!far.passed(), "a very long time is not over at once");
+}
+
+// --- signals ------------------------------------------------------------------------------------------
+
+std::atomic<bool> signalled{false};
+
+void interrupts() {
+  Session s;
+  signal(SIGUSR1, [](int) { signalled = true; });
+  host.interrupted = [] { return signalled.exchange(false); };
+  u32 o = s.c.reserve();
+  pthread_t me = pthread_self();
+  for (bool elsewhere : {false, true})
+    for (u32 round = 0; round < 5; ++round) {
+      u64 sent = 0;
+      std::thread sender([&] {
+        usleep(3000 + 700 * round);
+        sent = now_ns();
+        if (elsewhere) raise(SIGUSR1);  // this thread handles it: the waiting one gets no EINTR
+        else pthread_kill(me, SIGUSR1);
+      });
+      bool interrupted = false;
+      try {
+        s.c.wait_for(o, wait::Deadline(3000));
+      } catch (const Interrupted&) {
+        interrupted = true;
+      } catch (const WaitTimeout&) {
+      }
+      u64 after = now_ns();
+      sender.join();
+      expect(interrupted, "a signal ends a wait");
+      expect(after - sent < 250'000'000, "a signal ends a wait soon");
+    }
+  // Handlers that raise nothing, many of them: the wait goes on, on the same stack, until one raises.
+  static std::atomic<u32> handled{0};
+  signal(SIGUSR1, [](int) { handled.fetch_add(1); });
+  host.interrupted = [] { return handled >= 2000; };
+  std::thread sender([&] {
+    while (handled < 2000) {
+      u32 before = handled;
+      pthread_kill(me, SIGUSR1);
+      while (handled == before) std::this_thread::yield();
+    }
+  });
+  bool interrupted = false;
+  try {
+    s.c.wait_for(o, wait::Deadline(60'000));
+  } catch (const Interrupted&) {
+    interrupted = true;
+  } catch (const WaitTimeout&) {
+  }
+  expect(interrupted, "the last of many signals ends a wait");
+  sender.join();
+  host = Host{};
+}
+
+// --- the host's lock ----------------------------------------------------------------------------------
+
+std::mutex host_lock;
+thread_local bool holds_host_lock = false;
+void take_host_lock() {
+  host_lock.lock();
+  holds_host_lock = true;
+}
+void let_host_lock_go() {
+  holds_host_lock = false;
+  host_lock.unlock();
+}
+
+// A thread waits for the mutex while another of its process keeps the host's lock for long: a third party must
+// get the mutex meanwhile.
+void host_is_busy() {
+  Session s;
+  host.leave = []() -> void* {
+    if (!holds_host_lock) return nullptr;
+    let_host_lock_go();
+    return &host_lock;
+  };
+  host.enter = [](void*) { take_host_lock(); };
+  Mapping& m = s.c.m();
+  std::atomic<u32> step{0};
+  auto until = [&](u32 n) {
+    while (step < n) std::this_thread::yield();
+  };
+  std::thread holder([&] {  // of another process, as it were: it keeps the mutex for a moment
+    take_mutex(m);
+    step = 1;
+    until(2);
+    usleep(30'000);
+    pthread_mutex_unlock(&m.header().mutex);
+  });
+  until(1);
+  std::thread waiter([&] {
+    take_host_lock();
+    step = 2;
+    take_mutex(m);
+    pthread_mutex_unlock(&m.header().mutex);
+    let_host_lock_go();
+  });
+  until(2);
+  take_host_lock();  // as soon as the waiter sleeps
+  holder.join();
+  usleep(20'000);
+  u64 from = now_ns();
+  int r = lock_waiting(m, 1000);
+  u64 took = now_ns() - from;
+  expect(r == 0, "the mutex is to be had while a host is busy");
+  expect(took < 100'000'000, "the mutex is to be had soon while a host is busy");
+  if (r == 0) pthread_mutex_unlock(&m.header().mutex);
+  let_host_lock_go();
+  waiter.join();
+  host = Host{};
+}
+
+}  // namespace
+
+int main() {
+  run_seed("waiting");
+  alarm(300);
+  u32 times = short_form() ? 1500 : 20'000;
+  wake_ups(times);
+  other_words(times / 3);
+  time_outs();
+  interrupts();
+  host_is_busy();
+  printf("waiting: %u failed\n", failures);
+  return failures ? 1 : 0;
+}
