@@ -89,7 +89,8 @@ class ActorHost:
 
     def store(self, state: Sealed) -> None:
         """From now on no call up to here is run again."""
-        with contextlib.suppress(ObjectStoreFullError, SpillError):  # then the last one stays, and the calls since
+        # Where there is no room the last one stays, and the calls since.
+        with contextlib.suppress(ObjectStoreFullError, SpillError):
             with_room(self._session, functools.partial(self._session.arena.checkpoint, *state))
 
 
