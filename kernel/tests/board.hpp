@@ -38,7 +38,7 @@ inline u64 run_seed(const char* program) {
   return seed;
 }
 
-inline constexpr u32 TAGS = 8192;
+inline constexpr u32 TAGS = 16384;
 inline constexpr u32 GATES = 16;
 inline constexpr u32 SITES = 512;  // places in the kernel that make undo records
 

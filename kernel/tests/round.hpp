@@ -127,6 +127,7 @@ inline bool run_round(Stage& s, const Situation& situation, const Danger& danger
   s.look("after the burial");
   if (s.victim && !s.helpers.count(s.victim)) s.c.bury(u32(s.victim), -SIGKILL);
   s.look("after the victim's burial");
+  if (situation.after) situation.after(s);
   s.settle();
   alarm(0);
   return finished;

@@ -18,6 +18,7 @@ struct Situation {
   Step act = {};        // in the child, which may be killed at any step
   bool joins = true;    // the child enters the arena before `ready`
   bool settles = true;  // the session goes on afterwards
+  Step after = {};      // in the parent, once the dead are buried
 };
 using Situations = std::vector<Situation>;
 
@@ -28,6 +29,7 @@ inline void nothing(Stage&) {}
 #include "situations_actors.hpp"
 #include "situations_objects.hpp"
 #include "situations_processes.hpp"
+#include "situations_spill.hpp"
 #include "situations_tasks.hpp"
 
 namespace ray::testing {
@@ -39,6 +41,7 @@ inline Situations all_situations() {
   add_worker_situations(list);
   add_actor_situations(list);
   add_process_situations(list);
+  add_spill_situations(list);
   return list;
 }
 
