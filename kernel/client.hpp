@@ -684,7 +684,7 @@ class Client {
     if (finishing) record_event(th);
     drain();
     u32 got;
-    bool idle;
+    bool idle, late = false;
     {
       Transaction t(m(), th);
       if (finishing) {
@@ -705,14 +705,16 @@ class Client {
       u32 value = me.word.load(std::memory_order_seq_cst);
       auto woken = [&] { return me.word.load(std::memory_order_seq_cst) != value; };
       Transaction t(m(), th);
-      got = worker::take(t, th);
+      got = worker::take(t, th, late);
       idle = me.idle || me.actor;
       t.commit();
       if (got || may_end(th)) continue;
       if (!idle) continue;
       if (wait::spin(m(), th, woken)) continue;
       wait::Deadline slice(100);
-      if (wait::sleep(m(), th, slice, woken) == wait::Outcome::interrupted) throw Interrupted("");
+      wait::Outcome outcome = wait::sleep(m(), th, slice, woken);
+      if (outcome == wait::Outcome::interrupted) throw Interrupted("");
+      late = outcome == wait::Outcome::timeout;
       drain();
     }
     out = assignment(got);

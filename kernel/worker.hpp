@@ -26,7 +26,8 @@ inline u32 take_call(Transaction& t, u32 i) {
 }
 
 // The next task for this thread, assigned to it; NIL when there is none, and then it is idle.
-inline u32 take(Transaction& t, u32 i) {
+// `late`: nobody woke it, it looks by itself.
+inline u32 take(Transaction& t, u32 i, bool late = false) {
   Thread& thread = t.m.thread(i);
   if (thread.actor) return take_call(t, i);
   if (t.h.waking == i) t.set(t.h.waking, NIL);
@@ -36,6 +37,8 @@ inline u32 take(Transaction& t, u32 i) {
     queue::add_idle(t, i);
     return NIL;
   }
+  // Whoever was woken for this did not come: it is stopped, or dead.  It is idle again when it looks again.
+  if (late && t.h.waking) queue::remove_idle(t, t.h.waking);
   u32 chosen = queue::pop(t, choice.shape);
   if (choice.passes) queue::note_passed(t, choice.passes);
   if (t.h.actor_had_turn) t.set(t.h.actor_had_turn, 0u);
