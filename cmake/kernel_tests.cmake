@@ -27,8 +27,14 @@ if(kernel_core)
   set(core_objects $<TARGET_OBJECTS:kernel_core>)
 endif()
 
+# These do nothing without crash points, and take minutes to compile.
+set(crash_tests crash mutation)
+
 foreach(source IN LISTS test_sources)
   get_filename_component(name "${source}" NAME_WE)
+  if(NOT RAY_CRASH_POINTS AND name IN_LIST crash_tests)
+    continue()
+  endif()
   add_executable(${name} ${source} ${core_objects})
   ray_kernel_target(${name})
   target_link_libraries(${name} PRIVATE kernel_options)
