@@ -137,6 +137,21 @@ inline int await(pid_t pid) {
   return status;
 }
 
+// Stops a child anywhere but inside a transaction.
+inline void stop(Mapping& m, pid_t pid) {
+  for (;;) {
+    kill(pid, SIGSTOP);
+    siginfo_t info;
+    waitid(P_PID, id_t(pid), &info, WSTOPPED | WNOWAIT);
+    if (int r = lock_waiting(m, 50); r != ETIMEDOUT) {
+      must_be_locked(m, r);
+      pthread_mutex_unlock(&m.header().mutex);
+      return;
+    }
+    kill(pid, SIGCONT);
+  }
+}
+
 inline void kill_and_reap(pid_t pid) {
   kill(pid, SIGKILL);
   await(pid);

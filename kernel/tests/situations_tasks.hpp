@@ -136,6 +136,22 @@ inline void add_takes(Situations& list) {
                     worker::take(t, s.c.thread());
                     t.commit();
                   }});
+  list.push_back({"take what a stopped worker was woken for",
+                  ProcessKind::worker,
+                  [](Stage& s) {
+                    s.workers(1);
+                    s.victim = *s.helpers.begin();
+                    stop(s.m, s.victim);
+                    s.task();
+                    s.task();
+                  },
+                  {},
+                  {},
+                  [](Stage& s) {
+                    Transaction t(s.m, s.c.thread());
+                    worker::take(t, s.c.thread(), true);
+                    t.commit();
+                  }});
   list.push_back({"take for the first time, woken", ProcessKind::worker, nothing,
                   [](Stage& s) {
                     Transaction t(s.m, s.c.thread());

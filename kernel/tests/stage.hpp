@@ -228,6 +228,7 @@ class Stage {
     for (const Promise& p : promises)
       if (c.ready(p.object)) runs_when_ready[p.object] = board.runs[p.tag];
     h.max_workers = WORKERS_MAX;
+    for (pid_t pid : helpers) kill(pid, SIGCONT);
     for (u32 g = 1; g < GATES; ++g) open(g);
     while (!doomed.empty()) kill_and_bury(*doomed.begin());
     for (u32 o : reserved) {

@@ -118,6 +118,22 @@ void wake_ups(u32 times) {
   s.end();
 }
 
+// The worker that is first in line is stopped: the others go on without it.
+void a_stopped_worker() {
+  Session s;
+  s.start_workers(3);
+  Mapping& m = s.c.m();
+  pid_t first = pid_t(m.process(m.thread(peek(s.h.idle_head)).process).pid);
+  stop(m, first);
+  must_not_be_late("with a worker stopped", 200, [&](u32) {
+    u32 o = s.submit(1);
+    s.c.wait_for(o, wait::Deadline(-1));
+    s.c.drop_local(o);
+  });
+  kill(first, SIGCONT);
+  s.end();
+}
+
 void other_words(u32 times) {
   Session s;
   auto peer = [&](auto work) {
@@ -306,6 +322,7 @@ int main() {
   alarm(300);
   u32 times = short_form() ? 1500 : 20'000;
   wake_ups(times);
+  a_stopped_worker();
   other_words(times / 3);
   time_outs();
   interrupts();
