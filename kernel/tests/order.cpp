@@ -435,6 +435,66 @@ void turns() {
   printf("turns: %u calls, %u tasks\n", calls, tasks);
 }
 
+// The longest transaction that an ordinary program can bring about: a task with every GPU ends, its result and
+// arguments go, others waited for it, actors wait for its CPUs, and another with every GPU begins.
+void longest_transaction() {
+  Node n(64, GPUS_MAX);
+  Client& c = n.c;
+  u32 all_gpus = n.shape(64 * UNIT, i64(GPUS_MAX) * UNIT), one = n.shape(UNIT), whole = n.shape(64 * UNIT);
+  std::vector<Worker> workers;
+  for (u32 i = 0; i < 10; ++i) {
+    workers.push_back(n.add_worker());
+    n.c.create_actor(n.submission(whole), 0);
+    n.take(workers.back());
+    n.finish(workers.back());
+  }
+  std::vector<u8> bytes = bytes_of(1, 1000);
+  Value big{bytes.data(), bytes.size(), NIL, FORMAT_TEST};
+  u32 function = c.put(big, {});
+  std::vector<u32> deps{c.put(big, {}), c.put(big, {}), c.put(big, {})};
+  Submission s = n.submission(all_gpus, deps);
+  s.function = function;
+  s.payload = bytes.data();
+  s.payload_bytes = bytes.size();
+  std::vector<u32> out;
+  c.submit(s, out);
+  u32 result = out[0];
+  for (u32 i = 0; i < 9; ++i) n.submit(one, std::span(&result, 1));
+  n.submit(all_gpus);
+  Worker w = n.add_worker();
+  n.take(w);
+  for (u32 o : deps) c.drop_local(o);
+  c.drop_local(function);
+  c.flush_drops();
+  for (u32 i = 0; i < 9; ++i) {
+    Worker waits = n.add_worker();
+    wait::watch(n.m, waits.thread, result);
+  }
+  c.drop_local(result);
+  c.flush_drops();
+  // Every actor has a call and waits in line.
+  for (u32 a = 1; a <= 10; ++a) {
+    std::vector<u32> none;
+    Submission call = n.submission(NIL);
+    call.num_returns = 0;
+    c.call(n.m.actor(a).object, call, none);
+  }
+  u32 longest = 0;
+  {
+    Transaction t(n.m, w.thread);
+    object::seal(t, n.m.task(n.m.thread(w.thread).task).returns, big);
+    worker::complete(t, w.thread);
+    worker::take(t, w.thread);
+    longest = t.undo_count();
+    t.commit();
+  }
+  c.drain();
+  n.look("the longest transaction");
+  printf("the longest transaction: %u records of %u\n", longest, UNDO_MAX);
+  expect(longest > 250, "the longest transaction has only %u records: it is not what it was meant to be", longest);
+  expect(longest <= UNDO_MAX * 9 / 10, "a transaction has %u records of %u", longest, UNDO_MAX);
+}
+
 }  // namespace
 
 int main() {
@@ -445,6 +505,7 @@ int main() {
   for (u32 i = 0; i < rounds && !failures; ++i) lanes(random, steps);
   hold_back();
   turns();
+  longest_transaction();
   printf("order: %u failed\n", failures);
   return failures ? 1 : 0;
 }

@@ -315,6 +315,21 @@ void host_is_busy() {
   host = Host{};
 }
 
+// Who keeps the mutex is named, and once it is dead nobody does.
+void lock_holder() {
+  Session s;
+  pid_t child = start([&] {
+    take_mutex(s.c.m());
+    s.board->at(1);
+    for (;;) pause();
+  });
+  s.board->until([&] { return s.board->stage.load() == 1; });
+  expect(s.c.lock_holder(100) == u32(child), "the holder of the mutex is named");
+  kill_and_reap(child);
+  expect(s.c.lock_holder(100) == 0, "a dead holder holds nothing");
+  expect(check(s.c.m()).empty(), "the arena is whole after its death");
+}
+
 }  // namespace
 
 int main() {
@@ -327,6 +342,7 @@ int main() {
   time_outs();
   interrupts();
   host_is_busy();
+  lock_holder();
   printf("waiting: %u failed\n", failures);
   return failures ? 1 : 0;
 }
