@@ -99,16 +99,12 @@ inline void look_at_values(Stage& s) {
   if (u32 used = s.h.heaps[SPILL_FILE].used) s.board.complain("%u granules of the spill file are lost", used);
 }
 
-// Leaves room for so many bytes in the heap; the block is `x`, taken back by `make_room_again`.
-inline void fill_heap(Stage& s, u64 left) {
-  HeapTable& heap = s.h.heaps[HEAP];
-  u64 free_bytes = u64(heap.capacity - heap.used) * GRANULE_BYTES;
-  for (u64 wanted = free_bytes - left; !s.x; wanted -= GRANULE_BYTES) {
-    try {
-      s.x = s.c.allocate(wanted);
-    } catch (const StoreFull&) {
-    }
-  }
+// Takes the largest free block, so that no value of these tests fits any more.
+inline void fill_heap(Stage& s) {
+  u32 largest = 0;
+  for (u32 b = s.h.heaps[HEAP].first; b; b = s.m.block(b).after)
+    if (s.m.block(b).state == BLOCK_FREE) largest = std::max(largest, s.m.block(b).size);
+  s.x = s.c.allocate(u64(largest) * GRANULE_BYTES);
 }
 inline void make_room_again(Stage& s) {
   s.c.release_block(s.x);
@@ -169,8 +165,8 @@ inline void add_spills(Situations& list) {
                  ProcessKind::driver,
                  [](Stage& s) {
                    give_file(s, 0);
-                   fill_heap(s, 3 * SPILLED_SIZE + 1000);
                    put_values(s, 3);
+                   fill_heap(s);
                    s.c.set_spill_file(spill_file, SPILL_FILE_BYTES);
                  },
                  {},
@@ -267,13 +263,12 @@ inline void add_returns(Situations& list) {
                  ProcessKind::driver,
                  [](Stage& s) {
                    give_file(s, 0);
-                   fill_heap(s, 2 * SPILLED_SIZE + 1000);
+                   put_values(s, 3);
+                   fill_heap(s);
                    s.c.set_spill_file(spill_file, SPILL_FILE_BYTES);
-                   put_values(s, 1);
                    spill_this(s, s.list[0]);
-                   s.list.push_back(put_value(s, 1));
-                   s.list.push_back(put_value(s, 2));
-                   s.held.insert(s.held.end(), {s.list[1], s.list[2]});
+                   s.list.push_back(put_value(s, 3));
+                   s.held.push_back(s.list[3]);
                  },
                  own,
                  {},
