@@ -5,7 +5,7 @@
 // tables must be as empty as they were before.
 #pragma once
 
-#include "orders.hpp"
+#include "promises.hpp"
 
 #include <map>
 #include <set>
@@ -14,19 +14,6 @@ namespace ray::testing {
 
 inline constexpr u32 ARENA_CPUS = 4, ARENA_GPUS = 2, ARENA_CUSTOM = 1;
 inline constexpr u32 HELPERS_MAX = 24, WORKERS_MAX = 32;
-
-enum class Right : u32 { value, failure, sum };
-
-// An object that the parent holds and what it must turn into.
-struct Promise {
-  u32 object;
-  u32 tag;
-  u32 size;
-  Right right;
-  u64 sum;  // or, of several returns, the index
-  bool may_fail;
-  bool final;  // once it has a value the task never runs again
-};
 
 struct Options {
   std::vector<u32> deps, nested;
@@ -224,9 +211,8 @@ class Stage {
   }
 
   void settle() {
-    std::map<u32, u32> runs_when_ready;
-    for (const Promise& p : promises)
-      if (c.ready(p.object)) runs_when_ready[p.object] = board.runs[p.tag];
+    for (Promise& p : promises)
+      if (c.ready(p.object)) p.runs_when_ready = board.runs[p.tag];
     h.max_workers = WORKERS_MAX;
     for (pid_t pid : helpers) kill(pid, SIGCONT);
     for (u32 g = 1; g < GATES; ++g) open(g);
@@ -242,7 +228,7 @@ class Stage {
       reap();
     }
     look("when all was done");
-    for (const Promise& p : promises) verify(p, runs_when_ready);
+    for (const Promise& p : promises) verify(p, c, board, deaths, tasks_may_fail);
     for (u32 tag = 1; tag <= next_tag_ + 128 && tag < TAGS; ++tag)
       if (board.returned[tag] && !board.runs[tag] && !actors_may_die && !tasks_may_fail)
         board.complain("task %u was made and never ran", tag);
@@ -388,41 +374,6 @@ class Stage {
     for (u32 i = h.tasks.free_head; i; i = m.task(i).free_next)
       if (i == task) return true;
     return false;
-  }
-
-  void verify(const Promise& p, std::map<u32, u32>& runs_when_ready) {
-    if (!c.ready(p.object)) {
-      board.complain("the result of task %u is missing", p.tag);
-      return;
-    }
-    u32 o = c.value_of(p.object);
-    const Object& object = m.object(o);
-    u32 runs = board.runs[p.tag];
-    bool failed = object.format == FORMAT_SYSTEM || (p.right == Right::sum && object.format >= FORMAT_ERROR);
-    if (failed && (p.may_fail || tasks_may_fail)) return;
-    if (runs == 0) board.complain("task %u has a result and never ran", p.tag);
-    if (runs > 1 + deaths) board.complain("task %u ran %u times with %u deaths", p.tag, runs, deaths);
-    auto before = runs_when_ready.find(p.object);
-    if (before != runs_when_ready.end() && runs != before->second && p.final)
-      board.complain("task %u ran again after its result was there", p.tag);
-    if (failed) {
-      board.complain("task %u failed, and should not have", p.tag);
-      return;
-    }
-    const u8* data = c.data_for_reading(o);
-    bool right = object.format == (p.right == Right::failure ? FORMAT_TEST_FAILURE : FORMAT_TEST);
-    right = right && object.size_bytes == p.size;
-    if (p.right == Right::sum) {
-      u64 sum = 0;
-      if (right) memcpy(&sum, data, 8);
-      if (!right || (p.sum && sum != p.sum))
-        board.complain("call %u gave %llu, not %llu", p.tag, static_cast<unsigned long long>(sum),
-                       static_cast<unsigned long long>(p.sum));
-      return;
-    }
-    u32 tag = p.tag + (p.right == Right::value ? u32(p.sum) : 0);
-    for (u32 i = 0; right && i < p.size; ++i) right = data[i] == pattern(tag, i);
-    if (!right) board.complain("task %u has the wrong result", p.tag);
   }
 
   std::map<std::string, i64> baseline;
