@@ -574,6 +574,12 @@ void add_arena_life(nb::class_<Arena>& arena) {
       .def("make_current", [](Arena& a) { current() = a.shared; });
 }
 
+// Another thread may change the caller's list during a wait.
+nb::object own_list(nb::handle ids) {
+  if (!PyList_CheckExact(ids.ptr())) throw nb::type_error("ids are given in a list");
+  return nb::steal(PyList_GetSlice(ids.ptr(), 0, PyList_GET_SIZE(ids.ptr())));
+}
+
 void add_arena_objects(nb::class_<Arena>& arena) {
   arena
       .def(
@@ -615,7 +621,8 @@ void add_arena_objects(nb::class_<Arena>& arena) {
           "oid"_a, "timeout_ms"_a = -1)
       .def(
           "get_many",
-          [](Arena& a, nb::handle oids, i64 timeout_ms) {
+          [](Arena& a, nb::handle given, i64 timeout_ms) {
+            nb::object oids = own_list(given);
             std::vector<u32> list = a.indices(oids);
             wait::Deadline deadline(timeout_ms);
             a.with_help([&] { a.c().wait_all(list, deadline); });
@@ -630,7 +637,8 @@ void add_arena_objects(nb::class_<Arena>& arena) {
           "oids"_a, "timeout_ms"_a = -1)
       .def(
           "wait",
-          [](Arena& a, nb::handle oids, u32 num_returns, i64 timeout_ms) {
+          [](Arena& a, nb::handle given, u32 num_returns, i64 timeout_ms) {
+            nb::object oids = own_list(given);
             std::vector<u32> list = a.indices(oids);
             a.must_differ(list);
             size_t wanted = std::min<size_t>(num_returns, list.size());
