@@ -205,9 +205,9 @@ class Stage {
   // --- the end of a round ---------------------------------------------------------------------------
 
   void look(const char* when) {
+    for (const std::string& problem : check(m)) board.complain("%s: %s", when, problem.c_str());
     if (watched && m.object(watched).state == OBJECT_PENDING && m.object(watched).watcher != c.thread())
       board.complain("%s: who waits for an object is forgotten", when);
-    for (const std::string& problem : check(m)) board.complain("%s: %s", when, problem.c_str());
   }
 
   void settle() {
