@@ -316,7 +316,7 @@ void host_is_busy() {
 }
 
 // Who keeps the mutex is named, and once it is dead nobody does.
-void lock_holder() {
+[[maybe_unused]] void lock_holder() {
   Session s;
   pid_t child = start([&] {
     take_mutex(s.c.m());
@@ -342,7 +342,9 @@ int main() {
   time_outs();
   interrupts();
   host_is_busy();
+#ifndef __SANITIZE_THREAD__  // knows nothing of a mutex whose owner died in another process
   lock_holder();
+#endif
   printf("waiting: %u failed\n", failures);
   return failures ? 1 : 0;
 }
