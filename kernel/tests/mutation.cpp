@@ -25,7 +25,7 @@ namespace {
 constexpr unsigned LIMIT_S = 8;
 // Only a place that nobody misses takes them all; with fewer, a rare miss would be one of chance.
 constexpr u32 TRIES_LEAST = 40, TRIES_MOST = 300;
-constexpr u32 PLACES_SHORT = 40;
+constexpr u32 PLACES_SHORT = 30;
 
 struct Place {
   std::string file;
@@ -115,7 +115,7 @@ bool is_caught(Board* board, const Situations& all, const Place& place, const st
     danger.skip_line = place.line;
     danger.nth = one.times;
     danger.steps_later = n / tries.size() % 2 ? random.below(30) : 0;
-    danger.limit_s = LIMIT_S;
+    danger.limit_s = short_form() ? LIMIT_S / 2 : LIMIT_S;
     u64 seed = random.next();
     bool wrong = goes_wrong(board, [&] {
       Stage stage(*board, seed);
