@@ -129,6 +129,8 @@ bool is_caught(Board* board, const Situations& all, const Place& place, const st
 }  // namespace
 
 int main(int argc, char** argv) {
+  // The short form takes the same sample each time: whether a place is missed must not be a matter of luck in CI.
+  if (short_form()) setenv("RAY_SEED", "598140341", 0);
   u64 seed = run_seed("mutation");
   Random random(seed);
   Situations all = all_situations();
