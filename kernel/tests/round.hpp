@@ -4,6 +4,8 @@
 #include "situations.hpp"
 
 #include <climits>
+#include <csignal>
+#include <sys/time.h>
 
 namespace ray::testing {
 
@@ -20,6 +22,34 @@ struct Danger {
 };
 
 #ifdef RAY_CRASH_POINTS
+
+// Ends this process by SIGALRM when a round takes too long.  It counts seconds in which the process could run: a
+// machine that stands still for a while is no hang.
+class Watchdog {
+ public:
+  explicit Watchdog(unsigned limit_s) {
+    left_ = int(limit_s);
+    struct sigaction act{};
+    act.sa_handler = [](int) {
+      left_ = left_ - 1;
+      if (left_ > 0) return;
+      signal(SIGALRM, SIG_DFL);
+      raise(SIGALRM);
+    };
+    act.sa_flags = SA_RESTART;
+    sigaction(SIGALRM, &act, nullptr);
+    every(1);
+  }
+  ~Watchdog() { every(0); }
+  Watchdog(const Watchdog&) = delete;
+
+ private:
+  static void every(long seconds) {
+    itimerval timer{{seconds, 0}, {seconds, 0}};
+    setitimer(ITIMER_REAL, &timer, nullptr);
+  }
+  static inline volatile int left_ = 0;
+};
 
 namespace detail {
 inline Stage* watched = nullptr;
@@ -76,7 +106,7 @@ inline std::string describe(int status) {
 
 // True when the operation came to its end unharmed.
 inline bool run_round(Stage& s, const Situation& situation, const Danger& danger, bool note = false) {
-  alarm(danger.limit_s);
+  Watchdog watchdog(danger.limit_s);
   Board& board = s.board;
   board.killed_at = danger.kill_at;
   board.recovery_killed_at = danger.recovery_kill_at;
@@ -129,7 +159,6 @@ inline bool run_round(Stage& s, const Situation& situation, const Danger& danger
   s.look("after the victim's burial");
   if (situation.after) situation.after(s);
   s.settle();
-  alarm(0);
   return finished;
 }
 
