@@ -221,6 +221,7 @@ class Mapping {
       wrong = "its layout is version " + std::to_string(h.layout_version) + ", this package's is " +
               std::to_string(LAYOUT_VERSION) + ": both processes need the same release";
     else if (!h.ready) wrong = "its creator never finished it";
+    else if (h.uid != getuid()) wrong = "it belongs to user " + std::to_string(h.uid);
     else if (h.pid_namespace != pid_namespace()) wrong = "it belongs to another container (process namespace)";
     else if (h.total_bytes != u64(s.st_size)) wrong = "its size is not what its header says";
     u64 heap = h.heap_offset;

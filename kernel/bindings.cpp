@@ -452,7 +452,6 @@ void add_constants(nb::module_& m) {
   m.attr("WORKER_DIED") = u32(SystemFailure::worker_died);
   m.attr("ACTOR_DIED") = u32(SystemFailure::actor_died);
   m.attr("ACTOR_KILLED") = u32(SystemFailure::actor_killed);
-  m.attr("JOB_ENDED") = u32(SystemFailure::job_ended);
   m.attr("TASK") = u32(TaskKind::task);
   m.attr("ACTOR_CREATE") = u32(TaskKind::actor_create);
   m.attr("ACTOR_CALL") = u32(TaskKind::actor_call);
@@ -788,7 +787,6 @@ void add_arena_actors(nb::class_<Arena>& arena) {
              u32 o = a.c().m().actor(a.c().own_actor()).checkpoint;
              return o ? a.hold(o) : nb::none();
            })
-      .def("calls_since_checkpoint", [](Arena& a) { return a.c().m().actor(a.c().own_actor()).done_count; })
       .def(
           "kill_actor", [](Arena& a, const ObjectID& actor) { return a.c().kill_actor(a.index_of(actor)); }, "actor"_a);
 }

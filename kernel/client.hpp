@@ -63,7 +63,6 @@ inline std::atomic<u32> forks{0};
 struct CallerState {
   u64 client = 0;
   u32 index = NIL;
-  bool has_parent = false;
   u8 parent[TASK_ID_BYTES] = {};
   u32 ordinal = 0;
   u64 counter = 0;

@@ -30,7 +30,6 @@ FORMAT_SYSTEM: int  # 201: the kernel's own failure; data is struct "<iiiI20s": 
 WORKER_DIED: int
 ACTOR_DIED: int
 ACTOR_KILLED: int
-JOB_ENDED: int
 
 # formats from here up to 255 are failures as well: FORMAT_ALIAS follows what it points to
 FORMAT_ERROR: int  # 100: caller's formats 100..199 are errors, 0..99 are values
@@ -218,7 +217,6 @@ class Arena:
     def checkpoint(self, data: Data, fmt: int, nested: list[ObjectID] | None = None) -> None:
         """Worker: the state after the calls finished so far; these need not run again."""
     def last_checkpoint(self) -> ObjectID | None: ...
-    def calls_since_checkpoint(self) -> int: ...
     def kill_actor(self, actor: ObjectID) -> int: ...  # the process to kill, or 0; no restart follows
 
     # --- processes and workers ---

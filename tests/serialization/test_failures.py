@@ -496,7 +496,6 @@ class TestSystemFailures:
             (_kernel.WORKER_DIED, WorkerCrashedError),
             (_kernel.ACTOR_DIED, ActorDiedError),
             (_kernel.ACTOR_KILLED, ActorKilledError),
-            (_kernel.JOB_ENDED, SessionEndedError),
             (99, RaySystemError),
         ],
     )

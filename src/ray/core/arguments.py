@@ -68,7 +68,8 @@ def _encode(session: Current, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     keywords = dict(kwargs)
     contains = False  # ids may be inside the values that stay
 
-    for index, value in enumerate(args):
+    place: int | str
+    for place, value in (*enumerate(args), *kwargs.items()):
         kind = type(value)
         if kind is ObjectID:
             deps.append(value)
@@ -79,22 +80,11 @@ def _encode(session: Current, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
             continue
         else:
             deps.append(put(session, value))
-        places.append(index)
-        positional[index] = None
-
-    for name, value in kwargs.items():
-        kind = type(value)
-        if kind is ObjectID:
-            deps.append(value)
-        elif kind in _ATOMS:
-            continue
-        elif kind in _handles or is_simple(value):
-            contains = True
-            continue
+        places.append(place)
+        if isinstance(place, int):
+            positional[place] = None
         else:
-            deps.append(put(session, value))
-        places.append(name)
-        del keywords[name]
+            del keywords[place]
 
     if len(deps) == len(positional) and not kwargs:
         return _ALL_DEPENDENCIES, deps, None

@@ -10,7 +10,7 @@ from ray.serialization import formats
 from ray.serialization.failures import describe_failure, failure_text
 
 # What `type` is for the kernel's own failures; those of the user's code are of type "task".
-_SYSTEM_TYPES = {"WorkerCrashedError": "worker_died", "SessionEndedError": "job_ended"}
+_SYSTEM_TYPES = {"WorkerCrashedError": "worker_died"}
 
 
 class Reported(NamedTuple):

@@ -25,7 +25,6 @@ from ray.errors import (
     RayError,
     RaySystemError,
     RayTaskError,
-    SessionEndedError,
     WorkerCrashedError,
 )
 from ray.serialization.formats import SYSTEM_FAILURE, TASK_ERROR
@@ -177,11 +176,6 @@ def _system_failure(data: "bytes | View | memoryview", function_name: str) -> Ra
         return ActorDiedError(function_name, status, pid)
     if code == _kernel.ACTOR_KILLED:
         return ActorKilledError(function_name, pid)
-    if code == _kernel.JOB_ENDED:
-        return SessionEndedError(
-            f"{function_name or 'A task'} has no result: the driver whose job it belonged to has ended. "
-            "Results outlive a driver only as long as its job; run the task from this driver."
-        )
     return RaySystemError(f"{function_name or 'A task'} failed in the kernel with the unknown code {code}.")
 
 
