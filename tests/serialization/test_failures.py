@@ -14,7 +14,6 @@ from ray.errors import (
     ActorKilledError,
     RaySystemError,
     RayTaskError,
-    SessionEndedError,
     WorkerCrashedError,
     WrongReturnCountError,
 )

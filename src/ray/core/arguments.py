@@ -68,8 +68,8 @@ def _encode(session: Current, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     keywords = dict(kwargs)
     contains = False  # ids may be inside the values that stay
 
-    place: int | str
-    for place, value in (*enumerate(args), *kwargs.items()):
+    values: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+    for place, value in values:
         kind = type(value)
         if kind is ObjectID:
             deps.append(value)
