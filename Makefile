@@ -20,8 +20,8 @@ format:  ## rewrite Python and C++ sources into the one format
 	@scripts/format
 check-kernel:  ## crash points and sanitizers (SHORT=1: the short form)
 	@scripts/check_kernel
-chaos: build  ## random kills against a running session
-	@.venv/bin/python -m pytest tests/chaos $(ARGS)
+chaos: build  ## every attack of docs/reliability.md in its full form, figures at the end
+	@RAY_CHAOS=full .venv/bin/python -m pytest tests/chaos $(ARGS)
 wheel: setup  ## a wheel in dist/
 	@.venv/bin/python -m pip wheel --no-deps --wheel-dir dist .
 clean:  ## remove .venv and everything built

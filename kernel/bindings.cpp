@@ -850,6 +850,7 @@ void add_arena_processes(nb::class_<Arena>& arena) {
       .def("stats",
            [](Arena& a) {
              nb::dict out;
+             a.c().let_go();
              for (auto& [name, value] : statistics(a.c().m())) out[name.c_str()] = value;
              return out;
            })

@@ -268,6 +268,11 @@ class Client {
     drain();
   }
 
+  // What this process has dropped is gone when others count.
+  void let_go() {
+    if (!drops_.empty()) flush_drops();
+  }
+
   // The object with this id, held for this process; NIL if it is gone.
   u32 resolve(const u8* id, u64 key) {
     must_be_open();
@@ -678,7 +683,7 @@ class Client {
     u32 th = thread();
     Thread& me = m().thread(th);
     if (me.lanes) close_lanes(th);
-    if (!drops_.empty()) flush_drops();
+    let_go();
     bool finishing = me.task != NIL;
     if (finishing) record_event(th);
     drain();

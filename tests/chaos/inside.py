@@ -1,0 +1,106 @@
+"""For the drivers of attacks: what is counted before and after, and what they print."""
+
+import gc
+import os
+import time
+from typing import Any
+
+import ray.core.session_state
+from ray import _kernel
+
+# What `arena.stats()` must say again when an attack is over. Workers and their processes come and go by
+# policy; the journal, the tasks done and the touched bytes only grow.
+COUNTED = (
+    "objects",
+    "tasks",
+    "links",
+    "references",
+    "watches",
+    "actors",
+    "lanes",
+    "ready_tasks",
+    "running_tasks",
+    "heap_blocks",
+    "heap_used_bytes",
+    "spill_file_used_bytes",
+    "cpu_free",
+    "gpu_free",
+    "custom_free",
+)
+PATIENCE_S = 10.0  # buried processes, retired workers and dropped ids need their moment
+POLL_S = 0.01
+
+
+def arena() -> _kernel.Arena:
+    """The arena of the running session."""
+    return ray.core.session_state.current.arena
+
+
+def say(text: str) -> None:
+    """A step done; the watchdog outside waits for these lines."""
+    print(text, flush=True)
+
+
+def figure(name: str, value: float, unit: str) -> None:
+    """A figure for the table at the end of the run."""
+    say(f"figure {name} {value} {unit}")
+
+
+def done() -> None:
+    """The attack is over and held."""
+    say("done")
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+class Baseline:
+    """What there was before the attack; take it after a warm-up that exported the attack's functions."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        self._counts = self._settled()
+        self._descriptors = _descriptors()
+
+    def _settled(self) -> dict[str, int]:
+        """The counts, once they stand still: what the warm-up dropped is gone."""
+        deadline = time.monotonic() + PATIENCE_S
+        before = self._take()
+        while time.monotonic() < deadline:
+            time.sleep(10 * POLL_S)
+            now = self._take()
+            if now == before:
+                break
+            before = now
+        return before
+
+    @staticmethod
+    def _take() -> dict[str, int]:
+        stats = arena().stats()
+        return {name: stats[name] for name in COUNTED}
+
+    def check(self, allow: dict[str, int] | None = None) -> None:
+        """Waits until the counts are as they were (`allow` names how many more may stay), the arena is whole.
+
+        Raises AssertionError that names what is left.
+        """
+        allowed = allow or {}
+        gc.collect()
+        deadline = time.monotonic() + PATIENCE_S
+        while left := self._left(allowed):
+            assert time.monotonic() < deadline, f"left after the attack: {left}"
+            time.sleep(POLL_S)
+        problems = arena().check()
+        assert problems == [], problems
+
+    def _left(self, allowed: dict[str, int]) -> dict[str, Any]:
+        now = self._take()
+        left: dict[str, Any] = {
+            name: (before, now[name])
+            for name, before in self._counts.items()
+            if abs(now[name] - before) > allowed.get(name, 0)
+        }
+        if (descriptors := _descriptors()) > self._descriptors + allowed.get("descriptors", 0):
+            left["descriptors"] = (self._descriptors, descriptors)
+        return left
