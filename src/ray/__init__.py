@@ -22,6 +22,7 @@ from ray.api import (
     init,
     is_initialized,
     kill,
+    map,  # noqa: A004  the name that users look for
     nodes,
     put,
     remote,
@@ -53,6 +54,7 @@ __all__ = [
     "init",
     "is_initialized",
     "kill",
+    "map",
     "method",
     "nodes",
     "put",

@@ -5,7 +5,7 @@ import datetime
 import inspect
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray._kernel import DRIVER, Arena, KernelError, ObjectID, StaleHandle, WaitTimeout
@@ -259,6 +259,42 @@ def wait(
     except ValueError:
         twice = next((oid for index, oid in enumerate(object_ids) if oid in object_ids[:index]), None)
         raise ArgumentError(f"ray.wait was given {twice!r} more than once; its ids must differ.") from None
+
+
+def map(  # noqa: A001
+    function: Callable[..., Any] | RemoteFunction,
+    /,
+    *iterables: Iterable[Any],
+    chunk_size: int | None = None,
+) -> list[Any]:
+    """The results of `function` for each item, in order, as the builtin `map` has them; in chunks.
+
+    A task runs many items: `chunk_size`, or as many as suit what is left and the time that items take.
+    With several iterables the function gets an item of each, until the shortest ends.  A remote
+    function's tasks have its options, any other function's the default ones.  Items that are ids stand
+    for their values.  Blocks until all are done.
+
+    Raises what the function raised, of the first such item, noting which it was; chunks that have been
+    submitted by then still run.  Raises ArgumentTypeError, ArgumentError.
+    """
+    session = session_state.require("ray.map")
+    if not isinstance(function, RemoteFunction):
+        if not callable(function) or isinstance(function, ActorClass):
+            raise ArgumentTypeError(f"ray.map takes a function, then its items; not {_described(function)}.")
+        function = RemoteFunction.of(function, {})
+    if not iterables:
+        raise ArgumentTypeError("ray.map needs the items as well: ray.map(function, items).")
+    if chunk_size is not None:
+        if isinstance(chunk_size, bool) or not isinstance(chunk_size, int):
+            raise ArgumentTypeError(f"chunk_size must be a whole number of items, not {chunk_size!r}.")
+        if chunk_size < 1:
+            raise ArgumentError(f"chunk_size must be at least 1, not {chunk_size}.")
+    from ray.core.chunked_map import chunked_map
+
+    try:
+        return chunked_map(session, function, iterables, chunk_size)
+    except KernelError as error:
+        raise translated(error, "ray.map") from None
 
 
 def kill(actor: ActorHandle) -> None:

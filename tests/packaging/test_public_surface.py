@@ -28,6 +28,7 @@ PUBLIC_NAMES = {
     "put",
     "wait",
     "kill",
+    "map",
     "get_gpu_ids",
     "ObjectID",
     "ObjectRef",

@@ -8,12 +8,13 @@ import struct
 import threading
 from typing import Any, NamedTuple, Self
 
-from ray._kernel import JOURNAL_FUNCTION, ObjectID, View, collect_begin, collect_end
+from ray._kernel import FORMAT_ERROR, JOURNAL_FUNCTION, ObjectID, View, collect_begin, collect_end
 from ray.core import session_state
-from ray.core.failures import failed
+from ray.core.failures import failed, raised
 from ray.core.names import display_name, journal_entry, name_of
 from ray.core.session_state import Current
-from ray.core.store import block_of, with_room
+from ray.core.store import block_of, get, with_room
+from ray.core.timeouts import FOREVER_MS
 from ray.errors import RayConnectionError
 from ray.serialization import formats
 from ray.serialization.functions import pickle_function, unpickle_function
@@ -103,6 +104,17 @@ class Definition:
         finally:
             captured = collect_end()
         return code + _MAX_CALLS.pack(self.max_calls), captured or []
+
+    def code(self, session: Current) -> Any:
+        """The function or class itself, unpickled here if it came from another process.
+
+        Raises SerializationError, or what its export failed with."""
+        if self.target is not None:
+            return self.target
+        fmt, data = get(session, self.exported(session), FOREVER_MS)
+        if fmt >= FORMAT_ERROR:
+            raise raised(session.arena, fmt, data)
+        return unpickle_function(data)
 
     def reference(self, session: Current) -> tuple[str, ObjectID, str, int]:
         """What a pickled handle says of it; `referred` is the other end."""

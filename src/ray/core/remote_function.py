@@ -10,12 +10,12 @@ from ray.core import session_state
 from ray.core.arguments import NO_ARGUMENTS, carry, encode
 from ray.core.definition import FUNCTION, Definition
 from ray.core.kernel_errors import translated
-from ray.core.options import TaskOptions
+from ray.core.options import Demand, TaskOptions
 from ray.core.resources import shape_of
 from ray.core.session_state import Current
 from ray.core.signature import Signature
 from ray.core.store import with_entry
-from ray.errors import ArgumentTypeError
+from ray.errors import ArgumentError, ArgumentTypeError
 
 
 class _Bound(NamedTuple):
@@ -96,6 +96,27 @@ class RemoteFunction:
                 )
             definition = Definition(FUNCTION, definition.target, definition.name, options.max_calls)
         return RemoteFunction(definition, self._signature, options)
+
+    @property
+    def demand(self) -> Demand:
+        """What each of its tasks holds while it runs."""
+        return self._options.demand
+
+    def transformed(
+        self, session: Current, transform: Callable[[Callable[..., Any]], Callable[..., Any]]
+    ) -> "RemoteFunction":
+        """A remote function that runs what `transform` makes of this one's code, with the same options.
+
+        Raises ArgumentError if it has not exactly one result."""
+        definition = self._definition
+        if self._num_returns != 1:
+            raise ArgumentError(
+                f"{definition.name} has num_return_vals={self._num_returns}; here it must return one value. "
+                f"Use {definition.name}.options(num_return_vals=1), and return a tuple."
+            )
+        target = transform(definition.code(session))
+        made = Definition(definition.kind, target, definition.name, definition.max_calls)
+        return RemoteFunction(made, Signature.of(target), self._options)
 
     def _bind(self) -> _Bound:
         session = session_state.require(f"{self._definition.name}.remote")

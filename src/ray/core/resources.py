@@ -1,5 +1,7 @@
 """Demands against what the node has."""
 
+import dataclasses
+
 from ray._kernel import UNIT, Arena
 from ray.core.options import Demand
 from ray.core.session_state import Current
@@ -28,6 +30,17 @@ def shape_of(session: Current, demand: Demand, name: str) -> int:
     if demand.cpu > node.cpu or demand.gpu > node.gpu or demand.custom > node.custom:
         raise InfeasibleResourcesError(name, amounts(demand), amounts(node))
     return session.submitter.shape(demand.cpu, demand.gpu, demand.custom)
+
+
+def at_once(session: Current, demand: Demand) -> int:
+    """How many tasks of this demand the node runs at one time when nothing else runs; at least one."""
+    limits = [
+        have // need
+        for have, need in zip(dataclasses.astuple(session.stock), dataclasses.astuple(demand), strict=True)
+        if need
+    ]
+    most = min(limits, default=session.stock.cpu // UNIT)  # what needs nothing still uses a CPU
+    return max(1, min(most, session.config.worker_limit))
 
 
 def amounts(demand: Demand) -> dict[str, float]:
