@@ -87,14 +87,16 @@ class Family:
         """The keeper and all its descendants."""
         return processes.descendants(self.keeper) | {self.keeper}
 
-    def record(self) -> SessionRecord:
-        """The session's record, read as one who attaches reads it."""
+    def arena(self) -> _kernel.Arena:
+        """The session's arena, mapped as one who attaches maps it; to look at, not joined."""
         fd = handshake.connect(port_of(self.info["redis_address"]), 2.0)
         try:
-            arena = _kernel.Arena.attach(fd)
+            return _kernel.Arena.attach(fd)
         finally:
             os.close(fd)
-        return SessionRecord.load(arena.session())
+
+    def record(self) -> SessionRecord:
+        return SessionRecord.load(self.arena().session())
 
 
 def name_of(pid: int) -> str:
