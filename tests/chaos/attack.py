@@ -6,6 +6,7 @@ and prints a line at every step.  `make chaos` sets RAY_CHAOS=full; `make test` 
 """
 
 import dataclasses
+import json
 import os
 import random
 import time
@@ -17,7 +18,7 @@ from tests.api.programs import Finished, Programs, Running
 
 FULL = os.environ.get("RAY_CHAOS") == "full"
 WATCHDOG_S = 60.0  # without a line from the driver for so long, it hangs
-FIGURE = "figure "  # how a driver's line with a figure begins: figure NAME VALUE UNIT
+FIGURE = "figure "  # how a driver's line with a figure begins; the rest is JSON, from `inside.figure`
 
 
 def times(full: int, short: int) -> int:
@@ -82,8 +83,7 @@ class Attack:
         """
         while (line := running.line(watchdog_s)) != "done":
             if line.startswith(FIGURE):
-                name, value, unit = line.removeprefix(FIGURE).rsplit(" ", 2)
-                self.figure(name, float(value), unit)
+                self.figure(**json.loads(line.removeprefix(FIGURE)))
             yield line
 
     def run(self, source: str, *args: str, watchdog_s: float = WATCHDOG_S) -> Finished:
