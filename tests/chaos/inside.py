@@ -1,10 +1,12 @@
 """For the drivers of attacks: what is counted before and after, and what they print."""
 
 import gc
+import json
 import os
 import time
 from typing import Any
 
+import ray
 import ray.core.session_state
 from ray import _kernel
 
@@ -41,9 +43,21 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def figure(name: str, value: float, unit: str) -> None:
-    """A figure for the table at the end of the run."""
-    say(f"figure {name} {value} {unit}")
+def figure(
+    name: str, value: float, unit: str, *, at_most: float | None = None, at_least: float | None = None
+) -> None:
+    """A figure for the table at the end of the run; one that misses its bar fails the attack."""
+    noted = {"name": name, "value": value, "unit": unit, "at_most": at_most, "at_least": at_least}
+    say(f"figure {json.dumps(noted)}")
+
+
+def raised_by_get(oid: ray.ObjectID) -> Exception:
+    """What `ray.get` raises for an id whose task has failed."""
+    try:
+        ray.get(oid)
+    except Exception as error:
+        return error
+    raise AssertionError(f"{oid!r} has a value")
 
 
 def done() -> None:
