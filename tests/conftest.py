@@ -8,8 +8,13 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from tests import leaks
+from tests.audit.run import Audit
 
 FAILED = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Audit(), "audit")
 
 
 @pytest.hookimpl(wrapper=True)

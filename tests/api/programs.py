@@ -119,7 +119,7 @@ class Programs:
             "TMPDIR": str(self.temporary),
             "PYTHONFAULTHANDLER": "1",
             "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": str(Path(__file__).parents[2]),  # for `tests.api.meeting`
+            "PYTHONPATH": _search_path(),
             **(env or {}),
         }
         with out.open("wb") as out_file, err.open("wb") as err_file:
@@ -180,6 +180,12 @@ class Programs:
                 continue
         if kind is None:
             raise AssertionError(f"processes left {GONE_S} s after the program's end: {names}")
+
+
+def _search_path() -> str:
+    """The tests' modules, and what this run has for all of its interpreters (`tests.audit`)."""
+    inherited = os.environ.get("PYTHONPATH")
+    return os.pathsep.join([str(Path(__file__).parents[2]), *([inherited] if inherited else [])])
 
 
 def command(pid: int) -> str:
