@@ -81,6 +81,12 @@ def _descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def journal_of(errors: int = 0, functions: int = 0) -> dict[str, int]:
+    """What the journal may keep, for `Baseline.check`: so many more failures, and functions with their code."""
+    kept = errors + 2 * functions
+    return {"objects": kept, "references": kept, "heap_blocks": 2 * kept, "heap_used_bytes": 64_000 * kept}
+
+
 class Baseline:
     """What there was before the attack; take it after a warm-up that exported the attack's functions."""
 
