@@ -18,6 +18,7 @@ SAMPLES = [
     errors.RayConnectionError.not_started("ray.put"),
     errors.RayConnectionError.nobody_listens("127.0.0.1:6379", "refused"),
     errors.RaySystemError("the keeper did not start"),
+    errors.SystemLimitError("A session can't be started", "20 open files (RLIMIT_NOFILE)", "too few"),
     errors.SessionEndedError(),
     errors.ArenaCorruptError("free list crosses itself"),
     errors.GetTimeoutError(250, 3),

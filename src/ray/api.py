@@ -108,7 +108,11 @@ def _enter(current: Current, info: dict[str, Any], end: Callable[[], None]) -> d
         from ray.observe.error_printer import ErrorPrinter
 
         printer = ErrorPrinter(current.arena)
-        printer.start()
+        try:
+            printer.start()
+        except BaseException:
+            end()
+            raise
         current.at_end.append(printer.stop)
     current.at_end.append(end)
     session_state.enter(current)

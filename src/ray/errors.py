@@ -99,6 +99,18 @@ class RaySystemError(RayError, RuntimeError):
     """A part of the session itself failed: a process did not start, or answered nonsense."""
 
 
+class SystemLimitError(RaySystemError):
+    """The system refused what the session needs.
+
+    `limit` names what was reached, and where it is set; `reason` is what the system said.
+    """
+
+    def __init__(self, what: str, limit: str, reason: str) -> None:
+        self.limit = limit
+        self.reason = reason
+        super().__init__(f"{what}: {reason}. The limit is: {limit}. Raise it, or use less of it.")
+
+
 class SessionEndedError(RayError, RuntimeError):
     """The session ended while, or before, the call was made."""
 

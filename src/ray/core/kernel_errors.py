@@ -1,5 +1,6 @@
 """The kernel's exceptions, as the errors a user sees."""
 
+import json
 from collections.abc import Iterable
 from typing import TypeGuard
 
@@ -32,11 +33,23 @@ def translated(error: _kernel.KernelError, what: str, ids: Iterable[object] = ()
         case _kernel.ArenaCorrupt():
             return ArenaCorruptError(str(error))
         case _kernel.ArenaClosed():
-            return SessionEndedError()
+            return SessionEndedError(_why_ended())
         case _kernel.Forked():
             return ForkedProcessError(what)
         case _:
             return RaySystemError(f"{what}: the kernel reported {type(error).__name__}: {error}")
+
+
+def _why_ended() -> str:
+    """What the session's record says of its end; "" where it says nothing."""
+    arena = _kernel.current()
+    if arena is None:
+        return ""
+    try:
+        record = json.loads(arena.session())
+    except (_kernel.KernelError, ValueError):
+        return ""
+    return str(record.get("ended", "")) if isinstance(record, dict) else ""
 
 
 def _is_stale(value: object) -> TypeGuard[_kernel.ObjectID]:

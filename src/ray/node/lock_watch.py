@@ -10,6 +10,7 @@ import threading
 from typing import Protocol
 
 from ray import _kernel
+from ray.core.system_limits import start_thread
 from ray.session.say import say
 
 # What a session can replace. Drivers belong to the user: they are continued, and named, but never killed.
@@ -34,7 +35,7 @@ class LockWatch:
         self._thread = threading.Thread(target=self._run, name="ray-lock-watch", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        start_thread(self._thread)
 
     def stop(self) -> None:
         """Returns at once; the thread ends when it has looked once more."""

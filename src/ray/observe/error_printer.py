@@ -7,6 +7,7 @@ import time
 
 from ray._kernel import Arena, KernelError
 from ray.core.failures import system_name
+from ray.core.system_limits import start_thread
 from ray.observe.error_list import Reported, reported
 from ray.serialization.failures import failure_text
 
@@ -28,7 +29,8 @@ class ErrorPrinter:
         self._thread = threading.Thread(target=self._follow, name="ray-error-printer", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        """Raises SystemLimitError when there may be no more threads."""
+        start_thread(self._thread)
 
     def stop(self) -> None:
         """Prints what is there, and no more."""

@@ -103,5 +103,8 @@ def shut_in_background(arena: "Callable[[], Arena]") -> None:
         finally:
             done.release()
 
-    _thread.start_new_thread(shut, ())
+    try:
+        _thread.start_new_thread(shut, ())
+    except RuntimeError:  # the system allows no more threads
+        shut()
     done.acquire(timeout=SHUT_S)

@@ -15,7 +15,7 @@ import time
 from ray.session import processes
 from ray.session.pipes import WORD_RECORD, send_message
 from ray.session.say import say
-from ray.session.services import NodeManager, RedisServer, Service, Template
+from ray.session.services import GAVE_UP_STATUS, NodeManager, RedisServer, Service, Template
 from ray.session.spec import KeeperSpec
 
 TYPE_CHECKING = False  # `typing` takes longer to import than all of this file
@@ -53,7 +53,8 @@ class Keeper:
         processes.become_subreaper()
         try:
             for service in (*self.servers, self.template):
-                service.start()
+                if not self.ending:
+                    self._start(service)
             self._watch()
             while not self.ending:
                 self._turn()
@@ -124,7 +125,7 @@ class Keeper:
         now = monotonic_ms()
         for service in self.services:
             if service.start_at_ms is not None and service.start_at_ms <= now:
-                service.start()
+                self._start(service)
         if not self.reported:
             self._report_when_ready()
         ready = {fd for fd, _ in self._poller.poll(self._pause_ms())}
@@ -139,6 +140,28 @@ class Keeper:
             self._obey()
         elif self._listener.fd in ready:
             self._listener.serve()
+
+    def _start(self, service: Service) -> None:
+        try:
+            service.start()
+            service.refused = False
+        except OSError as error:  # no process could be made
+            what = f"The {service.name} process of a session can't be started"
+            if not self.reported:
+                self._refuse(what, error)
+                return
+            if not service.refused:
+                from ray.core.system_limits import refused
+
+                service.refused = True
+                say(f"{refused(what, error)} It is tried again.")
+            if not service.died(monotonic_ms()):
+                self.ending = True
+
+    def _refuse(self, what: str, error: OSError) -> None:
+        """Before the session is there: its driver says so."""
+        self._report({"refused": (what, error.errno)})
+        self.ending = True
 
     def _pause_ms(self) -> int | None:
         if self.ending:
@@ -175,6 +198,8 @@ class Keeper:
                 self._bury(pid, exit_status)
             elif isinstance(service, RedisServer) and not service.ready:
                 self._move(service)
+            elif service is self.template and exit_status == GAVE_UP_STATUS:
+                self.ending = True  # the template has said why
             elif not service.died(monotonic_ms()):
                 say(
                     f"the {service.name} process of this session keeps ending (status {exit_status} last), "
@@ -184,15 +209,22 @@ class Keeper:
 
     def _move(self, server: RedisServer) -> None:
         """A server that ends before it has answered has found its port taken, or can't run at all."""
+        from ray.core.system_limits import room_for_threads
+
         server.drain_log()
         server.pid = 0
-        if server.move():
-            server.start()
-            return
-        log = server.log_tail.decode(errors="replace")
-        binary, host = self.spec.redis_binary, self.spec.host
-        self._report({"error": f"{binary} does not start on {host}. It said:\n{log}"})
-        self.ending = True
+        if not room_for_threads():
+            import errno
+
+            problem = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            self._refuse("The Redis server of a session can't be started", problem)
+        elif server.move():
+            self._start(server)
+        else:
+            log = server.log_tail.decode(errors="replace")
+            binary, host = self.spec.redis_binary, self.spec.host
+            self._report({"error": f"{binary} does not start on {host}. It said:\n{log}"})
+            self.ending = True
 
     # --- reports to the driver ---
 

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import ray
+from ray.core.system_limits import refused
 from ray.errors import RaySystemError
 from ray.session.names import SESSION_VARIABLE
 from ray.session.pipes import WORD_END, WORD_RECORD, read_message, send_message
@@ -24,28 +25,26 @@ class KeeperHandle:
     def __init__(self, spec: KeeperSpec) -> None:
         """Spawns it; returns at once. Raises RaySystemError when the interpreter can't be run."""
         self.token = spec.token
-        command_read, self._command_fd = _pipe()
-        self._report_fd, report_write = _pipe()
-        arena_fd = fcntl.fcntl(spec.arena_fd, fcntl.F_DUPFD_CLOEXEC, LOWEST_FD)
-        spec.arena_fd = arena_fd
-        given = (command_read, report_write, arena_fd)
-        try:
-            self.pid = _spawn(spec, command_read, report_write, given)
-            self._pidfd = os.pidfd_open(self.pid)
-        except BaseException:
-            os.close(self._command_fd)
-            os.close(self._report_fd)
-            raise
-        finally:
-            for fd in given:
-                os.close(fd)
+        with contextlib.ExitStack() as given, contextlib.ExitStack() as kept:
+            command_read, self._command_fd = _pipe(given, kept)
+            self._report_fd, report_write = _pipe(kept, given)
+            spec.arena_fd = _high(spec.arena_fd, given)
+            self.pid = _spawn(spec, command_read, report_write)
+            try:
+                self._pidfd = os.pidfd_open(self.pid)
+            except BaseException:
+                os.kill(self.pid, signal.SIGKILL)
+                self._reap()
+                raise
+            kept.pop_all()
         with contextlib.suppress(BrokenPipeError):  # it died at once; wait_ready says so
             send_message(self._command_fd, spec.dump())
 
     def wait_ready(self, timeout_ms: int) -> list[int]:
         """Waits until Redis has bound its ports, and returns them, the primary's first.
 
-        Raises RaySystemError when the keeper fails or takes longer than that.
+        Raises RaySystemError when the keeper fails or takes longer than that, SystemLimitError when it
+        was refused what it needs.
         """
         poller = select.poll()
         poller.register(self._report_fd, select.POLLIN)
@@ -56,6 +55,9 @@ class KeeperHandle:
             )
         message = read_message(self._report_fd)
         report: dict[str, Any] = marshal.loads(message) if message else {}
+        if "refused" in report:
+            what, number = report["refused"]
+            raise refused(what, OSError(number, os.strerror(number)))
         if "ports" not in report:
             reason = report.get("error") or "It ended without saying why; see its output above."
             raise RaySystemError(f"The session's keeper process {self.pid} failed. {reason}")
@@ -101,15 +103,23 @@ def end_session(token: str) -> None:
     end.kill_until_none(lambda: processes.of_session(token), end.ORPHANS_S)
 
 
-def _pipe() -> tuple[int, int]:
-    ends = os.pipe()
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, LOWEST_FD) for fd in ends]
-    for fd in ends:
-        os.close(fd)
-    return high[0], high[1]
+def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    """Its two ends, each to be closed by one of the stacks."""
+    with contextlib.ExitStack() as low:
+        ends = os.pipe()
+        for fd in ends:
+            low.callback(os.close, fd)
+        return _high(ends[0], reader), _high(ends[1], writer)
 
 
-def _spawn(spec: KeeperSpec, command_fd: int, report_fd: int, given: tuple[int, ...]) -> int:
+def _high(fd: int, closed_by: contextlib.ExitStack) -> int:
+    """A copy that is clear of the standard streams."""
+    copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, LOWEST_FD)
+    closed_by.callback(os.close, copy)
+    return copy
+
+
+def _spawn(spec: KeeperSpec, command_fd: int, report_fd: int) -> int:
     if not sys.executable:
         raise RaySystemError(
             "The path of the Python interpreter is not known (sys.executable is empty), so no process can be "
@@ -118,6 +128,7 @@ def _spawn(spec: KeeperSpec, command_fd: int, report_fd: int, given: tuple[int, 
     boot = os.path.join(os.path.dirname(__file__), "boot.py")
     arguments = [sys.executable, "-S", *_interpreter_flags(), boot, str(command_fd), str(report_fd)]
     # Duplicating a descriptor onto itself is how posix_spawn lets the child inherit it.
+    given = (command_fd, report_fd, spec.arena_fd)
     actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in given]
     actions.append((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))
     caught = set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}

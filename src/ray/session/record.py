@@ -26,6 +26,7 @@ class SessionRecord:
     object_store_bytes: int
     logs: str  # folder with the output of all processes; "" when it was not redirected
     settings: dict[str, int | float]  # the fields of ray.config.Config
+    ended: str = ""  # why, when it was not by the driver's end
 
     def dump(self) -> bytes:
         return json.dumps({"version": VERSION, **dataclasses.asdict(self)}).encode()

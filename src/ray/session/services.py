@@ -6,8 +6,10 @@ import sys
 from ray.control_store import server
 from ray.policy.restarts import RestartRate
 from ray.session import processes
+from ray.session.say import say
 from ray.session.spec import KeeperSpec
 
+GAVE_UP_STATUS = 71  # of a template that has ended the session (EX_OSERR, sysexits.h)
 SIGKILL, SIGTERM = 9, 15  # the module `signal` takes 4 ms, and Redis waits for this one
 
 
@@ -24,6 +26,7 @@ class Service:
         self.pid = 0  # 0: not running
         self.keeper = 0  # the parent, for the child to look whether it is still there
         self.start_at_ms: int | None = None  # when to start, if it shall be
+        self.refused = False  # the system made no process the last time; said once
         self.rate = RestartRate(
             spec.setting("restart_limit"),
             spec.setting("restart_window_ms"),
@@ -48,10 +51,15 @@ class Service:
             status = 0
         except SystemExit as leaving:
             status = leaving.code if isinstance(leaving.code, int) else 1
-        except BaseException:
-            import traceback
+        except BaseException as error:
+            from ray.errors import SystemLimitError
 
-            traceback.print_exc()
+            if isinstance(error, SystemLimitError):
+                say(f"{error}")
+            else:
+                import traceback
+
+                traceback.print_exc()
         finally:
             os._exit(status)
 

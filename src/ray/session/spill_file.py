@@ -2,7 +2,7 @@
 
 import os
 
-from ray._kernel import Arena
+from ray._kernel import Arena, SpillFailed
 from ray.core.store import spill_folder
 
 LEAST_BYTES = 16 << 20  # less is not worth a file
@@ -13,7 +13,8 @@ def give_spill_file(arena: Arena, fraction: float) -> None:
     """Opens it for the arena, which keeps it open until this process leaves.
 
     Does nothing when the folder has no room, can't be written to, or its file system knows no unnamed
-    files: a full store then waits as if there were no disk."""
+    files: a full store then waits as if there were no disk.  Raises OSError when this process may open no
+    more files."""
     folder = spill_folder()
     try:
         space = os.statvfs(folder)
@@ -25,5 +26,7 @@ def give_spill_file(arena: Arena, fraction: float) -> None:
         return
     try:
         arena.set_spill_file(fd, capacity_bytes)
+    except SpillFailed as error:
+        raise OSError(error.args[0], os.strerror(error.args[0])) from None
     finally:
         os.close(fd)

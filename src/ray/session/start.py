@@ -8,7 +8,8 @@ import time
 from ray import _kernel
 from ray.control_store.server import BINARY_NAMES, find_binary
 from ray.core.session_state import SILENT_MODE
-from ray.errors import InitError, RaySystemError
+from ray.core.system_limits import refused, refused_by_kernel, require_open_files
+from ray.errors import InitError, RayError, RaySystemError, SystemLimitError
 from ray.session import jobs, machine
 from ray.session.addresses import Address, check_is_local
 from ray.session.launch import KeeperHandle, package_path
@@ -24,6 +25,7 @@ from ray.session.spill_file import give_spill_file
 # Imported by the template before it forks, when the driver has them: each worker would need them.
 PRELOADED = ("numpy",)
 TASK_ID_BYTES, ID_BYTES = 16, 20
+TABLES_BYTES = 16 << 20  # what the arena takes beside the values, in a session of some thousand tasks
 
 
 def start_session(options: SessionOptions) -> Session:
@@ -32,7 +34,8 @@ def start_session(options: SessionOptions) -> Session:
     Workers, node manager and whatever else the first result does not need come up beside. The session
     ends with `Session.end`, at interpreter exit, or when this process dies.
 
-    Raises InitError for arguments that this machine can't meet, RaySystemError when a process does not start.
+    Raises InitError for arguments that this machine can't meet, RaySystemError when a process does not
+    start, SystemLimitError when that is for want of files, processes, memory or room.
     """
     refuse_other_ray()
     binary = find_binary()
@@ -45,6 +48,22 @@ def start_session(options: SessionOptions) -> Session:
     check_is_local(options.node_ip_address)
     if options.huge_pages:
         _check_huge_pages(options.object_store_bytes)
+    if options.plasma_directory is not None:
+        _check_room(options.plasma_directory, options.object_store_bytes)
+    require_open_files()
+    try:
+        session = _start(options, binary)
+    except RayError:
+        raise
+    except OSError as error:
+        raise refused("A session can't be started", error) from error
+    except _kernel.KernelError as error:
+        raise refused_by_kernel("The session's shared memory can't be made", error) from error
+    _tell(options, session.record)
+    return session
+
+
+def _start(options: SessionOptions, binary: str) -> Session:
     arena = _kernel.Arena.create(
         options.object_store_bytes,
         options.resources,
@@ -52,11 +71,11 @@ def start_session(options: SessionOptions) -> Session:
         options.huge_pages,
         options.config.worker_limit,
     )
-    job = root_id(options.object_id_seed)
-    arena.register(_kernel.DRIVER, job)
-    give_spill_file(arena, options.config.spill_fraction)
     keeper: KeeperHandle | None = None
     try:
+        job = root_id(options.object_id_seed)
+        arena.register(_kernel.DRIVER, job)
+        give_spill_file(arena, options.config.spill_fraction)
         spec = _spec(options, arena, binary)
         keeper = KeeperHandle(spec)
         ports = keeper.wait_ready(options.config.start_ms)
@@ -64,15 +83,13 @@ def start_session(options: SessionOptions) -> Session:
         arena.set_session(record.dump())
         keeper.publish()
         jobs.write_start(arena, job)
+        arena.make_current()
+        return Session(arena, record, options.config, keeper)
     except BaseException:
         if keeper is not None:
             keeper.end(options.config.end_ms)
         arena.leave()
         raise
-    arena.make_current()
-    session = Session(arena, record, options.config, keeper)
-    _tell(options, record)
-    return session
 
 
 def root_id(seed: int | None) -> bytes:
@@ -140,9 +157,27 @@ def _record(options: SessionOptions, spec: KeeperSpec, keeper_pid: int, ports: l
 def _make_log_folder(token: str) -> str:
     import tempfile
 
-    folder = os.path.join(tempfile.gettempdir(), f"ray-logs-{token[:12]}")
-    os.mkdir(folder, 0o700)  # fails if anything has that name already, a link included
+    parent = os.environ.get("TMPDIR", "")
+    try:
+        parent = tempfile.gettempdir()
+        folder = os.path.join(parent, f"ray-logs-{token[:12]}")
+        os.mkdir(folder, 0o700)  # fails if anything has that name already, a link included
+    except OSError as error:
+        raise refused("The folder for the output of all processes can't be made", error, parent) from error
     return folder
+
+
+def _check_room(folder: str, store_bytes: int) -> None:
+    """A file that grows on a full file system is not an error of some call but the death of who writes."""
+    space = os.statvfs(folder)
+    free_bytes = space.f_bavail * space.f_frsize
+    if free_bytes < store_bytes + TABLES_BYTES:
+        raise SystemLimitError(
+            f"The object store can't be made in plasma_directory={folder!r}",
+            f"the space in {folder}",
+            f"{free_bytes:,} bytes are free there, and object_store_memory={store_bytes:,} needs "
+            f"{store_bytes + TABLES_BYTES:,} with its tables",
+        )
 
 
 def _check_huge_pages(store_bytes: int) -> None:

@@ -6,6 +6,7 @@ It is a subreaper as well: should the keeper be killed, it ends what the tasks h
 """
 
 import contextlib
+import dataclasses
 import gc
 import importlib
 import os
@@ -17,11 +18,13 @@ from types import FrameType
 
 from ray import _kernel
 from ray.config import Config
+from ray.core.system_limits import refused
 from ray.policy.restarts import RestartRate
 from ray.policy.workers import Surplus, WorkerDemand, to_fork
 from ray.session import end, processes
+from ray.session.record import SessionRecord
 from ray.session.say import say
-from ray.session.services import redirect_output
+from ray.session.services import GAVE_UP_STATUS, redirect_output
 from ray.session.spec import KeeperSpec
 from ray.worker import loop
 from ray.worker.blas import VARIABLES
@@ -31,6 +34,7 @@ from ray.worker.blas import VARIABLES
 KEPT_BYTES = 32 << 20
 ALLOCATOR_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 WAIT_MS = 1_000  # for a change of demand; only the time of surplus workers depends on it
+FORK_PAUSE_MS = 500  # after the system has refused one
 BROKEN_STATUS = 70  # of a worker that failed outside of user code (EX_SOFTWARE, sysexits.h)
 # Ignored unless handled, so that it does no harm in a process that a task has started.
 SIGNAL_OF_ORPHANS = signal.SIGURG
@@ -55,6 +59,8 @@ class Template:
             essential=True,
         )
         self.fork_from_ms = 0
+        self.refused = False  # the last fork; said once
+        self.alone_since_ms = now_ms()
         # Where they say so: a status may also be the user's, in os._exit.
         self._broken_read, self._broken_write = os.pipe()
         os.set_blocking(self._broken_read, False)
@@ -104,6 +110,8 @@ class Template:
         count = to_fork(demand)
         for _ in range(count):
             self._fork()
+            if self.refused:
+                break
         now = now_ms()
         self.surplus, extra = self.surplus.update(demand, self.spec.num_cpus, now, self.config.idle_worker_ms)
         if extra:
@@ -123,9 +131,14 @@ class Template:
 
     def _fork(self) -> None:
         template = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._cannot_fork(error)
+            return
         if pid:
             self.starting[pid] = now_ms()
+            self.refused = False
             return
         status = BROKEN_STATUS
         try:
@@ -142,6 +155,22 @@ class Template:
             os.write(self._broken_write, b"x")
         finally:
             os._exit(status)
+
+    def _cannot_fork(self, error: OSError) -> None:
+        """Tasks wait for the workers that there are; without any, the session ends after `start_ms`."""
+        now = now_ms()
+        self.fork_from_ms = now + FORK_PAUSE_MS
+        problem = refused("No further worker process can be started", error)
+        if not self.refused:
+            self.refused = True
+            say(f"{problem} It is tried again.")
+        if self.arena.demand()[2] or self.starting:
+            self.alone_since_ms = now
+        elif now - self.alone_since_ms > self.config.start_ms:
+            record = SessionRecord.load(self.arena.session())
+            reason = f"The session was ended, since it has no worker. {problem}"
+            self.arena.set_session(dataclasses.replace(record, ended=reason).dump())
+            raise SystemExit(GAVE_UP_STATUS)
 
     def _become_worker(self, template: int) -> None:
         os.setsid()
