@@ -19,14 +19,6 @@ else()
   target_link_options(kernel_options INTERFACE -fsanitize=${RAY_SANITIZE})
 endif()
 
-set(core_objects)
-if(kernel_core)
-  add_library(kernel_core OBJECT ${kernel_core})
-  ray_kernel_target(kernel_core)
-  target_link_libraries(kernel_core PRIVATE kernel_options)
-  set(core_objects $<TARGET_OBJECTS:kernel_core>)
-endif()
-
 # These do nothing without crash points, and take minutes to compile.
 set(crash_tests crash mutation)
 
@@ -35,7 +27,7 @@ foreach(source IN LISTS test_sources)
   if(NOT RAY_CRASH_POINTS AND name IN_LIST crash_tests)
     continue()
   endif()
-  add_executable(${name} ${source} ${core_objects})
+  add_executable(${name} ${source})
   ray_kernel_target(${name})
   target_link_libraries(${name} PRIVATE kernel_options)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")

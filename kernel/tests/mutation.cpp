@@ -50,12 +50,12 @@ struct Spared {
   const char* why;
 };
 constexpr Spared SPARED[] = {
-    {"client.hpp", "t.set(p.retire, 1u)", "a worker ends that need not have"},
-    {"client.hpp", "| u32(ACTOR_GONE)", "the call will fail, one way or the other"},
+    {"client/node.hpp", "t.set(p.retire, 1u)", "a worker ends that need not have"},
+    {"client/calls.hpp", "| u32(ACTOR_GONE)", "the call will fail, one way or the other"},
     {"mailbox.hpp", "| u32(ACTOR_GONE)", "the call will fail, one way or the other"},
     {"process.hpp", "| u32(ACTOR_GONE)", "the call will fail, one way or the other"},
-    {"client.hpp", "PROCESS_LEFT : PROCESS_DYING", "the burial is begun again"},
-    {"client.hpp", "status, u32(status)", "the burial is begun again"},
+    {"client/processes.hpp", "PROCESS_LEFT : PROCESS_DYING", "the burial is begun again"},
+    {"client/processes.hpp", "status, u32(status)", "the burial is begun again"},
     {"process.hpp", "failure_status, u32(status)", "the burial is begun again"},
     {"process.hpp", "failure_pid, pid", "the burial is begun again"},
     {"mailbox.hpp", "actor.failure_", "says something only once the actor is dead"},

@@ -1,0 +1,102 @@
+// Values moved to the spill file, and the file itself.
+#pragma once
+
+#include "client.hpp"
+
+namespace ray {
+
+inline void Client::set_spill_file(int fd, u64 capacity_bytes) {
+  must_be_open();
+  u32 capacity = u32(std::min(capacity_bytes, HEAP_BYTES_MAX) / GRANULE_BYTES);
+  struct stat s;
+  if (fstat(fd, &s) != 0) throw SpillFailed(errno);
+  u32 th = thread();
+  int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+  if (own < 0) throw SpillFailed(errno);
+  Transaction t(m(), th);
+  bool taken = capacity && !h_.heaps[SPILL_FILE].first;
+  if (taken) {
+    heap::format(t, SPILL_FILE, capacity);
+    t.write(h_.spill_pid, pid_);
+    t.write(h_.spill_fd, u32(own));
+    t.write(h_.spill_device, u64(s.st_dev));
+    t.write(h_.spill_inode, u64(s.st_ino));
+  }
+  t.commit();
+  if (taken) std::swap(own, spill_fd_);
+  if (own >= 0) close(own);
+}
+
+inline u64 Client::spill(u64 bytes) {
+  Stay stay(*this);
+  u64 freed = 0;
+  u64 looked = 0;
+  while (freed < bytes && looked <= 2 * u64(h_.objects.high_water) + SPILL_LOOK) {
+    must_be_open();
+    if (!peek(h_.heaps[SPILL_FILE].first)) return freed;
+    spill::Move move;
+    u8* data = nullptr;
+    u64 size = 0, at = 0;
+    {
+      Transaction t(m(), thread());
+      move = spill::choose(t, process_);
+      if (move.object) {
+        data = heap_of(m().object(move.object).block);
+        size = m().object(move.object).size_bytes;
+        at = u64(m().block(move.block).offset) * GRANULE_BYTES;
+      }
+      t.commit();
+    }
+    looked += SPILL_LOOK;
+    if (!move.object) continue;
+    looked = 0;
+    int error = transfer(true, data, size, at);
+    Transaction t(m(), thread());
+    if (error) spill::give_up(t, move, process_);
+    else freed += spill::finish(t, move, process_);
+    t.commit();
+    if (error && freed) break;
+    if (error) throw SpillFailed(error);
+  }
+  drain();
+  return freed;
+}
+
+// Between memory and a place in the spill file; 0 or the system's error number.
+inline int Client::transfer(bool out, u8* data, u64 size, u64 at) {
+  int fd = spill_fd();
+  if (fd < 0) return errno;
+  HostPause pause;
+  while (size) {
+    ssize_t n = out ? pwrite(fd, data, size, off_t(at)) : pread(fd, data, size, off_t(at));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return n < 0 ? errno : EIO;
+    data += n;
+    at += u64(n);
+    size -= u64(n);
+  }
+  return 0;
+}
+
+// The file has no name: it is opened through the process that keeps it, whose pid may be another's by now.
+inline int Client::spill_fd() {
+  if (spill_fd_ >= 0) return spill_fd_;
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%u/fd/%u", h_.spill_pid, h_.spill_fd);
+  int fd = open(path, O_RDWR | O_CLOEXEC);
+  if (fd < 0) return fd;
+  struct stat s;
+  if (fstat(fd, &s) != 0 || u64(s.st_dev) != h_.spill_device || u64(s.st_ino) != h_.spill_inode) {
+    close(fd);
+    errno = ESTALE;
+    return -1;
+  }
+  return spill_fd_ = fd;
+}
+
+inline void Client::close_spill_file() {
+  if (spill_fd_ >= 0) close(spill_fd_);
+  spill_fd_ = -1;
+}
+
+}  // namespace ray
