@@ -40,26 +40,26 @@ class Client:
         self, arena: _kernel.Arena, kind: int, hands: type[Hands], root_id: bytes | None = None
     ) -> None:
         self._arena = arena
-        self._connection, theirs = Pipe()
+        self.connection, theirs = Pipe()
         parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
             processes.signal_on_parent_death(parent, signal.SIGKILL)
-            self._connection.close()
+            self.connection.close()
             _serve(arena, kind, hands, root_id, theirs)
         theirs.close()
         self.answer()
 
     def begin(self, step: str, *args: Any) -> None:
-        self._connection.send((step, args))
+        self.connection.send((step, args))
 
     def answered(self, timeout_s: float = 0.0) -> bool:
-        return self._connection.poll(timeout_s)
+        return self.connection.poll(timeout_s)
 
     def answer(self) -> Any:
         """What the step returned. Raises Refused if it raised, AssertionError if it takes too long."""
-        assert self._connection.poll(PATIENCE_S), f"no answer from process {self.pid} in {PATIENCE_S} s"
-        well, value = self._connection.recv()
+        assert self.connection.poll(PATIENCE_S), f"no answer from process {self.pid} in {PATIENCE_S} s"
+        well, value = self.connection.recv()
         if not well:
             raise Refused(value)
         return value
@@ -76,13 +76,13 @@ class Client:
     def leave(self) -> None:
         """Ends in good order; killed if it doesn't."""
         self.begin(LEAVE)
-        if not self._connection.poll(PATIENCE_S):
+        if not self.connection.poll(PATIENCE_S):
             os.kill(self.pid, signal.SIGKILL)
         self._bury()
 
     def _bury(self) -> None:
         _, status = os.waitpid(self.pid, 0)
-        self._connection.close()
+        self.connection.close()
         self._arena.bury(self.pid, os.waitstatus_to_exitcode(status))
 
 
