@@ -2,28 +2,44 @@
 
 Each question is asked of each system in a fresh process of that system's own environment, one right
 after the other, so that what else the machine does falls on all of them.  Prints medians and
-ratios, writes build/bench/results.json, and ends with status 1 if a floor was missed.
+ratios, writes build/bench/results.json, and ends with status 1 if a bar was missed.
 """
 
 import argparse
+import functools
 import importlib
 import json
 import os
-import platform
+import shlex
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import environments
+import machine
+import publish
 import report
+from memory import MARK, marked_with
 from peers import WORKERS
+from questions.scaling import rounds_of
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 HERE = Path(__file__).parent
 RESULTS = environments.FOLDER / "results.json"
-LIMIT_S = 600  # of one question to one system
+LIMIT_S = 900  # of one question to one system
+PATIENCE_S = 60  # of its repeats, for a system that is slow
+FOR_EVER_S = 1e9
+TEN_MS = 0.01
+ORDER = ("pypi_ray", "dask", "loky", "pool")
+WIDTH = 160  # where there is no terminal to ask
 
 
 def found(folder: str) -> list[str]:
@@ -31,56 +47,180 @@ def found(folder: str) -> list[str]:
     return [name for name in names if not name.startswith("_")]
 
 
-def ask(python: str, peer: str, question: str, repeats: int) -> dict[str, Any]:
-    """Runs the harness; raises RuntimeError with its output if it fails or takes too long."""
-    out = environments.FOLDER / f"{peer}.{question}.json"
-    out.unlink(missing_ok=True)
-    command = [python, str(HERE / "harness.py"), peer, question, str(repeats), str(out)]
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S
-        )
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{question} took {peer} more than {LIMIT_S} s.") from None
-    if done.returncode != 0:
-        raise RuntimeError(f"{question} failed under {peer}:\n{done.stdout}\n{done.stderr}")
-    answer: dict[str, Any] = json.loads(out.read_text())
-    return answer
-
-
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--repeats", type=int, default=5, help="measured repeats of each question (5)")
-    parser.add_argument("--peers", nargs="*", default=found("peers"), choices=found("peers"), metavar="PEER")
+    names = [name for name in found("questions") if name != "__init__"]
+    parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"some of: {', '.join(names)}")
+    parser.add_argument("--repeats", type=int, default=5, help="measured repeats of each question, odd (5)")
+    parser.add_argument("--quick", action="store_true", help="one repeat of each: does everything run?")
     parser.add_argument(
-        "--questions", nargs="*", default=found("questions"), choices=found("questions"), metavar="QUESTION"
+        "--patient",
+        action="store_true",
+        help=f"all repeats for slow systems, too, whose repeats otherwise end after {PATIENCE_S} s",
     )
-    parser.add_argument("--keep-going", action="store_true", help="a missed floor is no failure of the run")
-    return parser.parse_args()
+    parser.add_argument("--long", action="store_true", help="the long questions as well")
+    parser.add_argument("--peers", nargs="*", default=ORDER, choices=[report.OURS, *ORDER], metavar="PEER")
+    parser.add_argument("--keep-going", action="store_true", help="a missed bar is no failure of the run")
+    parser.add_argument("--newest", action="store_true", help="install the newest peers, and lock them")
+    parser.add_argument("--last", action="store_true", help="run nothing: show the last run's results")
+    parser.add_argument("--publish", action="store_true", help="write table and plot to docs/ as well")
+    options = parser.parse_args()
+    if unknown := set(options.questions) - set(names):
+        parser.error(f"no such question: {', '.join(sorted(unknown))}")
+    if options.repeats % 2 == 0:
+        parser.error("--repeats must be odd: the middle one is what counts")
+    if options.quick:
+        options.repeats = 1
+    return options
+
+
+def chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """The questions by their names."""
+    every = {name: importlib.import_module(f"questions.{name}") for name in found("questions")}
+    if options.questions:
+        return {name: every[name] for name in options.questions}
+    return {
+        name: question for name, question in every.items() if options.long or not hasattr(question, "LONG")
+    }
+
+
+def left_out(question: Any, name: str, peer: Any, options: argparse.Namespace) -> str:
+    """Why the peer is not asked; empty: it is."""
+    if hasattr(question, "OURS_ONLY") and name != report.OURS:
+        return "not asked"
+    if question.NEEDS - peer.CAN:
+        return "cannot: " + ", ".join(sorted(question.NEEDS - peer.CAN))
+    if not options.patient:
+        return str(getattr(question, "LEFT_OUT", {}).get(name, ""))
+    return ""
+
+
+class Asking:
+    """Runs the harness; what it leaves behind is ended, and a temporary folder of its own removed."""
+
+    def __init__(self, repeats: int, patience_s: float) -> None:
+        self.repeats = repeats
+        self.patience_s = patience_s
+        self.rounds = rounds_of(TEN_MS)
+
+    def ask(self, python: str, peer: str, question: str, say: Callable[[str], None]) -> dict[str, Any]:
+        """Raises RuntimeError with its output if it fails or takes too long."""
+        # Not below build/: sockets in it have names of 107 bytes at most.
+        with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
+            out = Path(folder) / "answer.json"
+            mark = uuid.uuid4().hex
+            environment = {
+                **os.environ,
+                "PYTHONPATH": f"{HERE}:{environments.ROOT / 'examples'}",
+                "TMPDIR": folder,
+                "RAYCORE_ROUNDS_OF_10MS": str(self.rounds),
+                MARK: mark,
+            }
+            command = [python, str(HERE / "harness.py"), peer, question]
+            command += [str(self.repeats), str(self.patience_s), str(out)]
+            with open(Path(folder) / "errors", "w+") as errors:
+                began = time.monotonic()
+                code = self._run(command, environment, errors, say)
+                for pid in marked_with(mark):
+                    os.kill(pid, signal.SIGKILL)
+                if code != 0 or not out.exists():
+                    errors.seek(0)
+                    why = f"ended with {code} after {time.monotonic() - began:.0f} s"
+                    raise RuntimeError(f"{question} of {peer} {why}:\n{errors.read()[-4000:]}")
+            answer: dict[str, Any] = json.loads(out.read_text())
+            return answer
+
+    def _run(
+        self, command: list[str], environment: dict[str, str], errors: Any, say: Callable[[str], None]
+    ) -> int:
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            too_long = threading.Timer(LIMIT_S, process.kill)
+            too_long.start()
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    say(line.strip())
+                return process.wait()
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                too_long.cancel()
+
+
+def collect(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    names = [report.OURS, *(name for name in ORDER if name in options.peers)]
+    peers = {name: importlib.import_module(f"peers.{name}") for name in names}
+    questions = chosen(options)
+    pythons = {name: environments.python_of(name, peer, options.newest) for name, peer in peers.items()}
+    asking = Asking(options.repeats, FOR_EVER_S if options.patient else PATIENCE_S)
+    results: dict[str, Any] = {
+        "command": shlex.join(
+            ["make", "bench", *([f"ARGS={shlex.join(sys.argv[1:])}"] if sys.argv[1:] else [])]
+        ),
+        "when": time.time(),
+        "machine": machine.described(),
+        "repeats": options.repeats,
+        "workers": WORKERS,
+        "packages": {name: environments.versions(python) for name, python in pythons.items()},
+        "answers": {},
+    }
+    turns = [
+        (question, name)
+        for question in questions
+        for name in names
+        if not left_out(questions[question], name, peers[name], options)
+    ]
+    for question in questions:
+        results["answers"][question] = {
+            name: {"left_out": why}
+            for name in names
+            if (why := left_out(questions[question], name, peers[name], options))
+        }
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        line = progress.add_task("", total=len(turns))
+
+        def told(title: str, text: str) -> None:
+            progress.update(line, description=f"{title}: {text}")
+
+        for question, name in turns:
+            title = f"{question}, {peers[name].TITLE}"
+            progress.update(line, description=title)
+            try:
+                answer = asking.ask(pythons[name], name, question, functools.partial(told, title))
+            except RuntimeError as error:
+                answer = {"failed": str(error)}
+            results["answers"][question][name] = answer
+            progress.advance(line)
+            console.print(report.line(title, questions[question], answer), style="dim", highlight=False)
+    results["took_s"] = time.time() - results["when"]
+    RESULTS.write_text(json.dumps(results, indent=1))
+    return results
 
 
 def main() -> int:
     options = arguments()
     console = Console()
-    sys.path.insert(0, str(HERE))
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     environments.FOLDER.mkdir(parents=True, exist_ok=True)
-    names = [report.OURS, *(name for name in options.peers if name != report.OURS)]
-    peers = {name: importlib.import_module(f"peers.{name}") for name in names}
-    questions = {name: importlib.import_module(f"questions.{name}") for name in options.questions}
-    pythons = {name: environments.python_of(name, peer) for name, peer in peers.items()}
-    answers: report.Answers = {}
-    began = time.time()
-    for question_name, question in questions.items():
-        for peer_name in peers:
-            console.print(f"{question.TITLE}: {peers[peer_name].TITLE} ...", style="dim")
-            answer = ask(pythons[peer_name], peer_name, question_name, options.repeats)
-            answers.setdefault(question_name, {})[peer_name] = answer
-    title = f"{WORKERS} workers, {options.repeats} repeats, {os.cpu_count()} CPUs, {platform.platform()}"
-    problems = report.missed(questions, answers)
-    report.show(console, report.table(peers, questions, answers, title), problems)
-    RESULTS.write_text(json.dumps({"when": began, "machine": title, "answers": answers}, indent=1))
-    console.print(f"Written to {RESULTS.relative_to(environments.ROOT)}; {time.time() - began:.0f} s.")
-    return 1 if problems and not options.keep_going else 0
+    results = json.loads(RESULTS.read_text()) if options.last else collect(options, console)
+    summary = report.Summary(results)
+    report.show(console, summary)
+    console.print(f"Results: {RESULTS.relative_to(environments.ROOT)}; {results['took_s']:.0f} s.")
+    if options.publish:
+        for path in publish.publish(summary):
+            console.print(f"Written: {path.relative_to(environments.ROOT)}")
+    return 1 if (summary.missed() or summary.failures()) and not options.keep_going else 0
 
 
 if __name__ == "__main__":

@@ -1,25 +1,60 @@
-"""PyPI's `ray`, without its dashboard and its log to the driver, which only cost it speed."""
+"""PyPI's `ray`, without its dashboard, its tokens and its log to the driver, which only cost it speed."""
 
-from pathlib import Path
+import os
+import tempfile
+from collections.abc import Callable
 from typing import Any
 
-from peers import WORKERS
+from peers import ACTORS, CHUNKS, DEPENDENCIES, NESTED, STORE, WAIT, WORKERS, raycore
 
 TITLE = "PyPI ray"
-DISTRIBUTION = "ray"
-REQUIREMENTS: list[str] | None = ["-r", str(Path(__file__).parents[2] / "requirements" / "peer.lock")]
-OPTIONS = {"num_cpus": WORKERS, "include_dashboard": False, "log_to_driver": False}
-FIRST_RESULT = f"import ray; ray.init(**{OPTIONS!r}); print(ray.get(ray.remote(lambda: 42).remote()))"
+PACKAGES = ["ray"]
+LOCK = "peer-ray.lock"
+CAN = {DEPENDENCIES, STORE, WAIT, NESTED, ACTORS, CHUNKS}
+SETTINGS = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+OPTIONS = {"include_dashboard": False, "log_to_driver": False}
+FIRST_RESULT = f"""
+import os, tempfile
+os.environ.update({SETTINGS!r})
+import ray
+ray.init(num_cpus={WORKERS}, _temp_dir=tempfile.gettempdir(), **{OPTIONS!r})
+@ray.remote
+def answer():
+    return 42
+print(ray.get(answer.remote()), flush=True)
+"""
+IMPORT = "import ray"
 
 
-def start() -> Any:
+def start(workers: int = WORKERS) -> Any:
+    os.environ.update(SETTINGS)
     import ray
 
-    ray.init(**OPTIONS)
+    ray.init(num_cpus=workers, _temp_dir=tempfile.gettempdir(), **OPTIONS)
     return ray
 
 
-def stop() -> None:
-    import ray
+stop = raycore.stop
+inside = raycore.inside
+unordered = raycore.unordered
 
-    ray.shutdown()
+
+def mapped(system: Any, function: Callable[[Any], Any], items: list[Any]) -> list[Any]:
+    remote = system.remote(function)
+    return list(system.get([remote.remote(item) for item in items]))
+
+
+def in_chunks(system: Any, function: Callable[[Any], Any], items: list[Any]) -> list[Any]:
+    return list(_pool().map(function, items))
+
+
+def _pool() -> Any:
+    global pool
+    if pool is None:
+        from ray.util.multiprocessing import Pool
+
+        pool = Pool(processes=WORKERS)
+    return pool
+
+
+pool: Any = None

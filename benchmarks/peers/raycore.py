@@ -1,19 +1,32 @@
 """This project, from the environment that `make build` made."""
 
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
-from peers import WORKERS
+from peers import ACTORS, CHUNKS, DEPENDENCIES, NESTED, STORE, WAIT, WORKERS
 
 TITLE = "raycore"
-DISTRIBUTION = "raycore"
-REQUIREMENTS: list[str] | None = None
-FIRST_RESULT = f"import ray; ray.init(num_cpus={WORKERS}); print(ray.get(ray.remote(lambda: 42).remote()))"
+PACKAGES: list[str] = []
+LOCK = ""
+CAN = {DEPENDENCIES, STORE, WAIT, NESTED, ACTORS, CHUNKS}
+FIRST_RESULT = f"""
+import ray
+ray.init(num_cpus={WORKERS})
+@ray.remote
+def answer():
+    return 42
+print(ray.get(answer.remote()), flush=True)
+"""
+IMPORT = "import ray"
 
 
-def start() -> Any:
+def start(workers: int = WORKERS) -> Any:
     import ray
 
-    ray.init(num_cpus=WORKERS)
+    ray.init(num_cpus=workers)
     return ray
 
 
@@ -21,3 +34,32 @@ def stop() -> None:
     import ray
 
     ray.shutdown()
+
+
+@functools.cache
+def remote(function: Callable[..., Any]) -> Any:
+    import ray
+
+    return ray.remote(function)
+
+
+@contextlib.contextmanager
+def inside() -> Iterator[Any]:
+    import ray
+
+    yield SimpleNamespace(remote=remote, get=ray.get)
+
+
+def mapped(system: Any, function: Callable[[Any], Any], items: list[Any]) -> list[Any]:
+    return list(system.map(function, items))
+
+
+in_chunks = mapped
+
+
+def unordered(system: Any, function: Callable[..., Any], items: list[Any], shared: Any) -> Iterator[Any]:
+    remote, value = system.remote(function), system.put(shared)
+    ids = [remote.remote(item, value) for item in items]
+    while ids:
+        (ready,), ids = system.wait(ids)
+        yield system.get(ready)

@@ -2,29 +2,29 @@
 
 from typing import Any
 
-from questions import check, rates
+from bars import RATE, Row
+from peers import DEPENDENCIES, STORE
+from work import last
 
-TITLE = "tasks on a shared 80 MB array"
-UNIT = "/s"
-FLOOR = None
+from questions import Repeats, check, rates, warm
+
+ROWS = [Row("array_to_task", "tasks on a shared 80 MB array", RATE)]
+NEEDS = {DEPENDENCIES, STORE}
 BATCH = 100
 
 
-def measure(peer: Any, repeats: int) -> list[float]:
+def measure(peer: Any, repeats: Repeats) -> dict[str, list[float]]:
     import numpy as np
 
-    ray = peer.start()
-
-    @ray.remote
-    def last(array: Any) -> float:
-        return float(array[-1])
-
-    shared = ray.put(np.arange(10**7, dtype=np.float64))
+    system = peer.start()
+    task = system.remote(last)
+    shared = system.put(np.arange(10**7, dtype=np.float64))
 
     def work() -> int:
-        check(ray.get([last.remote(shared) for _ in range(BATCH)]), [float(10**7 - 1)] * BATCH)
+        check(system.get([task.remote(shared) for _ in range(BATCH)]), [float(10**7 - 1)] * BATCH)
         return BATCH
 
+    warm(work)
     figures = rates(work, repeats)
     peer.stop()
-    return figures
+    return {"array_to_task": figures}

@@ -1,31 +1,34 @@
-"""How many ids a second, taken out of 1,000 finished ones by `wait`, one after the other?"""
+"""How often a second can 1,000 noop tasks be submitted and their ids popped off by `wait`, one at a time?"""
 
 from typing import Any
 
-from questions import check, rates
+from bars import LOOPS, Bar, Row
+from peers import WAIT
+from work import noop
 
-TITLE = "wait, 1,000 ids one by one"
-UNIT = "/s"
-FLOOR = None
-BATCH = 1000
+from questions import Repeats, check, rates, warm
+
+ROWS = [
+    Row("wait_one_by_one", "`wait` over 1,000 ids, one popped at a time", LOOPS, (Bar(50, 100, "pypi_ray"),))
+]
+NEEDS = {WAIT}
+COUNT = 1000
 
 
-def measure(peer: Any, repeats: int) -> list[float]:
-    ray = peer.start()
-
-    @ray.remote
-    def noop() -> bytes:
-        return b"ok"
+def measure(peer: Any, repeats: Repeats) -> dict[str, list[float]]:
+    system = peer.start()
+    task = system.remote(noop)
 
     def work() -> int:
-        remaining = [noop.remote() for _ in range(BATCH)]
-        taken = 0
+        remaining = [task.remote() for _ in range(COUNT)]
+        popped = []
         while remaining:
-            ready, remaining = ray.wait(remaining)
-            taken += len(ready)
-        check(taken, BATCH)
-        return BATCH
+            ready, remaining = system.wait(remaining)
+            popped += ready
+        check(system.get(popped), [b"ok"] * COUNT)
+        return 1
 
+    warm(work)
     figures = rates(work, repeats)
     peer.stop()
-    return figures
+    return {"wait_one_by_one": figures}

@@ -1,0 +1,134 @@
+"""`dask.distributed` with a local cluster of processes, one thread each, without its dashboard."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from peers import ACTORS, CHUNKS, DEPENDENCIES, NESTED, STORE, WAIT, WORKERS
+
+TITLE = "dask"
+PACKAGES = ["distributed", "dask"]
+LOCK = "peer-dask.lock"
+CAN = {DEPENDENCIES, STORE, WAIT, NESTED, ACTORS, CHUNKS}
+FIRST_RESULT = f"""
+import tempfile
+from distributed import Client, LocalCluster
+def answer():
+    return 42
+if __name__ == "__main__":
+    with LocalCluster(n_workers={WORKERS}, threads_per_worker=1, dashboard_address=None,
+                      local_directory=tempfile.gettempdir()) as cluster, Client(cluster) as client:
+        print(client.submit(answer).result(), flush=True)
+"""
+IMPORT = "import distributed"
+CHUNKS_A_WORKER = 4  # as multiprocessing.Pool cuts them
+
+_running: list[Any] = []
+
+
+def start(workers: int = WORKERS) -> Any:
+    from distributed import Client, LocalCluster
+
+    cluster = LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        dashboard_address=None,
+        local_directory=tempfile.gettempdir(),
+        silence_logs=50,
+    )
+    client = Client(cluster)
+    _running[:] = [client, cluster]
+    return System(client)
+
+
+def stop() -> None:
+    for each in _running:
+        each.close()
+
+
+@contextlib.contextmanager
+def inside() -> Iterator[Any]:
+    from distributed import worker_client
+
+    with worker_client() as client:
+        yield System(client)
+
+
+class System:
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def remote(self, target: Any) -> Any:
+        return Class(self.client, target) if isinstance(target, type) else Function(self.client, target)
+
+    def get(self, ids: Any) -> Any:
+        if not isinstance(ids, list):
+            return ids.result()
+        if ids and type(ids[0]).__name__ != "Future":  # of an actor's calls
+            return [each.result() for each in ids]
+        return self.client.gather(ids)
+
+    def put(self, value: Any) -> Any:
+        return self.client.scatter(value)
+
+    def wait(self, ids: list[Any]) -> tuple[list[Any], list[Any]]:
+        from distributed import wait
+
+        first = next(iter(wait(ids, return_when="FIRST_COMPLETED").done))
+        return [first], [each for each in ids if each is not first]
+
+
+class Function:
+    def __init__(self, client: Any, function: Callable[..., Any]) -> None:
+        self.client, self.function = client, function
+
+    def remote(self, *args: Any) -> Any:
+        return self.client.submit(self.function, *args, pure=False)
+
+
+class Class:
+    def __init__(self, client: Any, cls: type) -> None:
+        self.client, self.cls = client, cls
+
+    def remote(self, *args: Any) -> Any:
+        return Handle(self.client.submit(self.cls, *args, actor=True, pure=False))
+
+
+class Handle:
+    """Made at once; the first call waits for the actor."""
+
+    def __init__(self, future: Any) -> None:
+        self.future = future
+
+    def __getattr__(self, name: str) -> Any:
+        actor = self.future.result()
+        method = Method(getattr(actor, name))
+        setattr(self, name, method)
+        return method
+
+
+class Method:
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.remote = call
+
+
+def mapped(system: Any, function: Callable[[Any], Any], items: list[Any]) -> list[Any]:
+    client = system.client
+    return list(client.gather(client.map(function, items, pure=False)))
+
+
+def in_chunks(system: Any, function: Callable[[Any], Any], items: list[Any]) -> list[Any]:
+    import dask.bag
+
+    bag = dask.bag.from_sequence(items, npartitions=WORKERS * CHUNKS_A_WORKER)
+    return list(bag.map(function).compute(scheduler=system.client))
+
+
+def unordered(system: Any, function: Callable[..., Any], items: list[Any], shared: Any) -> Iterator[Any]:
+    from distributed import as_completed
+
+    value = system.client.scatter(shared)
+    ids = [system.client.submit(function, item, value, pure=False) for item in items]
+    for _, result in as_completed(ids, with_results=True):
+        yield result

@@ -1,0 +1,69 @@
+"""Does any process or the arena grow while ten million tasks run?"""
+
+import time
+from typing import Any
+
+from bars import BYTES, RATE, Bar, Row, Unit
+from memory import Memory
+from work import increment
+
+from questions import Repeats, check
+
+ROWS = [
+    Row("ten_million", "ten million tasks", RATE),
+    Row("grown_process", "growth of the process that grew most", BYTES, (Bar(256 << 10),)),
+    Row("grown_shared", "growth of the arena's memory", BYTES, (Bar(0),)),
+    Row("grown_heap", "growth of what the arena has ever touched", BYTES, (Bar(0),)),
+    Row("grown_entries", "growth of the arena's tables and heap", Unit("entries"), (Bar(0),)),
+]
+NEEDS: set[str] = set()
+OURS_ONLY = True
+GROUP = "Ten million tasks"
+LONG = True
+COUNT = 10_000_000
+BATCH = 10_000
+WARM = 1_000_000  # until then caches fill: counters, freed memory kept, the rings of finished tasks
+COUNTED = (
+    "objects",
+    "tasks",
+    "links",
+    "references",
+    "watches",
+    "actors",
+    "lanes",
+    "heap_blocks",
+    "processes",
+)
+
+
+def measure(peer: Any, repeats: Repeats) -> dict[str, list[float]]:
+    from ray import _kernel
+
+    system = peer.start()
+    task = system.remote(increment)
+    arena: Any = _kernel.current()
+    numbers = list(range(BATCH))
+    expected = [number + 1 for number in numbers]
+
+    def run(count: int) -> None:
+        for done in range(0, count, BATCH):
+            check(system.get([task.remote(number) for number in numbers]), expected)
+            if done % 500_000 == 0:
+                repeats.say(f"{done:,} of {count:,}")
+
+    run(WARM)
+    before, counts = Memory.of_family(), arena.stats()
+    began = time.perf_counter()
+    run(COUNT)
+    took = time.perf_counter() - began
+    grown, stats = Memory.of_family() - before, arena.stats()
+    check(stats["tasks_done"] - counts["tasks_done"], COUNT)
+    figures: dict[str, float] = {
+        "ten_million": COUNT / took,
+        "grown_process": max(grown.private.values()),
+        "grown_shared": grown.shared,
+        "grown_heap": stats["heap_touched_bytes"] - counts["heap_touched_bytes"],
+        "grown_entries": sum(abs(stats[name] - counts[name]) for name in COUNTED),
+    }
+    peer.stop()
+    return {name: [figure] for name, figure in figures.items()}
