@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 SEED = os.environ.get("RAY_SEED")
 FULL = os.environ.get("RAY_CHAOS") == "full"
-LONGER = 30  # so many times the examples in the full form
+LONGER = 20  # so many times the examples in the full form
 
 
 def examples(short: int) -> int:
