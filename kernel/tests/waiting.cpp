@@ -145,13 +145,13 @@ void other_words(u32 times) {
   };
   std::vector<u8> bytes = bytes_of(1, 20);
   // One writes an entry whenever the other has read the last.
+  u64 place = s.h.journal_last;
   pid_t writer = peer([&] {
     for (u32 i = 0; i < times; ++i) {
       s.board->until([&] { return s.board->stage.load() == i; });
       s.c.journal(JournalKind::note, bytes.data(), 20);
     }
   });
-  u64 place = s.h.journal_last;
   must_not_be_late("the journal", times, [&](u32 i) {
     std::vector<JournalItem> items;
     while (items.empty()) place = s.c.journal_read(place, 1000, items);
@@ -183,21 +183,25 @@ void other_words(u32 times) {
 void time_outs() {
   Session s;
   std::vector<u32> list{s.c.reserve(), s.c.reserve()};
-  auto timed = [&](auto work) {
-    u64 from = now_ns();
-    try {
-      work();
-    } catch (const WaitTimeout&) {
+  // Never too short; on a busy machine one of several may be too long.
+  auto keeps_its_time = [&](u64 ms, auto work) {
+    u64 least = ~0ull;
+    for (u32 i = 0; i < 5 && least >= ms + 80; ++i) {
+      u64 from = now_ns();
+      try {
+        work();
+      } catch (const WaitTimeout&) {
+      }
+      least = std::min(least, (now_ns() - from) / 1'000'000);
     }
-    return (now_ns() - from) / 1'000'000;
+    return least >= ms && least < ms + 80;
   };
   for (i64 ms : {0, 1, 30, 230}) {
-    u64 took = timed([&] { s.c.wait_for(list[0], wait::Deadline(ms)); });
-    expect(took >= u64(ms) && took < u64(ms) + 80, "a wait for one keeps its time");
-    took = timed([&] { s.c.wait_all(list, wait::Deadline(ms)); });
-    expect(took >= u64(ms) && took < u64(ms) + 80, "a wait for all keeps its time");
-    took = timed([&] { s.c.wait_some(list, 1, wait::Deadline(ms)); });
-    expect(took >= u64(ms) && took < u64(ms) + 80, "a wait for some keeps its time");
+    expect(keeps_its_time(u64(ms), [&] { s.c.wait_for(list[0], wait::Deadline(ms)); }),
+           "a wait for one keeps its time");
+    expect(keeps_its_time(u64(ms), [&] { s.c.wait_all(list, wait::Deadline(ms)); }), "a wait for all keeps its time");
+    expect(keeps_its_time(u64(ms), [&] { s.c.wait_some(list, 1, wait::Deadline(ms)); }),
+           "a wait for some keeps its time");
   }
   wait::Deadline far(i64(1) << 62);
   expect(!far.passed(), "a very long time is not over at once");
