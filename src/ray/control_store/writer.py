@@ -4,82 +4,61 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-
 from ray.control_store import schema
-
-# What a caller catches to try again.
-UNREACHABLE = (redis.exceptions.RedisError, OSError)
-TIMEOUT_S = 2.0
+from ray.control_store.link import Command, Link
 
 
 class StoreWriter:
     """One server, written to by one node manager.
 
-    Entries and the place reached are written in one MULTI, so an entry is there exactly once however
-    often writer and server are restarted.
+    Entries and the place reached are written in one transaction, so an entry is there exactly once however
+    often writer and server are restarted. Every call may raise one of `ray.control_store.link.UNREACHABLE`.
     """
 
     def __init__(self, address: str, password: str, errors_kept: int) -> None:
-        host, _, port = address.rpartition(":")
         self._errors_kept = errors_kept
-        # One connection, and no silent retry: a server that was restarted in between is empty.
-        self._redis = redis.asyncio.Redis(
-            host=host.strip("[]"),
-            port=int(port),
-            password=password,
-            single_connection_client=True,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-        )
+        self._link = Link(address, password)
 
     async def place(self) -> int:
         """The last journal entry it has; 0 for a server that is new, or was restarted."""
-        return int(await self._redis.get(schema.PLACE) or 0)
+        return int(await self._link.ask("GET", schema.PLACE) or 0)
 
     async def jobs(self) -> dict[int, dict[str, Any]]:
-        found = await self._redis.hgetall(schema.JOBS)
-        return {int(job): json.loads(text) for job, text in found.items()}
+        found = iter(await self._link.ask("HGETALL", schema.JOBS))
+        return {int(job): json.loads(text) for job, text in zip(found, found, strict=True)}
 
     async def write_session(self, record: dict[str, Any]) -> None:
         fields: list[Any] = []
         for name, value in record.items():
             fields += [name, json.dumps(value)]
-        await self._redis.execute_command("HSET", schema.SESSION, *fields)  # type: ignore[no-untyped-call]
+        await self._link.ask("HSET", schema.SESSION, *fields)
 
-    async def write(self, commands: Iterable[tuple[Any, ...]], place: int) -> None:
+    async def write(self, commands: Iterable[Command], place: int) -> None:
         """Carries out the commands and notes the place, all or nothing."""
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            pipeline.set(schema.PLACE, place)
-            await pipeline.execute()
+        await self._link.all_or_nothing([*commands, ("SET", schema.PLACE, place)])
 
-    def error(self, sequence: int, job: int, fmt: int, data: bytes) -> tuple[Any, ...]:
+    def error(self, sequence: int, job: int, fmt: int, data: bytes) -> Command:
         return _stream(schema.errors(job), self._errors_kept, sequence, job, fmt, data)
 
-    def function(self, sequence: int, job: int, fmt: int, data: bytes) -> tuple[Any, ...]:
+    def function(self, sequence: int, job: int, fmt: int, data: bytes) -> Command:
         return _stream(schema.FUNCTIONS, schema.FUNCTIONS_KEPT, sequence, job, fmt, data)
 
-    def note(self, sequence: int, job: int, fmt: int, data: bytes) -> tuple[Any, ...]:
+    def note(self, sequence: int, job: int, fmt: int, data: bytes) -> Command:
         return _stream(schema.NOTES, schema.NOTES_KEPT, sequence, job, fmt, data)
 
-    def job(self, number: int, record: dict[str, Any]) -> tuple[Any, ...]:
+    def job(self, number: int, record: dict[str, Any]) -> Command:
         return ("HSET", schema.JOBS, number, json.dumps(record))
 
-    def forget_job(self, number: int) -> tuple[Any, ...]:
+    def forget_job(self, number: int) -> Command:
         return ("HDEL", schema.JOBS, number)
 
-    def expire_errors(self, number: int) -> tuple[Any, ...]:
+    def expire_errors(self, number: int) -> Command:
         return ("EXPIRE", schema.errors(number), schema.ENDED_JOB_ERRORS_S)
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._link.close()
 
 
-def _stream(key: str, kept: int, sequence: int, job: int, fmt: int, data: bytes) -> tuple[Any, ...]:
+def _stream(key: str, kept: int, sequence: int, job: int, fmt: int, data: bytes) -> Command:
     fields = (schema.FIELD_JOB, job, schema.FIELD_FORMAT, fmt, schema.FIELD_DATA, data)
     return ("XADD", key, "MAXLEN", kept, schema.entry_id(sequence), *fields)

@@ -7,7 +7,8 @@ from typing import Any
 
 from ray import _kernel
 from ray.control_store import schema
-from ray.control_store.writer import UNREACHABLE, StoreWriter
+from ray.control_store.link import UNREACHABLE, Command
+from ray.control_store.writer import StoreWriter
 
 Entry = tuple[int, int, int, int, bytes]  # sequence, kind, job, format, data
 
@@ -66,7 +67,7 @@ class JournalCopier:
 
     async def _write(self, places: list[int], place: int, entries: list[Entry]) -> None:
         for server, writer in enumerate(self.writers):
-            commands: list[tuple[Any, ...]] = []
+            commands: list[Command] = []
             for entry in entries:
                 if entry[0] > places[server] and self._server(entry) == server:
                     commands += self._commands(writer, entry)
@@ -79,7 +80,7 @@ class JournalCopier:
             schema.errors_server(job, len(self.writers)) if kind == _kernel.JOURNAL_ERROR else schema.PRIMARY
         )
 
-    def _commands(self, writer: StoreWriter, entry: Entry) -> list[tuple[Any, ...]]:
+    def _commands(self, writer: StoreWriter, entry: Entry) -> list[Command]:
         sequence, kind, job, fmt, data = entry
         if kind == _kernel.JOURNAL_ERROR:
             return [writer.error(sequence, job, fmt, data)]
@@ -89,7 +90,7 @@ class JournalCopier:
             return self._job(writer, job, json.loads(data))
         return [writer.note(sequence, job, fmt, data)]
 
-    def _job(self, writer: StoreWriter, number: int, event: dict[str, Any]) -> list[tuple[Any, ...]]:
+    def _job(self, writer: StoreWriter, number: int, event: dict[str, Any]) -> list[Command]:
         pid, time_s = event["pid"], event["time_s"]
         if event["event"] == "started":
             started = {"pid": pid, "root_id": event["root_id"], "name": event["name"], "start_time_s": time_s}

@@ -5,7 +5,6 @@ its place in the arena and in Redis. It unpickles nothing.
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import os
 import signal
@@ -13,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ray import _kernel
 from ray.config import Config
-from ray.control_store.writer import UNREACHABLE, StoreWriter
+from ray.control_store.writer import StoreWriter
 from ray.node.journal_copier import JournalCopier
 from ray.node.lock_watch import LockWatch
 from ray.node.sweeper import Sweeper
@@ -40,7 +39,6 @@ class NodeManager:
 
     async def run(self) -> None:
         """Until the session ends, or the keeper dies."""
-        self.lock_watch.start()
         tasks = [asyncio.create_task(self.copier.run()), asyncio.create_task(self.sweeper.run())]
         left = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, left.set)
@@ -55,15 +53,16 @@ class NodeManager:
                 task.cancel()
             await asyncio.gather(*tasks, waiting, return_exceptions=True)
             for writer in self.writers:
-                with contextlib.suppress(*UNREACHABLE):
-                    await writer.close()
+                await writer.close()
 
 
 def run(arena_fd: int, token: str, keeper: int) -> None:
     """The process; returns when the session has ended."""
     arena = _kernel.Arena.attach(arena_fd)
-    arena.register(_kernel.NODE_MANAGER)
     manager = NodeManager(arena, SessionRecord.load(arena.session()))
+    # Before anything else here waits for the mutex: whoever has it may be stopped.
+    manager.lock_watch.start()
+    arena.register(_kernel.NODE_MANAGER)
     asyncio.run(manager.run())
     if os.getppid() != keeper:
         _end_session(arena, token)
