@@ -63,6 +63,7 @@ def test_a_stopped_holder_is_continued() -> None:
             if arena.lock_holder(5) == busy:
                 break
             os.kill(busy, signal.SIGCONT)
+            time.sleep(0.001)  # or it is stopped again where it was
         else:
             pytest.fail("the process was never met inside a transaction")
         LockWatch(arena, PATIENCE_MS, Kinds({busy: _kernel.WORKER})).look()

@@ -51,14 +51,14 @@ class LockWatch:
             self._continued = 0
             return
         try:
-            if holder != self._continued:
-                self._continued = holder
-                os.kill(holder, signal.SIGCONT)
-            elif self.known.kinds.get(holder) in REPLACEABLE:
+            if holder == self._continued and self.known.kinds.get(holder) in REPLACEABLE:
                 say(f"process {holder} held the arena's lock for {2 * self.patience_ms} ms and was killed.")
                 os.kill(holder, signal.SIGKILL)
-            else:
+                return
+            os.kill(holder, signal.SIGCONT)
+            if holder == self._continued:
                 say(f"process {holder} holds the arena's lock and does not go on; all others wait for it.")
+            self._continued = holder
         except ProcessLookupError:
             return  # dead by now: whoever comes next inherits the lock
 
