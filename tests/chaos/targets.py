@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from ray import _kernel
 from ray.session import processes
+from tests.api.programs import wait_for
 
 FOREVER_MS = 10_000  # for the arena's mutex: as good as never
-POLL_S = 0.001
+JOINED_S = 20.0  # a service that takes longer has failed
 
 
 class Process(NamedTuple):
@@ -50,13 +51,18 @@ class Targets:
         """The living ones, as the arena has them: who was killed just now may still be among them."""
         return [Process(pid, started) for pid, started, kind, _, _ in self.arena.processes() if kind in kinds]
 
-    def another(self, kind: int, than: Process, timeout_s: float = 10.0) -> Process:
-        """Waits for one that has joined in the place of the given one."""
-        deadline = time.monotonic() + timeout_s
-        while not (found := [each for each in self.of_kind(kind) if each != than and each.state not in "ZX"]):
-            assert time.monotonic() < deadline, f"nobody has taken the place of process {than.pid}"
-            time.sleep(POLL_S)
-        return found[0]
+    def only(self, kind: int) -> Process:
+        """Waits for the one of this kind: a service that was started just now has yet to join."""
+        found = wait_for(
+            lambda: next((each for each in self.of_kind(kind) if each.state not in "ZX"), None), JOINED_S
+        )
+        assert found is not None, "a service has not joined"
+        return found
+
+    def another(self, kind: int, than: Process) -> Process:
+        """Waits for one that has joined in the place of the given one, which is about to die."""
+        assert wait_for(lambda: than.state in "ZX" or None, JOINED_S), f"process {than.pid} does not die"
+        return self.only(kind)
 
     def handed_on_s(self) -> float:
         """How long it takes until the mutex is to be had: whoever died with it, it must pass on."""
