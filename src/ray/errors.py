@@ -244,6 +244,9 @@ class SerializationError(RayError):
 # --- tasks and actors -----------------------------------------------------------------------------
 
 
+_ARGS = vars(BaseException)["args"]
+
+
 class RayTaskError(RayError):
     """A task, or a method of an actor, raised; `ray.get` raises this in its place.
 
@@ -287,7 +290,8 @@ class RayTaskError(RayError):
             cause=cause,
             chain=tuple(chain),
         )
-        self.args = cause.args if cause is not None else (function_name, exception_type)
+        # Not `cause.args`: its class may have made a method of that, which raises.
+        self.args = (function_name, exception_type) if cause is None else _ARGS.__get__(cause)
 
     def __str__(self) -> str:
         own = self.__dict__

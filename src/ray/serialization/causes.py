@@ -13,6 +13,7 @@ from ray.serialization.dual import HEAP_TYPE, bare_instance, fields_outside_dict
 from ray.serialization.pickling import dumps_bounded
 from ray.serialization.tracebacks import shorten
 
+_PARTS = 100  # of an exception that are tried one by one
 _TEXT_BYTES = 1024  # of the text that stands for the arguments of the last try
 
 
@@ -44,6 +45,8 @@ def _in_parts(error: BaseException, limit_bytes: int) -> bytes:
 
 def _in_fitting_parts(error: BaseException, limit_bytes: int) -> bytes:
     part_bytes = limit_bytes // 4
+    if len(error.args) + len(error.__dict__) > _PARTS:
+        return b""
     args = tuple(arg if _fits(arg, part_bytes) else _stand_in(arg) for arg in error.args)
     state = {name: value for name, value in error.__dict__.items() if _fits(value, part_bytes)}
     slots = {name: value for _, name, value in fields_outside_dict(error) if _fits(value, part_bytes)}
@@ -92,6 +95,6 @@ def rebuild_cause(
 def unpickle_cause(pickled: bytes | memoryview) -> BaseException:
     """The exception.  Raises whatever its modules and methods raise here."""
     cause = pickle.loads(pickled)
-    if not isinstance(cause, BaseException):
+    if not issubclass(type(cause), BaseException):
         raise TypeError(f"a {type(cause).__name__} is not an exception")
     return cause

@@ -11,8 +11,10 @@ from typing import Any
 
 from ray.config import LIMITS
 from ray.serialization.pickling import dumps_out_of_band
+from ray.serialization.tracebacks import module_and_name, shorten
 
 _DEPTH = 8
+_NAME_BYTES = 512
 _PARTS = 200  # of one container
 
 
@@ -37,21 +39,21 @@ def find_culprit(value: object) -> tuple[str, str]:
 def _can_pickle(value: object) -> bool:
     try:
         dumps_out_of_band(value)
-    except Exception:
+    except (Exception, SystemExit):
         return False
     return True
 
 
 def _type_name(value: object) -> str:
-    kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    module, name = module_and_name(type(value))
+    return shorten(name if module == "builtins" else f"{module}.{name}", _NAME_BYTES)
 
 
 def _parts(value: Any) -> Iterator[tuple[str, object]]:
     """The parts that pickling the value would pickle, each with its step of the path."""
     try:
         yield from _parts_unguarded(value)
-    except Exception:  # a user's __getattribute__, keys or iterator: then nothing is known of its parts
+    except (Exception, SystemExit):  # a user's __getattribute__, keys or iterator: nothing is known then
         return
 
 

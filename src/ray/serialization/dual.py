@@ -25,10 +25,11 @@ def raisable(error: RayTaskError) -> RayTaskError:
     """The same error, of the cause's type as well if that can be."""
     cause = error.cause
     # SystemExit and the like must not end the caller, so only Exceptions are taken on.
-    if not isinstance(cause, Exception) or isinstance(cause, (RayTaskError, *_NEVER)):
+    original: Any = type(cause)
+    if not issubclass(original, Exception) or issubclass(original, (RayTaskError, *_NEVER)):
         return error
+    assert cause is not None
     try:
-        original: Any = type(cause)
         kind = _dual_type(original)
         return error if kind is None else _build(kind, error, cause)
     except (Exception, SystemExit):  # whatever a user's type does on the way
@@ -65,7 +66,7 @@ def _attribute_of_cause(error: RayTaskError, name: str) -> Any:
 
 
 def _build(kind: type[RayTaskError], plain: RayTaskError, cause: Exception) -> RayTaskError:
-    error: RayTaskError = bare_instance(kind, cause.args)
+    error: RayTaskError = bare_instance(kind, plain.args)
     error.__dict__.clear()
     error.__dict__.update(plain.__dict__)
     for base, name, value in fields_outside_dict(cause):

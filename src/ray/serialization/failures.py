@@ -67,8 +67,12 @@ def encode_failure(
     from ray.serialization.tracebacks import type_name, user_traceback
 
     # What a nested `get` raised is passed on as what it stands for; the text tells the whole story.
-    cause = error.cause if isinstance(error, RayTaskError) else error
-    kind = error.exception_type if isinstance(error, RayTaskError) else type_name(error)
+    # By type: to ask a user's exception for its class may run his code.
+    cause: BaseException | None = error
+    kind = type_name(error)
+    if issubclass(type(error), RayTaskError):
+        known = RayTaskError.__getattribute__(error, "__dict__")
+        cause, kind = known["cause"], known["exception_type"]
     details = {
         "function": _short(function_name),
         "type": _short(kind),
@@ -129,7 +133,9 @@ def decode_failure(fmt: int, data: "bytes | View | memoryview", function_name: s
         try:
             cause = unpickle_cause(pickled)
         except (Exception, SystemExit) as problem:  # its module may be missing here
-            text += f"(The exception could not be rebuilt here: {type(problem).__name__}: {problem})\n"
+            from ray.serialization.tracebacks import reason_of
+
+            text += f"(The exception could not be rebuilt here: {reason_of(problem)})\n"
     return raisable(_task_error(description, text, cause))
 
 

@@ -7,7 +7,6 @@ In front of the pickle stands a description that can be read without running any
     the pickle, made by cloudpickle
 """
 
-import pickle
 import struct
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -60,19 +59,20 @@ def pickle_function(function: types.FunctionType | type | Any) -> bytes:
         pickled = pickling.dumps(function)
     except _kernel.KernelError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _cannot_pickle(function, description, error) from error
     names = [text.encode("utf-8", "replace")[:_NAME_BYTES] for text in (module, name)]
     return b"".join((_HEADER.pack(_MAGIC, kind, len(names[0]), len(names[1])), *names, pickled))
 
 
-def _cannot_pickle(function: Any, description: FunctionDescription, error: Exception) -> SerializationError:
+def _cannot_pickle(
+    function: Any, description: FunctionDescription, error: BaseException
+) -> SerializationError:
     from ray.serialization.culprit import find_culprit
+    from ray.serialization.tracebacks import reason_of
 
     path, type_name = find_culprit(function)
-    return SerializationError(
-        "pickle", description.subject, type_name, path, f"{type(error).__name__}: {error}"
-    )
+    return SerializationError("pickle", description.subject, type_name, path, reason_of(error))
 
 
 def describe(blob: "bytes | View | memoryview") -> FunctionDescription:
@@ -82,14 +82,17 @@ def describe(blob: "bytes | View | memoryview") -> FunctionDescription:
 
 def unpickle_function(blob: "bytes | View | memoryview") -> Any:
     """The function or class.  Runs code of the user's modules.  Raises SerializationError."""
+    import pickle  # not for the node manager, which reads descriptions and unpickles nothing
+
     description, pickled = _split(blob)
     try:
         return pickle.loads(pickled)
     except (_kernel.KernelError, MemoryError):
         raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise SerializationError("unpickle", description.subject, reason=reason) from error
+    except (Exception, SystemExit) as error:
+        from ray.serialization.tracebacks import reason_of
+
+        raise SerializationError("unpickle", description.subject, reason=reason_of(error)) from error
 
 
 def _split(blob: "bytes | View | memoryview") -> tuple[FunctionDescription, memoryview]:

@@ -9,6 +9,8 @@ import cloudpickle
 # A frame is ours if its file lies in one of these folders.
 _OUR_FILES = (os.path.dirname(os.path.abspath(__file__)), cloudpickle.__file__)
 _OUR_FOLDERS = tuple(os.path.dirname(path) + os.sep for path in _OUR_FILES)
+_MODULE, _NAME = vars(type)["__module__"], vars(type)["__qualname__"]
+_REASON_BYTES = 2048
 _CHAIN_LIMIT = 16  # exceptions shown of a chain of causes, the last ones
 _BY_CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _BY_CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
@@ -29,8 +31,8 @@ def user_traceback(error: BaseException, limit_bytes: int) -> str:
             if not had_frames or cause.stack:
                 parts += (joint, part)
         return shorten("".join(reversed(parts)), limit_bytes)
-    except Exception as problem:  # a user's class can make every step of this fail
-        return f"{type_name(error)} (its traceback could not be written: {type(problem).__name__})\n"
+    except BaseException as problem:  # a user's class can make every step of this fail
+        return f"{type_name(error)} (its traceback could not be written: {type_name(problem)})\n"
 
 
 def _causes(
@@ -63,9 +65,22 @@ def _drop_our_frames(found: traceback.TracebackException) -> None:
 
 def type_name(error: BaseException) -> str:
     """The qualified name of the exception's type, without `builtins` and `__main__`."""
-    kind = type(error)
-    module = str(kind.__module__)
-    return kind.__qualname__ if module in ("builtins", "__main__") else f"{module}.{kind.__qualname__}"
+    module, name = module_and_name(type(error))
+    return name if module in ("builtins", "__main__") else f"{module}.{name}"
+
+
+def module_and_name(kind: type) -> tuple[str, str]:
+    """Of a class, as the class statement had them; a metaclass may have its own idea of these, and raise."""
+    return str(_MODULE.__get__(kind)), str(_NAME.__get__(kind))
+
+
+def reason_of(error: BaseException) -> str:
+    """Type and text of an exception in a line for another one's message: bounded, and never raises."""
+    try:
+        text = str(error)
+    except BaseException as problem:  # a user's __str__ may raise anything
+        text = f"its text could not be made: {type_name(problem)}"
+    return shorten(f"{shorten(type_name(error), _REASON_BYTES)}: {text}", _REASON_BYTES)
 
 
 def shorten(text: str, limit_bytes: int) -> str:

@@ -100,7 +100,7 @@ def _serialize_any(value: object, subject: str) -> "tuple[bytes | Parts, int, li
         pickled, buffers = _dumps_any(value)
     except BaseException as error:
         collect_end()
-        if isinstance(error, KernelError) or not isinstance(error, Exception):
+        if not issubclass(type(error), (Exception, SystemExit)) or issubclass(type(error), KernelError):
             raise
         raise _cannot_pickle(value, subject, error) from error
     nested = collect_end()
@@ -124,13 +124,14 @@ def _first_dumps_any(value: object) -> tuple[bytes, list[pickle.PickleBuffer] | 
 _dumps_any = _first_dumps_any
 
 
-def _cannot_pickle(value: object, subject: str, error: Exception) -> SerializationError:
+def _cannot_pickle(value: object, subject: str, error: BaseException) -> SerializationError:
     from ray.serialization.culprit import find_culprit
+    from ray.serialization.tracebacks import reason_of
 
     path, kind = find_culprit(value)
-    if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
+    if RecursionError in (type(error), type(BaseException.__dict__["__cause__"].__get__(error))):
         return SerializationError("pickle", subject, kind, path, "it is nested too deeply, or without end")
-    return SerializationError("pickle", subject, kind, path, f"{type(error).__name__}: {error}")
+    return SerializationError("pickle", subject, kind, path, reason_of(error))
 
 
 def deserialize(fmt: int, data: "bytes | View | memoryview", subject: str = "the value") -> Any:
@@ -147,8 +148,10 @@ def deserialize(fmt: int, data: "bytes | View | memoryview", subject: str = "the
             return bytes(data)
     except (KernelError, MemoryError):
         raise
-    except Exception as error:
-        raise SerializationError("unpickle", subject, reason=f"{type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        from ray.serialization.tracebacks import reason_of
+
+        raise SerializationError("unpickle", subject, reason=reason_of(error)) from error
     raise SerializationError("unpickle", subject, reason=f"format {fmt} is not a value's")
 
 

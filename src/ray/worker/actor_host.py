@@ -17,6 +17,7 @@ from ray.core.store import block_of, get, with_room
 from ray.core.timeouts import FOREVER_MS
 from ray.errors import ObjectStoreFullError, SerializationError, SpillError
 from ray.serialization import formats
+from ray.serialization.tracebacks import reason_of
 
 # An actor whose interval is longer is saved this often all the same: calls since the last checkpoint are
 # kept with their arguments, to be run again.
@@ -100,7 +101,7 @@ def _pickled(state: Any, name: str) -> tuple[bytes, list[ObjectID] | None]:
     try:
         data: bytes = cloudpickle.dumps(state, 5)
     except Exception as error:
-        raise SerializationError("pickle", f"the state of {name}", reason=f"{error!r}") from error
+        raise SerializationError("pickle", f"the state of {name}", reason=reason_of(error)) from error
     finally:
         nested = collect_end()
     return data, nested
@@ -110,7 +111,7 @@ def _unpickled(data: bytes | View, name: str) -> tuple[str, Any]:
     try:
         kind, state = pickle.loads(data)
     except Exception as error:
-        raise SerializationError("unpickle", f"the state of {name}", reason=f"{error!r}") from error
+        raise SerializationError("unpickle", f"the state of {name}", reason=reason_of(error)) from error
     return kind, state
 
 

@@ -153,19 +153,20 @@ class Executor:
 
     def _fail(self, error: BaseException) -> None:
         data, fmt, nested = self._failure(error)
-        news = not isinstance(error, ArgumentFailed)  # what failed first has been reported already
+        news = type(error) is not ArgumentFailed  # what failed first has been reported already
         flush()
         self._insist(lambda: self._arena.fail(data, fmt, nested, news))
 
     def _failure(self, error: BaseException) -> Failed:
         self.interruptible = False
-        if isinstance(error, ArenaClosed):
+        # By type: to ask the user's exception for its class, or any other attribute, may run his code.
+        if type(error) is ArenaClosed:
             raise error
-        if isinstance(error, ArgumentFailed):
+        if type(error) is ArgumentFailed:
             return error.data, error.fmt, [error.argument]
         failure = failed(error, self._name, self._arena.attempt())
         # The traceback holds the user's frames, and they hold arguments.
-        error.__traceback__ = None
+        BaseException.with_traceback(error, None)
         return failure
 
     def _insist(self, attempt: Callable[[], None]) -> None:
