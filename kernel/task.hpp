@@ -19,15 +19,16 @@ inline u64 mix(u64 x) {
   return x ^ (x >> 31);
 }
 
-// 16 bytes from a parent's 16: for one parent, distinct (ordinal, counter) give distinct ids.
+// 16 bytes from a parent's 16: for one parent, distinct (ordinal, counter) give distinct ids.  The first
+// word is that of the family, the second counts within it.
 inline void derive_id(u8* out, const u8* parent, u32 ordinal, u64 counter) {
   u64 low, high;
   memcpy(&low, parent, 8);
   memcpy(&high, parent + 8, 8);
-  u64 a = mix(low ^ mix(counter ^ (u64(ordinal) << 44)));
-  u64 b = mix(high ^ a ^ mix(counter * 0x9E3779B97F4A7C15ull + ordinal));
-  memcpy(out, &a, 8);
-  memcpy(out + 8, &b, 8);
+  u64 family = mix(low ^ mix(high ^ ordinal));
+  u64 place = mix(high ^ family) + counter;
+  memcpy(out, &family, 8);
+  memcpy(out + 8, &place, 8);
 }
 
 inline void return_id(u8* out, const u8* task_id, u32 index) {

@@ -7,9 +7,11 @@ the stub's are narrower than what the generator can know.
 
 import ast
 import importlib
+import inspect
 import subprocess
 import sys
 import tempfile
+import types
 from pathlib import Path
 
 STUB = Path(__file__).parent.parent / "src" / "ray" / "_kernel.pyi"
@@ -103,6 +105,13 @@ def built_surface(stub: Surface) -> Surface:
         subprocess.run(command, check=True)
         built = surface(generated.read_text())
     module = importlib.import_module(MODULE)
+    for name in built:
+        owner, _, member = name.rpartition(".")
+        method = getattr(getattr(module, owner, None), member, None)
+        if isinstance(method, types.MethodDescriptorType):  # of a type that is not the binding library's
+            text = ast.parse(f"def {member}{inspect.signature(method)}: ...").body[0]
+            assert isinstance(text, ast.FunctionDef)
+            built[name] = {_parameters(text.args)}
     for name in stub:
         owner, _, member = name.rpartition(".")
         if name not in built and owner in built and member.startswith("__"):

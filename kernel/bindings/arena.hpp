@@ -26,20 +26,13 @@ class Arena {
     out.resize(size_t(PyList_GET_SIZE(list)));
     for (size_t i = 0; i < out.size(); ++i) {
       nb::handle h = PyList_GET_ITEM(list, Py_ssize_t(i));
-      if (h.type().ptr() != nb::type<ObjectID>().ptr()) throw nb::type_error("the list holds what is no ObjectID");
-      out[i] = index_of(*nb::inst_ptr<ObjectID>(h));
+      if (!is_object_id(h.ptr())) throw nb::type_error("the list holds what is no ObjectID");
+      out[i] = index_of(id_in(h));
     }
     return out;
   }
 
-  // Made in place: an id is part of its Python object.
-  nb::object id_of(u32 o) {
-    static const nb::handle type = nb::type<ObjectID>();
-    nb::object id = nb::inst_alloc(type);
-    new (nb::inst_ptr<ObjectID>(id)) ObjectID(shared, o);
-    nb::inst_mark_ready(id);
-    return id;
-  }
+  nb::object id_of(u32 o) { return make_id(shared, o); }
   nb::object ids_of(const std::vector<u32>& list) {
     if (list.empty()) return nb::none();
     if (list.size() == 1) return id_of(list[0]);

@@ -42,6 +42,8 @@ void translate(const std::exception_ptr& p, void* module) {
   }
 }
 
+PyObject* module_ = nullptr;  // lives as long as the process
+
 void add_exceptions(nb::module_& m) {
   std::string prefix = nb::cast<std::string>(m.attr("__name__")) + ".";
   auto make = [&](const char* name, PyObject* base) {
@@ -53,7 +55,8 @@ void add_exceptions(nb::module_& m) {
   for (const char* name :
        {"StoreFull", "SpillFailed", "TableFull", "StaleHandle", "ArenaCorrupt", "ArenaClosed", "Forked", "WaitTimeout"})
     make(name, root);
-  nb::register_exception_translator(translate, m.ptr());
+  module_ = m.ptr();
+  nb::register_exception_translator(translate, module_);
 }
 
 void add_constants(nb::module_& m) {
@@ -82,6 +85,16 @@ void add_constants(nb::module_& m) {
 
 }  // namespace
 
+void raise_current_exception() {
+  try {
+    translate(std::current_exception(), module_);
+  } catch (nb::python_error& e) {
+    e.restore();
+  } catch (const std::exception& e) {
+    PyErr_SetString(PyExc_RuntimeError, e.what());
+  }
+}
+
 }  // namespace ray::python
 
 NB_MODULE(_kernel, m) {
@@ -103,13 +116,15 @@ NB_MODULE(_kernel, m) {
   add_actors(arena);
   add_node(arena);
   // By default glibc gives memory at the end of its heap back with every large free, and faults it in again
-  // with the next allocation (mallopt(3)).
+  // with the next allocation; and it merges all small free pieces whenever it is asked for more than a
+  // kilobyte, as every pickle does (mallopt(3)).
   m.def(
       "keep_freed_memory",
       [](int nbytes) {
 #ifdef M_TRIM_THRESHOLD
         mallopt(M_TRIM_THRESHOLD, nbytes);
         mallopt(M_MMAP_THRESHOLD, nbytes);
+        mallopt(M_MXFAST, 0);
 #else
         (void)nbytes;
 #endif

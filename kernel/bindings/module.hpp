@@ -7,6 +7,9 @@ namespace ray::python {
 
 class Arena;
 
+// In a catch block: the C++ exception becomes Python's.
+void raise_current_exception();
+
 void add_ids(nanobind::module_& m);
 void add_memory(nanobind::module_& m);
 void add_session(nanobind::class_<Arena>& arena);

@@ -77,18 +77,18 @@ void add_objects(nb::class_<Arena>& arena) {
       .def("reserve", [](Arena& a) { return a.id_of(a.c().reserve()); })
       .def(
           "seal",
-          [](Arena& a, const ObjectID& oid, nb::handle data, u32 fmt, nb::handle nested) {
+          [](Arena& a, Id oid, nb::handle data, u32 fmt, nb::handle nested) {
             std::vector<u32> list = a.indices(nested);
             Payload p(a.shared, data, fmt);
-            bool sealed = a.c().seal(a.index_of(oid), p.value, list);
+            bool sealed = a.c().seal(a.index_of(*oid), p.value, list);
             if (sealed) p.used();
             return sealed;
           },
           "oid"_a, "data"_a, "fmt"_a, "nested"_a = nb::none())
       .def(
           "get",
-          [](Arena& a, const ObjectID& oid, i64 timeout_ms) {
-            u32 o = a.index_of(oid);
+          [](Arena& a, Id oid, i64 timeout_ms) {
+            u32 o = a.index_of(*oid);
             if (!a.c().ready(o)) {
               if (a.c().m().object(o).state == OBJECT_ACTOR)
                 throw StaleHandle("this id is an actor's: call its methods instead");
@@ -135,7 +135,7 @@ void add_objects(nb::class_<Arena>& arena) {
           },
           "oids"_a, "num_returns"_a, "timeout_ms"_a = -1)
       .def(
-          "is_ready", [](Arena& a, const ObjectID& oid) { return a.c().ready(a.index_of(oid)); }, "oid"_a)
+          "is_ready", [](Arena& a, Id oid) { return a.c().ready(a.index_of(*oid)); }, "oid"_a)
       .def(
           "set_spill_file", [](Arena& a, int fd, u64 capacity_bytes) { a.c().set_spill_file(fd, capacity_bytes); },
           "fd"_a, "capacity_bytes"_a)

@@ -50,7 +50,7 @@ nb::tuple Arena::work_of(const Assignment& a) {
     for (u32 e = task.deps; e; e = client.m().edge(e).next) list.append(hold(client.m().edge(e).object));
     deps = list;
   }
-  return nb::make_tuple(u32(a.kind), a.function_key, bytes, deps, a.num_returns);
+  return nb::make_tuple(u32(a.kind), a.function_key, bytes, deps, a.num_returns, u32(task.shape));
 }
 
 void Arena::finish(nb::list results) {
@@ -76,10 +76,10 @@ void add_tasks(nb::class_<Arena>& arena) {
           "gpu"_a, "custom"_a)
       .def(
           "submit",
-          [](Arena& a, const ObjectID& function, nb::handle payload, nb::handle deps, nb::handle nested,
-             u32 num_returns, u32 shape, u32 max_retries) {
+          [](Arena& a, Id function, nb::handle payload, nb::handle deps, nb::handle nested, u32 num_returns, u32 shape,
+             u32 max_retries) {
             Submission s;
-            s.function = a.index_of(function);
+            s.function = a.index_of(*function);
             s.shape = shape;
             s.max_retries = max_retries;
             return a.submit(payload, deps, nested, num_returns, s, nullptr);
@@ -146,12 +146,12 @@ void add_actors(nb::class_<Arena>& arena) {
   arena
       .def(
           "create_actor",
-          [](Arena& a, const ObjectID& cls, nb::handle payload, nb::handle deps, nb::handle nested, u32 shape,
+          [](Arena& a, Id cls, nb::handle payload, nb::handle deps, nb::handle nested, u32 shape,
              u32 checkpoint_interval) {
             std::vector<u32> dep_list = a.indices(deps), nested_list = a.indices(nested);
             Payload p(a.shared, payload, 0);
             Submission s;
-            s.function = a.index_of(cls);
+            s.function = a.index_of(*cls);
             s.shape = shape;
             s.deps = dep_list;
             s.nested = nested_list;
@@ -165,9 +165,9 @@ void add_actors(nb::class_<Arena>& arena) {
           "cls"_a, "payload"_a, "deps"_a.none(), "nested"_a.none(), "shape"_a, "checkpoint_interval"_a)
       .def(
           "call",
-          [](Arena& a, const ObjectID& actor, nb::handle payload, nb::handle deps, nb::handle nested, u32 num_returns) {
+          [](Arena& a, Id actor, nb::handle payload, nb::handle deps, nb::handle nested, u32 num_returns) {
             Submission s;
-            return a.submit(payload, deps, nested, num_returns, s, &actor);
+            return a.submit(payload, deps, nested, num_returns, s, &*actor);
           },
           "actor"_a, "payload"_a, "deps"_a.none(), "nested"_a.none(), "num_returns"_a)
       .def(
@@ -192,8 +192,7 @@ void add_actors(nb::class_<Arena>& arena) {
              u32 o = a.c().m().actor(a.c().own_actor()).checkpoint;
              return o ? a.hold(o) : nb::none();
            })
-      .def(
-          "kill_actor", [](Arena& a, const ObjectID& actor) { return a.c().kill_actor(a.index_of(actor)); }, "actor"_a);
+      .def("kill_actor", [](Arena& a, Id actor) { return a.c().kill_actor(a.index_of(*actor)); }, "actor"_a);
 }
 
 }  // namespace ray::python

@@ -207,7 +207,7 @@ def get(
     except TypeError:
         _check_ids(object_ids, "ray.get")
         raise
-    return [store.value_of(session, stored) for stored in found]
+    return store.values_of(session, found)
 
 
 def put(value: Any, worker: Worker = global_worker) -> ObjectID:

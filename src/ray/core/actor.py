@@ -1,5 +1,6 @@
 """`@ray.remote` on a class: the class whose `.remote(...)` makes actors, and the handles to them."""
 
+import functools
 import inspect
 import pickle
 from collections.abc import Callable, Mapping
@@ -96,7 +97,7 @@ class ActorClass:
             # The worker needs the interval, too: it counts the calls.
             payload, deps, nested = encode(session, (options.checkpoint_interval, *args), kwargs)
             call = actor_class, payload, deps, nested, shape, options.checkpoint_interval
-            actor = with_entry(session, lambda: session.submitter.create_actor(*call))
+            actor = with_entry(session, functools.partial(session.submitter.create_actor, *call))
         except KernelError as error:
             raise translated(error, f"{name}.remote", (*args, *kwargs.values())) from None
         return ActorHandle(actor, self._methods)
@@ -229,7 +230,7 @@ class ActorMethod:
             try:
                 return session.submitter.call(*call)
             except TableFull:
-                return with_entry(session, lambda: session.submitter.call(*call))
+                return with_entry(session, functools.partial(session.submitter.call, *call))
         except KernelError as error:
             raise translated(error, f"{self._name}.remote", (self._actor, *args, *kwargs.values())) from None
 

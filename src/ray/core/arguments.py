@@ -15,10 +15,13 @@ An actor's call is encoded with the method's name before the arguments.
 import pickle
 from typing import Any, TypeVar
 
-from ray._kernel import Block, ObjectID, collect_begin, collect_end
+from ray._kernel import COPY_BYTES, Block, ObjectID, collect_begin, collect_end
 from ray.core.session_state import Current
 from ray.core.store import block_of, put
 from ray.serialization.arguments import is_simple
+
+_dumps = pickle.dumps
+_loads = pickle.loads
 
 T = TypeVar("T")
 
@@ -57,7 +60,8 @@ def encode(session: Current, args: tuple[Any, ...], kwargs: dict[str, Any]) -> E
                 continue
             break
         else:
-            return block_of(session, pickle.dumps(args, 5)), None, None
+            data = _dumps(args, 5)
+            return data if len(data) <= COPY_BYTES else block_of(session, data), None, None
     return _encode(session, args, kwargs)
 
 
@@ -93,11 +97,11 @@ def _encode(session: Current, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     if contains:
         collect_begin()
         try:
-            data = pickle.dumps(plain, 5)
+            data = _dumps(plain, 5)
         finally:
             nested = collect_end()
     else:
-        data = pickle.dumps(plain, 5)
+        data = _dumps(plain, 5)
     if plain is not args:
         data = b"\x01" + data
     return block_of(session, data), deps or None, nested
@@ -109,10 +113,10 @@ def decode(payload: bytes, values: list[Any]) -> tuple[Any, dict[str, Any]]:
         return (), _NO_KEYWORDS
     form = payload[0]
     if form == _PICKLE:
-        return pickle.loads(payload), _NO_KEYWORDS
+        return _loads(payload), _NO_KEYWORDS
     if form == _DEPENDENCIES:
         return values, _NO_KEYWORDS
-    positional, keywords, places = pickle.loads(memoryview(payload)[1:])
+    positional, keywords, places = _loads(memoryview(payload)[1:])
     for place, value in zip(places, values, strict=True):
         if type(place) is int:
             positional[place] = value
@@ -125,6 +129,6 @@ def place_of(payload: bytes, index: int) -> str | int:
     """Where the dependency of this index stands: a position from 0, or a keyword's name.  For messages."""
     if payload[0] != _GENERAL:
         return index
-    _, _, places = pickle.loads(memoryview(payload)[1:])
+    _, _, places = _loads(memoryview(payload)[1:])
     place: str | int = places[index]
     return place

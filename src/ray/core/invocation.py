@@ -30,23 +30,20 @@ class ArgumentFailed(Exception):
 class Definitions:
     """Functions and classes by the kernel's key, unpickled once."""
 
-    __slots__ = ("_known", "_session")
+    __slots__ = ("_session", "known")
 
     def __init__(self, session: Current) -> None:
         self._session = session
-        self._known: dict[int, Loaded] = {}
-
-    def get(self, key: int) -> Loaded | None:
-        return self._known.get(key)
+        self.known: dict[int, Loaded] = {}
 
     def load(self, key: int, definition: ObjectID) -> Loaded:
         """Raises SerializationError, or what its export failed with."""
         fmt, data = get(self._session, definition, FOREVER_MS)
         if fmt >= FORMAT_ERROR:
             raise raised(self._session.arena, fmt, data)
-        if len(self._known) >= DEFINITIONS_KEPT:
-            del self._known[next(iter(self._known))]
-        loaded = self._known[key] = load(data)
+        if len(self.known) >= DEFINITIONS_KEPT:
+            del self.known[next(iter(self.known))]
+        loaded = self.known[key] = load(data)
         return loaded
 
 

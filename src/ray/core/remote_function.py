@@ -81,7 +81,7 @@ class RemoteFunction:
             try:
                 return session.submitter.submit(*call)
             except TableFull:
-                return with_entry(session, lambda: session.submitter.submit(*call))
+                return with_entry(session, functools.partial(session.submitter.submit, *call))
         except KernelError as error:
             raise translated(error, f"{self._definition.name}.remote", (*args, *kwargs.values())) from None
 

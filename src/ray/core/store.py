@@ -41,6 +41,8 @@ def sealable(
 ) -> tuple[bytes | Block, int, list[ObjectID] | None]:
     """A value as the kernel seals it; large buffers are copied into the store here, once."""
     data, fmt, nested = serialize(value, subject)
+    if type(data) is bytes and len(data) <= COPY_BYTES:
+        return data, fmt, nested
     if type(data) is Parts:
         return _block_from(session, data), fmt, nested
     return block_of(session, data), fmt, nested  # type: ignore[arg-type]
@@ -146,3 +148,11 @@ def value_of(session: Current, stored: Stored, subject: str = "the value") -> An
     if fmt >= FORMAT_ERROR:
         raise raised(session.arena, fmt, data)
     return deserialize(fmt, data, subject)
+
+
+def values_of(session: Current, found: list[Stored]) -> list[Any]:
+    """The values behind these.  Raises the first failure among them."""
+    return [
+        deserialize(fmt, data) if fmt < FORMAT_ERROR else value_of(session, (fmt, data))
+        for fmt, data in found
+    ]

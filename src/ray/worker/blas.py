@@ -28,20 +28,15 @@ class BlasThreads:
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
         self._left_to_user = any(name in os.environ for name in VARIABLES)
-        self._cpu_units = -1  # of the task that the libraries were set for
-        self._threads = 0
+        self._threads = 0  # that the libraries were told
         self._modules = 0  # loaded when the libraries were last looked for
         self._controller: Any = None
 
     def fit(self) -> None:
-        """Cheap when the task has as many CPUs as the one before."""
+        """For the task that begins."""
         if self._left_to_user:
             return
-        cpu_units = self._arena.running_shape()[0]
-        if cpu_units == self._cpu_units:
-            return
-        self._cpu_units = cpu_units
-        threads = max(1, cpu_units // UNIT)
+        threads = max(1, self._arena.running_shape()[0] // UNIT)
         if threads != self._threads:
             self._threads = threads
             self._limit(threads)

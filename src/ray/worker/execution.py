@@ -3,19 +3,20 @@
 from collections.abc import Callable
 from typing import Any
 
-from ray._kernel import ACTOR_CALL, TASK, ArenaClosed, ObjectID, View
+from ray._kernel import ACTOR_CALL, TASK, ArenaClosed, ObjectID
+from ray.core.arguments import decode
 from ray.core.failures import Failed, failed
 from ray.core.invocation import ArgumentFailed, Definitions, Sealed, arguments, results
 from ray.core.names import name_behind
 from ray.core.session_state import Current
-from ray.core.store import with_room
+from ray.core.store import sealable, with_room
 from ray.errors import ObjectStoreFullError, SpillError
 from ray.worker.actor_host import ActorHost
 from ray.worker.blas import BlasThreads
 from ray.worker.environment import flush
 from ray.worker.gpu import VisibleGpus
 
-Work = tuple[int, int, bytes | View, list[ObjectID] | None, int]
+Work = tuple[int, int, bytes, list[ObjectID] | None, int, int]
 # The kernel seals the result while it looks for the next task; nothing: it is sealed already.
 Result = tuple[bytes | None, int]
 _NOTHING: Result = None, 0
@@ -32,17 +33,25 @@ class Executor:
         self._host: ActorHost | None = None
         self._blas = BlasThreads(session.arena)
         self._gpus = VisibleGpus(session.arena, session.stock)
+        self._shape = -1  # the kernel's number for the resources of the last task
         self._name = ""  # of what runs, for failures
         self.interruptible = False  # the user's code runs
         self.ended = False  # this process has done its share
 
     def run(
-        self, kind: int, key: int, given: bytes | View, deps: list[ObjectID] | None, num_returns: int
+        self,
+        kind: int,
+        key: int,
+        payload: bytes,
+        deps: list[ObjectID] | None,
+        num_returns: int,
+        shape: int,
     ) -> Result:
         """Never raises what the user's code raises.  Raises ArenaClosed when the session has ended."""
-        payload = given if type(given) is bytes else bytes(memoryview(given))
-        self._blas.fit()
-        self._gpus.show()
+        if shape != self._shape or self._gpus.declared:  # which GPUs is not in the shape
+            self._shape = shape
+            self._blas.fit()
+            self._gpus.show()
         if kind == TASK:
             result = self._run_task(key, payload, deps, num_returns)
             if self.ended:
@@ -57,8 +66,7 @@ class Executor:
         """Runs a task on top of the one that waits for it: there may be no more workers.
 
         BLAS threads and GPUs stay as they are: what helps has one task's CPUs, and no GPU."""
-        _, key, given, deps, num_returns = work
-        payload = given if type(given) is bytes else bytes(memoryview(given))
+        _, key, payload, deps, num_returns, _ = work
         name, interruptible = self._name, self.interruptible
         data, fmt = self._run_task(key, payload, deps, num_returns)
         if data is not None:
@@ -70,17 +78,19 @@ class Executor:
         self._name = ""
         try:
             self.interruptible = True
-            loaded = self._definitions.get(key)
-            if loaded is None:
-                loaded = self._load(key)
+            loaded = self._definitions.known.get(key) or self._load(key)
             if loaded.max_calls and self._host is None:
                 calls = self._calls[key] = self._calls.get(key, 0) + 1
                 self.ended = self.ended or calls >= loaded.max_calls
             name = self._name = loaded.name
-            args, kwargs = arguments(self._session, payload, deps, name)
+            args, kwargs = arguments(self._session, payload, deps, name) if deps else decode(payload, [])
             value = loaded.target(*args, **kwargs)
             del args, kwargs
-            sealed = results(self._session, value, num_returns, name, loaded.subject)
+            sealed = (
+                [sealable(self._session, value, loaded.subject)]
+                if num_returns == 1
+                else results(self._session, value, num_returns, name, loaded.subject)
+            )
             self.interruptible = False
         except BaseException as error:
             self._fail(error)
@@ -95,11 +105,17 @@ class Executor:
         result = _NOTHING
         try:
             self.interruptible = True
-            (method, *args), kwargs = arguments(self._session, payload, deps, host.name)
+            (method, *args), kwargs = (
+                arguments(self._session, payload, deps, host.name) if deps else decode(payload, [])
+            )
             self._name, subject = host.names(method)
             value = getattr(host.instance, method)(*args, **kwargs)
             del args, kwargs
-            sealed = results(self._session, value, num_returns, self._name, subject)
+            sealed = (
+                [sealable(self._session, value, subject)]
+                if num_returns == 1
+                else results(self._session, value, num_returns, self._name, subject)
+            )
             self.interruptible = False
         except BaseException as error:
             self._fail(error)

@@ -24,12 +24,12 @@ class VisibleGpus:
 
     def __init__(self, arena: Arena, stock: Demand) -> None:
         self._arena = arena
-        self._declared = stock.gpu > 0
+        self.declared = stock.gpu > 0
         self._shown: list[int] | None = None
 
     def show(self) -> None:
         """Cheap when the task has the same GPUs as the one before."""
-        if not self._declared:
+        if not self.declared:
             return
         global _assigned
         ids = self._arena.gpu_ids()
