@@ -48,19 +48,19 @@ class Running:
     def pid(self) -> int:
         return self.process.pid
 
+    def line_if_any(self) -> str | None:
+        """The next line of standard output, without its end, if it is there."""
+        data = self._out.read_bytes()
+        end = data.find(b"\n", self._seen)
+        if end < 0:
+            assert self.process.poll() is None, f"ended before the line: {self._finished().both}"
+            return None
+        line, self._seen = data[self._seen : end], end + 1
+        return line.decode()
+
     def line(self, timeout_s: float = TIMEOUT_S) -> str:
         """The next line of standard output, without its end."""
-
-        def next_line() -> str | None:
-            data = self._out.read_bytes()
-            end = data.find(b"\n", self._seen)
-            if end < 0:
-                assert self.process.poll() is None, f"ended before the line: {self._finished().both}"
-                return None
-            line, self._seen = data[self._seen : end], end + 1
-            return line.decode()
-
-        found = wait_for(next_line, timeout_s)
+        found = wait_for(self.line_if_any, timeout_s)
         if found is None:
             self._stop()
             raise AssertionError(f"no line of output within {timeout_s} s\n{self._finished().both}")

@@ -113,6 +113,7 @@ class Actor:
     interval: int
     state: str = "queued"  # creating, alive, dead
     attempt: int = 0
+    was_alive: bool = False
     server: Client | None = None
     running: Call | None = None
     lanes: dict[int, deque[Call]] = dataclasses.field(default_factory=dict)
@@ -186,7 +187,9 @@ class Actors(RuleBasedStateMachine):
 
     def _referenced(self, actor: Actor) -> bool:
         has_handle = any(number == actor.number for _, number in +self.handles)
-        return has_handle or actor.state in ("queued", "creating") or bool(actor.calls())
+        # Its first creation counts as a call does. A restart is for the sake of others.
+        first = actor.state in ("queued", "creating") and not actor.was_alive
+        return has_handle or first or bool(actor.calls())
 
     def _unreferenced_die(self) -> None:
         for actor in list(self.actors.values()):
@@ -327,7 +330,7 @@ class Actors(RuleBasedStateMachine):
         actor = self._busy()[pick % len(self._busy())]
         assert actor.server is not None
         if actor.state == "creating":
-            actor.state = "alive"
+            actor.state, actor.was_alive = "alive", True
             actor.server.begin("take")
         elif call := actor.running:
             value = f"{call.number} at {call.attempt}".encode()
@@ -379,7 +382,7 @@ class Actors(RuleBasedStateMachine):
             actor.state = "queued"
             self.queue.appendleft(actor)
         else:
-            self._die(actor, DIED)
+            self._die(actor, DIED if self._referenced(actor) else KILLED)
         server.kill()
         self._settle()
 
