@@ -1,5 +1,5 @@
 # Each target is one plain line; what it does is in scripts/.
-.PHONY: help setup build test lint format demo bench check-kernel chaos wheel clean
+.PHONY: help setup build test lint format demo bench check-kernel chaos soak wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## show the targets
@@ -14,14 +14,16 @@ lint: build  ## formatting, types, layers, stubs, public surface
 	@scripts/lint
 demo: build  ## the main job: a hyper-parameter search on real scans
 	@.venv/bin/python examples/main_job.py $(ARGS)
-bench: build  ## this project and PyPI's ray, side by side
+bench: build  ## this project and its peers, side by side (ARGS=--quick, --publish; --help)
 	@scripts/bench $(ARGS)
 format:  ## rewrite Python and C++ sources into the one format
 	@scripts/format
 check-kernel:  ## crash points and sanitizers (SHORT=1: the short form)
 	@scripts/check_kernel
 chaos: build  ## every attack of docs/reliability.md in its full form, figures at the end
-	@RAY_CHAOS=full .venv/bin/python -m pytest tests/chaos $(ARGS)
+	@RAY_CHAOS=full .venv/bin/python -m pytest tests/chaos tests/properties $(ARGS)
+soak: build  ## mixed work with a fault every ten seconds, for SOAK_SECONDS (8 hours)
+	@SOAK_SECONDS=$(or $(SOAK_SECONDS),28800) .venv/bin/python -m pytest -s tests/chaos/test_soak.py $(ARGS)
 wheel: setup  ## a wheel in dist/
 	@.venv/bin/python -m pip wheel --no-deps --wheel-dir dist .
 clean:  ## remove .venv and everything built
