@@ -1,6 +1,5 @@
 """The calls of the API: each checks its arguments, then makes one call."""
 
-import atexit
 import datetime
 import inspect
 import json
@@ -9,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray._kernel import DRIVER, Arena, KernelError, ObjectID, StaleHandle, WaitTimeout
-from ray.core import session_state, store
+from ray.core import interrupts, session_state, store
 from ray.core.actor import ActorClass, ActorHandle, kill_actor
 from ray.core.kernel_errors import translated
 from ray.core.options import OPTION_NAMES
@@ -64,9 +63,8 @@ def init(
     from ray.session.options import SessionOptions
 
     options = SessionOptions.from_init(**given)
-    if options.driver_mode == PYTHON_MODE:
-        return _init_local(options)
-    return _init_session(options)
+    with interrupts.HeldBack():  # a Ctrl-C finds a session that `shutdown` can end, or none
+        return _init_local(options) if options.driver_mode == PYTHON_MODE else _init_session(options)
 
 
 def _init_session(options: "SessionOptions") -> dict[str, Any]:
@@ -116,7 +114,7 @@ def _enter(current: Current, info: dict[str, Any], end: Callable[[], None]) -> d
         current.at_end.append(printer.stop)
     current.at_end.append(end)
     session_state.enter(current)
-    atexit.register(shutdown)  # as often as there are sessions; the second time it does nothing
+    interrupts.at_exit(shutdown)  # as often as there are sessions; the second time it does nothing
     return info
 
 

@@ -134,7 +134,7 @@ for first in range(0, len(ids), 10_000):
 ray.get(holds)
 inside.figure("tasks in the full table", full[0], "tasks", at_least=COUNT)
 inside.figure("submitted, the wait for room included", len(ids) / submitting_s, "tasks/s")
-del ids, values
+del ids, values, holds
 os.unlink("release")
 baseline.check()
 inside.done()

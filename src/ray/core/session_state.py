@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ray._kernel import Arena, Block, ObjectID
 from ray.config import Config
+from ray.core import interrupts
 from ray.core.options import Demand
 from ray.errors import ForkedProcessError, InitError, RayConnectionError
 
@@ -109,10 +110,15 @@ def leave() -> None:
     """Ends this process's part in the session, and the session if it was started here.
 
     Does nothing without a session, and in a task: a worker belongs to its session for life."""
+    if current is None or current.mode == WORKER_MODE:
+        return
+    with interrupts.HeldBack():  # half an end would leave processes, and nobody to end them
+        _leave()
+
+
+def _leave() -> None:
     global current
     with _lock:
-        if current is not None and current.mode == WORKER_MODE:
-            return
         session, current = current, None
     if session is None:
         return

@@ -7,15 +7,18 @@ import os
 import select
 import signal
 import sys
+import time
 from typing import Any
 
 import ray
+from ray.core import interrupts
 from ray.core.system_limits import refused
 from ray.errors import RaySystemError
 from ray.session.names import SESSION_VARIABLE
 from ray.session.pipes import WORD_END, WORD_RECORD, read_message, send_message
 from ray.session.spec import KeeperSpec
 
+LOOK_MS = 50  # for a Ctrl-C while the keeper starts
 LOWEST_FD = 10  # clear of the standard streams, should the driver have closed them
 
 
@@ -48,7 +51,11 @@ class KeeperHandle:
         """
         poller = select.poll()
         poller.register(self._report_fd, select.POLLIN)
-        if not poller.poll(timeout_ms):
+        deadline = time.monotonic() + timeout_ms / 1000
+        while not poller.poll(min(timeout_ms, LOOK_MS)):
+            interrupts.check()
+            if time.monotonic() < deadline:
+                continue
             raise RaySystemError(
                 f"The session's keeper process {self.pid} did not get Redis to answer within {timeout_ms} "
                 "ms. The machine may be overloaded; the setting start_ms allows more time."
