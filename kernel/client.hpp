@@ -116,6 +116,7 @@ class Client {
   u32 reserve();
   u32 put(const Value& v, std::span<const u32> nested);
   bool seal(u32 o, const Value& v, std::span<const u32> nested);
+  // May throw StoreFull, SpillFailed, DirectoryFull.
   u32 allocate(u64 bytes);
   // Does nothing to a block that an object or a task has taken over meanwhile.
   void release_block(u32 b);
@@ -214,6 +215,7 @@ class Client {
   spill::Place pin_if_in_heap(u32 o);
   u8* heap_of(u32 b) { return m().heap(u64(m().block(b).offset) * GRANULE_BYTES); }
   void next_id(u8* id);
+  void reserve_block(u32 b, u64 bytes);
   void add_nested(u32 o, std::span<const u32> nested);
 
   int transfer(bool out, u8* data, u64 size, u64 at);

@@ -3,6 +3,7 @@
 
 #include "numbers.hpp"
 
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -22,6 +23,18 @@ struct StoreFull : KernelError {
 struct SpillFailed : KernelError {
   int error;
   explicit SpillFailed(int number) : KernelError("the spill file can't be used"), error(number) {}
+};
+
+// The folder of the arena's memory, or the system's huge pages, have no room: `error` is the system's number for why.
+struct DirectoryFull : KernelError {
+  int error;
+  explicit DirectoryFull(int number) : KernelError("no room for the arena's memory"), error(number) {}
+};
+
+// A call of the system that should not fail did: `error` is its number for why.
+struct SystemFailed : KernelError {
+  int error;
+  SystemFailed(const std::string& what, int number) : KernelError(what + ": " + strerror(number)), error(number) {}
 };
 
 struct TableFull : KernelError {

@@ -95,7 +95,8 @@ inline u32 find(HeapTable& heap, Mapping& m, u32 size) {
 
 inline u32 granules(u64 bytes) { return u32((bytes + GRANULE_BYTES - 1) / GRANULE_BYTES); }
 
-// A block for `bytes`; the caller links it to an owner before it commits.
+// A block for `bytes`; the caller links it to an owner before it commits, and reserves the memory of a large one
+// once it has.
 inline u32 allocate(Transaction& t, u64 bytes, BlockTable table = HEAP) {
   HeapTable& heap = t.h.heaps[table];
   u64 capacity_bytes = u64(heap.capacity) * GRANULE_BYTES;
@@ -107,8 +108,9 @@ inline u32 allocate(Transaction& t, u64 bytes, BlockTable table = HEAP) {
     if (table == HEAP) t.m.releases_when_full = heap.releases;
     throw StoreFull(bytes, capacity_bytes, used_bytes);
   }
-  unlink_free(t, b);
   Block& block = t.m.block(b);
+  if (table == HEAP && bytes <= COPY_BYTES) t.m.reserve_heap(u64(block.offset) * GRANULE_BYTES, bytes);
+  unlink_free(t, b);
   if (block.size > size) {
     u32 r = blocks(t.m).take(t);
     Block& rest = t.m.block(r);

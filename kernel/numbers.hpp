@@ -31,10 +31,13 @@ inline constexpr u32 PUT_INDEX = 0x8000'0000u;
 
 inline constexpr u32 GRANULE_BYTES = 64;
 inline constexpr u64 HEAP_BYTES_MAX = 0xFFFF'FF00ull * GRANULE_BYTES;  // granules are counted in 32 bits
-inline constexpr u32 INLINE_BYTES = 64;                                // of a value, in its object's record
-inline constexpr u32 INLINE_PAYLOAD_BYTES = 64;                        // of arguments, in their task's record
-inline constexpr u32 COPY_BYTES = 4096;                                // copied inside one transaction
-inline constexpr u32 SNAPSHOT_BYTES = 4096;                            // up to here `get` copies instead of pinning
+inline constexpr u64 PAGE_BYTES = 4096;
+inline constexpr u64 HUGE_PAGE_BYTES = 2ull << 20;
+inline constexpr u64 RESERVE_STEP_BYTES = 65536;  // of a table, where memory must be reserved
+inline constexpr u32 INLINE_BYTES = 64;           // of a value, in its object's record
+inline constexpr u32 INLINE_PAYLOAD_BYTES = 64;   // of arguments, in their task's record
+inline constexpr u32 COPY_BYTES = 4096;           // copied inside one transaction
+inline constexpr u32 SNAPSHOT_BYTES = 4096;       // up to here `get` copies instead of pinning
 inline constexpr u32 SESSION_BYTES = 16384;
 
 // Table sizes.  Memory is taken only as far as a table has ever been filled.

@@ -296,7 +296,8 @@ struct Header {
   u64 pid_namespace;
   u64 total_bytes;
   u64 heap_offset;
-  u32 ready;  // set last by the creator
+  u64 reserved_page_bytes;  // memory is reserved before it is touched, in pages of this size; 0: it need not be
+  u32 ready;                // set last by the creator
   u32 session_bytes;
   alignas(64) pthread_mutex_t mutex;
   u32 holder;  // thread whose log belongs to the running transaction

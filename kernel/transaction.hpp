@@ -275,6 +275,7 @@ struct Table {
     } else {
       i = pool.high_water + 1;
       if (i >= pool.capacity) throw TableFull(name, pool.capacity - 1);
+      m.reserve_record(pool, i, sizeof(Record));
       t.set(pool.high_water, i);
     }
     t.set(pool.used, pool.used + 1);

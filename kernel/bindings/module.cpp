@@ -25,6 +25,10 @@ void translate(const std::exception_ptr& p, void* module) {
     raise("StoreFull", nb::make_tuple(e.wanted_bytes, e.capacity_bytes, e.used_bytes));
   } catch (const SpillFailed& e) {
     raise("SpillFailed", nb::make_tuple(e.error));
+  } catch (const DirectoryFull& e) {
+    raise("DirectoryFull", nb::make_tuple(e.error));
+  } catch (const SystemFailed& e) {
+    raise("SystemFailed", nb::make_tuple(e.what(), e.error));
   } catch (const TableFull& e) {
     raise("TableFull", nb::make_tuple(e.table, e.capacity));
   } catch (const StaleHandle& e) {
@@ -52,8 +56,8 @@ void add_exceptions(nb::module_& m) {
     return type;
   };
   PyObject* root = make("KernelError", PyExc_Exception);
-  for (const char* name :
-       {"StoreFull", "SpillFailed", "TableFull", "StaleHandle", "ArenaCorrupt", "ArenaClosed", "Forked", "WaitTimeout"})
+  for (const char* name : {"StoreFull", "SpillFailed", "DirectoryFull", "SystemFailed", "TableFull", "StaleHandle",
+                           "ArenaCorrupt", "ArenaClosed", "Forked", "WaitTimeout"})
     make(name, root);
   module_ = m.ptr();
   nb::register_exception_translator(translate, module_);

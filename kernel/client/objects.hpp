@@ -84,10 +84,22 @@ inline u32 Client::allocate(u64 bytes) {
       u32 b = heap::allocate(t, bytes);
       heap::hold(t, b, process_);
       t.commit();
+      if (m().reserves()) reserve_block(b, bytes);
       return b;
     } catch (const StoreFull& full) {
       if (bytes > full.capacity_bytes || !spill(bytes)) throw;
     }
+  }
+}
+
+inline void Client::reserve_block(u32 b, u64 bytes) {
+  u64 offset = u64(m().block(b).offset) * GRANULE_BYTES;
+  try {
+    HostPause pause;
+    m().reserve_heap(offset, bytes);
+  } catch (const DirectoryFull&) {
+    release_block(b);
+    throw;
   }
 }
 

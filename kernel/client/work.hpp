@@ -169,6 +169,7 @@ inline void Client::record_event(u32 th) {
   Thread& me = m().thread(th);
   Task& task = m().task(me.task);
   u32 n = me.event_count.load(std::memory_order_relaxed);
+  if (!m().has_memory_for_event(th, n)) return;
   Event& e = m().events(th)[n % EVENTS_PER_THREAD];
   e.pid = pid_;
   e.kind = task.kind;

@@ -48,6 +48,8 @@ JOURNAL_NOTE: int
 class KernelError(Exception): ...
 class StoreFull(KernelError): ...  # no room in the heap: args = (wanted, capacity, used) bytes
 class SpillFailed(KernelError): ...  # the spill file took nothing: args = (errno,)
+class DirectoryFull(KernelError): ...  # no room in the arena's folder, or of huge pages: args = (errno,)
+class SystemFailed(KernelError): ...  # a call of the system that should not fail: args = (text, errno)
 class TableFull(KernelError): ...  # args = (table, capacity)
 class StaleHandle(KernelError): ...  # the object, task or actor is gone
 class ArenaCorrupt(KernelError): ...  # failed a check; the arena is closed
