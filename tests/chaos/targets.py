@@ -40,6 +40,26 @@ class Process(NamedTuple):
         found = processes.stat(self.pid)
         return "Z" if found is None or found[2] != self.started else found[0]
 
+    def stop(self) -> bool:
+        """Returns when all its threads stand still; False if it has ended."""
+        if not self.send(signal.SIGSTOP):
+            return False
+        deadline = time.monotonic() + JOINED_S
+        while not all(state in "TZX" for state in self._threads()):
+            assert time.monotonic() < deadline, f"process {self.pid} does not stop"
+            time.sleep(0)
+        return self.state == "T"
+
+    def _threads(self) -> list[str]:
+        states = []
+        try:
+            for thread in os.listdir(f"/proc/{self.pid}/task"):
+                with open(f"/proc/{self.pid}/task/{thread}/stat") as file:
+                    states.append(file.read().rpartition(")")[2].split()[0])
+        except (FileNotFoundError, ProcessLookupError):
+            states.append("Z" if self.state in "ZX" else "R")  # one has ended just now: to be looked at again
+        return states
+
 
 class Targets:
     """Looks at an arena from outside, or from the driver itself."""

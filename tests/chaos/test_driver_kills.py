@@ -65,7 +65,7 @@ def left_of(programs: Programs, seconds: str) -> dict[int, str]:
 def test_driver_killed(attack: Attack) -> None:
     gone_ms = []
     started = 0
-    shared = set(os.listdir(leaks.SHARED_MEMORY))
+    shared = leaks.Snapshot.take().shared
     for number in range(KILLS):
         seconds = f"{os.getpid()}.{number:04}{attack.random.randrange(10_000):04}"
         running = attack.programs.start(DRIVER, seconds)
@@ -82,7 +82,7 @@ def test_driver_killed(attack: Attack) -> None:
         gone_ms.append(1000 * (time.monotonic() - killed))
         assert left_of(attack.programs, seconds) == {}
         assert list(attack.programs.temporary.iterdir()) == []
-        assert set(os.listdir(leaks.SHARED_MEMORY)) - shared == set()
+        assert leaks.Snapshot.take().shared <= shared
         assert Path(attack.programs.folder, f"program{number + 1}.err").read_text() == ""
     attack.figure("drivers killed", len(gone_ms), "times")
     attack.figure("of these with tasks that had begun", started, "times", at_least=1)
