@@ -60,7 +60,7 @@ class Summary:
         self.titles = {name: peer.TITLE for name, peer in peers.items()}
         self.versions = {name: _version(peers[name], results["packages"][name]) for name in self.systems}
         self.lines = [
-            line_of(row, group_of(question), results["answers"][name], results["repeats"])
+            line_of(row, group_of(question), results["answers"][name])
             for name in results["answers"]
             for question in [importlib.import_module(f"questions.{name}")]
             for row in question.ROWS
@@ -135,16 +135,17 @@ def group_of(question: Any) -> str:
     return str(getattr(question, "GROUP", MAIN))
 
 
-def line_of(row: Row, group: str, answers: dict[str, Any], repeats: int) -> Line:
+def line_of(row: Row, group: str, answers: dict[str, Any]) -> Line:
     figures: dict[str, float] = {}
     spreads: dict[str, tuple[float, float]] = {}
     notes: dict[str, str] = {}
+    most = max((len(answer.get("figures", {}).get(row.name, [])) for answer in answers.values()), default=0)
     for name, answer in answers.items():
         if found := answer.get("figures", {}).get(row.name):
             figures[name] = statistics.median(found)
             spreads[name] = min(found), max(found)
-            if len(found) < repeats:
-                notes[name] = f"{len(found)} of {repeats} repeats"
+            if len(found) < most:
+                notes[name] = f"{len(found)} of {most} repeats"
         else:
             notes[name] = answer.get("left_out") or ("failed" if "failed" in answer else "")
     return Line(row, group, figures, spreads, notes)

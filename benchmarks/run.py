@@ -6,6 +6,7 @@ ratios, writes build/bench/results.json, and ends with status 1 if a bar was mis
 """
 
 import argparse
+import contextlib
 import functools
 import importlib
 import json
@@ -20,7 +21,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import environments
 import machine
@@ -80,7 +81,9 @@ def chosen(options: argparse.Namespace) -> dict[str, Any]:
     if options.questions:
         return {name: every[name] for name in options.questions}
     return {
-        name: question for name, question in every.items() if options.long or not hasattr(question, "LONG")
+        name: question
+        for name, question in every.items()
+        if question.ROWS and (options.long or not hasattr(question, "LONG"))
     }
 
 
@@ -108,21 +111,18 @@ class Asking:
         # Not below build/: sockets in it have names of 107 bytes at most.
         with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
             out = Path(folder) / "answer.json"
-            mark = uuid.uuid4().hex
             environment = {
                 **os.environ,
                 "PYTHONPATH": f"{HERE}:{environments.ROOT / 'examples'}",
                 "TMPDIR": folder,
                 "RAYCORE_ROUNDS_OF_10MS": str(self.rounds),
-                MARK: mark,
+                MARK: uuid.uuid4().hex,
             }
             command = [python, str(HERE / "harness.py"), peer, question]
             command += [str(self.repeats), str(self.patience_s), str(out)]
             with open(Path(folder) / "errors", "w+") as errors:
                 began = time.monotonic()
                 code = self._run(command, environment, errors, say)
-                for pid in marked_with(mark):
-                    os.kill(pid, signal.SIGKILL)
                 if code != 0 or not out.exists():
                     errors.seek(0)
                     why = f"ended with {code} after {time.monotonic() - began:.0f} s"
@@ -133,7 +133,8 @@ class Asking:
     def _run(
         self, command: list[str], environment: dict[str, str], errors: Any, say: Callable[[str], None]
     ) -> int:
-        with subprocess.Popen(
+        """The exit status.  Afterwards nothing of it is left."""
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -141,19 +142,29 @@ class Asking:
             env=environment,
             text=True,
             start_new_session=True,
-        ) as process:
-            too_long = threading.Timer(LIMIT_S, process.kill)
-            too_long.start()
-            try:
-                assert process.stdout is not None
-                for line in process.stdout:
-                    say(line.strip())
-                return process.wait()
-            except BaseException:
-                process.kill()
-                raise
-            finally:
-                too_long.cancel()
+        )
+        assert process.stdout is not None
+        # In a thread: what is left behind may keep the pipe open.
+        reader = threading.Thread(target=_follow, args=(process.stdout, say), daemon=True)
+        reader.start()
+        try:
+            return process.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+        finally:
+            process.kill()
+            for pid in marked_with(environment[MARK]):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.wait()
+            reader.join()
+            process.stdout.close()
+
+
+def _follow(lines: IO[str], say: Callable[[str], None]) -> None:
+    for line in lines:
+        say(line.strip())
 
 
 def collect(options: argparse.Namespace, console: Console) -> dict[str, Any]:

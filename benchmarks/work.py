@@ -30,9 +30,13 @@ def hashed(rounds: int) -> str:
     return hashlib.pbkdf2_hmac("sha256", b"raycore", b"benchmark", rounds).hex()
 
 
-@functools.cache
 def array() -> Any:
     """Made by the first task of a worker, returned by all."""
+    return _made_array()
+
+
+@functools.cache
+def _made_array() -> Any:
     import numpy as np
 
     return np.arange(ARRAY_BYTES // 8, dtype=np.float64)

@@ -10,11 +10,12 @@ A peer's file has:
   inside()                  the system inside of a task (a context manager), where it CAN do "nested"
   mapped(system, f, items)  the results of its own map, as it comes: `f` on each item
   in_chunks(system, f, items)  the same by its form for many small items, where it CAN do "chunks"
+  popped(system, ids)       the ids one by one, as they have results, where it CAN do "wait"
   unordered(system, f, items, shared)  the results of f(item, shared), in the order in which they come
   FIRST_RESULT  a program that starts it with WORKERS workers, and prints the result of one task
   IMPORT        the statement that imports it
 
-A system has `remote`, `get`, `wait`, `put` and actors as in the API.  The two rays are used bare; a peer with
+A system has `remote`, `get`, `put` and actors as in the API.  The two rays are used bare; a peer with
 another API wraps it.
 """
 
@@ -25,4 +26,5 @@ STORE = "store"  # put, and get of what was put
 WAIT = "wait"
 NESTED = "nested"  # tasks that run tasks
 ACTORS = "actors"
+ORDER = "calls of an actor in the order made"
 CHUNKS = "chunks"

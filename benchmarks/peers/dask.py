@@ -70,13 +70,7 @@ class System:
         return self.client.gather(ids)
 
     def put(self, value: Any) -> Any:
-        return self.client.scatter(value)
-
-    def wait(self, ids: list[Any]) -> tuple[list[Any], list[Any]]:
-        from distributed import wait
-
-        first = next(iter(wait(ids, return_when="FIRST_COMPLETED").done))
-        return [first], [each for each in ids if each is not first]
+        return self.client.scatter(value, hash=False)
 
 
 class Function:
@@ -128,7 +122,13 @@ def in_chunks(system: Any, function: Callable[[Any], Any], items: list[Any]) -> 
 def unordered(system: Any, function: Callable[..., Any], items: list[Any], shared: Any) -> Iterator[Any]:
     from distributed import as_completed
 
-    value = system.client.scatter(shared)
+    value = system.put(shared)
     ids = [system.client.submit(function, item, value, pure=False) for item in items]
     for _, result in as_completed(ids, with_results=True):
         yield result
+
+
+def popped(system: Any, ids: list[Any]) -> Iterator[Any]:
+    from distributed import as_completed
+
+    yield from as_completed(ids)

@@ -49,12 +49,6 @@ class System:
         """There is no store: the value travels with each task."""
         return value
 
-    def wait(self, ids: list[Any]) -> tuple[list[Any], list[Any]]:
-        from concurrent.futures import FIRST_COMPLETED, wait
-
-        first = next(iter(wait(ids, return_when=FIRST_COMPLETED).done))
-        return [first], [each for each in ids if each is not first]
-
 
 class Function:
     def __init__(self, executor: Any, function: Callable[..., Any]) -> None:
@@ -74,8 +68,12 @@ def in_chunks(system: Any, function: Callable[[Any], Any], items: list[Any]) -> 
 
 
 def unordered(system: Any, function: Callable[..., Any], items: list[Any], shared: Any) -> Iterator[Any]:
+    ids = [system.executor.submit(function, item, shared) for item in items]
+    for each in popped(system, ids):
+        yield each.result()
+
+
+def popped(system: Any, ids: list[Any]) -> Iterator[Any]:
     from concurrent.futures import as_completed
 
-    ids = [system.executor.submit(function, item, shared) for item in items]
-    for each in as_completed(ids):
-        yield each.result()
+    yield from as_completed(ids)

@@ -5,12 +5,12 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from peers import ACTORS, CHUNKS, DEPENDENCIES, NESTED, STORE, WAIT, WORKERS, raycore
+from peers import ACTORS, CHUNKS, DEPENDENCIES, NESTED, ORDER, STORE, WAIT, WORKERS, raycore
 
 TITLE = "PyPI ray"
 PACKAGES = ["ray"]
 LOCK = "peer-ray.lock"
-CAN = {DEPENDENCIES, STORE, WAIT, NESTED, ACTORS, CHUNKS}
+CAN = {DEPENDENCIES, STORE, WAIT, NESTED, ACTORS, ORDER, CHUNKS}
 SETTINGS = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 OPTIONS = {"include_dashboard": False, "log_to_driver": False}
 FIRST_RESULT = f"""
@@ -37,6 +37,7 @@ def start(workers: int = WORKERS) -> Any:
 stop = raycore.stop
 inside = raycore.inside
 unordered = raycore.unordered
+popped = raycore.popped
 
 
 def mapped(system: Any, function: Callable[[Any], Any], items: list[Any]) -> list[Any]:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from peers import ACTORS, CHUNKS, DEPENDENCIES, NESTED, STORE, WAIT, WORKERS
+from peers import ACTORS, CHUNKS, DEPENDENCIES, NESTED, ORDER, STORE, WAIT, WORKERS
 
 TITLE = "raycore"
 PACKAGES: list[str] = []
 LOCK = ""
-CAN = {DEPENDENCIES, STORE, WAIT, NESTED, ACTORS, CHUNKS}
+CAN = {DEPENDENCIES, STORE, WAIT, NESTED, ACTORS, ORDER, CHUNKS}
 FIRST_RESULT = f"""
 import ray
 ray.init(num_cpus={WORKERS})
@@ -60,6 +60,10 @@ in_chunks = mapped
 def unordered(system: Any, function: Callable[..., Any], items: list[Any], shared: Any) -> Iterator[Any]:
     remote, value = system.remote(function), system.put(shared)
     ids = [remote.remote(item, value) for item in items]
+    yield from map(system.get, popped(system, ids))
+
+
+def popped(system: Any, ids: list[Any]) -> Iterator[Any]:
     while ids:
         (ready,), ids = system.wait(ids)
-        yield system.get(ready)
+        yield ready

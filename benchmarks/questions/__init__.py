@@ -1,7 +1,7 @@
 """What is asked of each system, one question a file.
 
 A question's file has:
-  ROWS      the rows of the table that it fills (see `bars`)
+  ROWS      the rows of the table that it fills (see `bars`); none where this machine can't answer it
   NEEDS     what a system must be able to do (see `peers`)
   measure   (peer, repeats) -> for each row's name, one figure a repeat; checks its results, and raises if
             they are wrong

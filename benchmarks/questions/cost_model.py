@@ -48,10 +48,17 @@ MACHINE = {
         for n in (1, 2, 4, 8, 16, 32, 64)
     },
 }
-UNDO = {"undo_records": "undo records of the three transactions"}
+HELD = {"under_mutex": "the three transactions, mutex held almost all the time"}
+COUNTS = {
+    "undo_records": ("undo records of the three transactions", Unit("records")),
+    "saturating_cores": (
+        "cores whose noop tasks would keep the mutex busy",
+        Unit("cores", more_is_better=True),
+    ),
+}
 ROWS = [
-    *(Row(name, title, SECONDS) for name, title in {**STEPS, **SUMS, **MACHINE}.items()),
-    *(Row(name, title, Unit("records")) for name, title in UNDO.items()),
+    *(Row(name, title, SECONDS) for name, title in {**STEPS, **SUMS, **HELD, **MACHINE}.items()),
+    *(Row(name, title, unit) for name, (title, unit) in COUNTS.items()),
 ]
 GROUP = "Where the microseconds of a task go"
 NEEDS: set[str] = set()
@@ -110,6 +117,8 @@ def modelled(peer: Any, kernel: dict[str, float], undone: dict[str, float]) -> d
     driver, worker = python["remote"] + python["get"] + python["drop"], python["worker"]
     cores = len(os.sched_getaffinity(0))
     found["driver"], found["worker"] = driver, worker
+    found["under_mutex"] = sum(ns[trip] for trip in TRIPS)
+    found["saturating_cores"] = (driver + worker) / found["under_mutex"]
     found["pipelined_floor"] = max(driver, (driver + worker) / min(cores, 3))
     found["pipelined_measured"] = python["pipelined"]
     found["sync_floor"] = driver + worker + 2 * ns["hand_over_spinning"]

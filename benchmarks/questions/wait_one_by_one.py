@@ -20,12 +20,8 @@ def measure(peer: Any, repeats: Repeats) -> dict[str, list[float]]:
     task = system.remote(noop)
 
     def work() -> int:
-        remaining = [task.remote() for _ in range(COUNT)]
-        popped = []
-        while remaining:
-            ready, remaining = system.wait(remaining)
-            popped += ready
-        check(system.get(popped), [b"ok"] * COUNT)
+        ids = list(peer.popped(system, [task.remote() for _ in range(COUNT)]))
+        check(system.get(ids), [b"ok"] * COUNT)
         return 1
 
     warm(work)

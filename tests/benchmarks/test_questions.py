@@ -75,7 +75,8 @@ def test_every_peer_has_what_it_must(benchmarks: SimpleNamespace) -> None:
         peer = importlib.import_module(f"peers.{path.stem}")
         for name in ("start", "stop", "mapped", "unordered"):
             assert callable(getattr(peer, name))
-        assert callable(getattr(peer, "inside", None)) == (benchmarks.peers.NESTED in peer.CAN)
+        for name, ability in (("inside", "NESTED"), ("popped", "WAIT"), ("in_chunks", "CHUNKS")):
+            assert callable(getattr(peer, name, None)) == (getattr(benchmarks.peers, ability) in peer.CAN)
         compile(peer.FIRST_RESULT, path.name, "exec")
         compile(peer.IMPORT, path.name, "exec")
         if peer.LOCK:
