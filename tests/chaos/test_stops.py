@@ -279,21 +279,26 @@ def test_node_manager_stopped(attack: Attack) -> None:
 
 
 def test_idle_worker_stopped(attack: Attack) -> None:
-    """The one that would be given the next task; another is, and it is not taken for dead."""
+    """The one that would be given the next task; another is, forked if need be, and none is taken for dead."""
     running = attack.programs.start(IDLE, str(STOPS_OF_IDLE))
-    family = Family(running)
-    assert running.line() == "ready"
-    arena = family.arena()
+    arena = Family(running).arena()
     targets = Targets(arena)
-    workers = targets.of_kind(_kernel.WORKER)
+    assert running.line() == "ready"
+    stopped = set()
+
+    def all_idle() -> bool | None:
+        stats = arena.stats()
+        return stats["idle_workers"] == stats["workers"] or None
+
     for number in range(STOPS_OF_IDLE):
-        assert wait_for(lambda: arena.stats()["idle_workers"] == len(workers) or None, WATCHDOG_S)
-        victim = workers[number % len(workers)]
-        assert victim.send(signal.SIGSTOP)
+        assert wait_for(all_idle, WATCHDOG_S), arena.stats()
+        victim = attack.random.choice(targets.of_kind(_kernel.WORKER))
+        assert victim.stop()
+        stopped.add(victim)
         (attack.programs.folder / f"go{number}").touch()
         assert running.line(WATCHDOG_S) == f"stop {number}"
         assert victim.send(signal.SIGCONT)
     for _ in attack.lines(running):
         pass
-    assert set(workers) <= set(targets.of_kind(_kernel.WORKER)), "a stopped worker was taken for dead"
+    assert stopped <= set(targets.of_kind(_kernel.WORKER)), "a stopped worker was taken for dead"
     attack.finish(running)
