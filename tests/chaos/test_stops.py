@@ -279,7 +279,7 @@ def test_node_manager_stopped(attack: Attack) -> None:
 
 
 def test_idle_worker_stopped(attack: Attack) -> None:
-    """The one that would be given the next task; another is, forked if need be, and none is taken for dead."""
+    """The one that would be given the next task; another is, and nobody is taken for dead."""
     running = attack.programs.start(IDLE, str(STOPS_OF_IDLE))
     arena = Family(running).arena()
     targets = Targets(arena)
