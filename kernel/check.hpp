@@ -146,6 +146,8 @@ class Checker {
       Process& p = m.process(i);
       expect(p.state != PROCESS_FREE, "process ", i, " is in use and says it is free");
       workers += ProcessKind(p.kind) == ProcessKind::worker;
+      if (p.report) counts_[p.report] += 1;
+      expect(p.stop || !p.report, "process ", i, " has a report of a stop that was none");
       u32 before = NIL, n = 0;
       for (u32 ref = p.holds; ref; ref = object::hold_at(m, ref).next) {
         Hold& hold = object::hold_at(m, ref);
@@ -221,6 +223,7 @@ class Checker {
       for (u32 e = t.deps; e; e = m.edge(e).next) pending += waits_for(e) ? 1 : 0;
       expect(pending == t.pending, "task ", i, " says ", t.pending, " pending, counted ", pending);
       if (t.function) counts_[t.function] += 1;
+      if (t.flags & STOPPED && t.report) counts_[t.report] += 1;
       for (u32 o = t.returns; o; o = m.object(o).next_return) {
         counts_[o] += 1;
         if (m.object(o).state == OBJECT_PENDING) {
@@ -278,6 +281,19 @@ class Checker {
              " is on the work list in state ", state);
     }
     expect(last == h.task_work_tail, "the work list of tasks is broken");
+    resting();
+  }
+
+  void resting() {
+    u32 n = 0, last = NIL;
+    for (u32 i = h.resting_head; i && n <= h.tasks.high_water; i = m.task(i).next) {
+      expect(m.task(i).state == TASK_RESTING && m.task(i).pending == 0, "task ", i, " rests in state ",
+             m.task(i).state);
+      place(i);
+      last = i;
+      ++n;
+    }
+    expect(n == h.resting_count && last == h.resting_tail, "the list of ", h.resting_count, " resting tasks is broken");
   }
 
   void actor_records() {
@@ -563,6 +579,7 @@ inline std::vector<std::pair<std::string, i64>> statistics(Mapping& m) {
       {"idle_workers", h.idle_count},
       {"ready_tasks", h.ready_count},
       {"running_tasks", h.running_count},
+      {"resting_tasks", h.resting_count},
       {"tasks_done", i64(h.tasks_done)},
       {"heap_blocks", h.blocks.used},
       {"heap_used_bytes", i64(u64(h.heaps[HEAP].used) * GRANULE_BYTES)},

@@ -50,6 +50,19 @@ struct Demand {
   u32 fitting, idle, workers, limit;
 };
 
+// What a worker does.  `key` names it, and changes with it.
+struct Activity {
+  u32 pid;
+  u64 started;
+  u32 kind;  // TaskKind, or 0: nothing; an actor between two calls has that of a call
+  u64 key;
+  u8 function_id[ID_BYTES];  // or the actor's class
+  u32 job;
+  u64 since_ns;
+  bool retriable;
+  u32 stops;  // of the task; of an actor, its deaths
+};
+
 class Client {
  public:
   explicit Client(Mapping* mapping);
@@ -201,6 +214,12 @@ class Client {
   // Ends waits for demand and for the journal, everywhere: something else is to be looked at.
   void nudge();
   u32 retire(u32 count);
+  std::vector<Activity> activities();
+  // Kills a worker for what it does, if it still does that: it runs again after a rest, or fails with this report.
+  bool stop(u32 pid, u64 key, int pidfd, u32 report, bool again);
+  u32 resting() { return peek(h_.resting_count); }
+  // The one that has rested longest may run; false: none rests.
+  bool resume();
   // The process that has held the mutex for so long, 0 if the mutex was to be had.
   u32 lock_holder(i64 timeout_ms);
 
@@ -274,5 +293,6 @@ class Client {
 #include "client/processes.hpp"
 #include "client/references.hpp"
 #include "client/spilling.hpp"
+#include "client/stopping.hpp"
 #include "client/waiting.hpp"
 #include "client/work.hpp"

@@ -220,8 +220,8 @@ inline void die(Transaction& t, u32 a, SystemFailure code, i32 status, u32 pid) 
   add_work(t, a);
 }
 
-// Its process is gone: line up what has to run again, and the creation before it.
-inline void restart(Transaction& t, u32 a, u32 running) {
+// Its process is gone: line up what has to run again, and the creation before it, which may have to rest.
+inline void restart(Transaction& t, u32 a, u32 running, bool rests) {
   Actor& actor = t.m.actor(a);
   queue::stop_waiting(t, a);
   if (running) {
@@ -243,7 +243,8 @@ inline void restart(Transaction& t, u32 a, u32 running) {
   t.set(actor.deaths, actor.deaths + 1);
   Task& creation = t.m.task(actor.creation);
   t.set(creation.attempt, creation.attempt + 1);
-  queue::push(t, actor.creation, true);
+  if (rests) queue::rest(t, actor.creation);
+  else queue::push(t, actor.creation, true);
   queue::offer(t);
 }
 

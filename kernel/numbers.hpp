@@ -84,6 +84,12 @@ inline constexpr u32 FORMAT_SYSTEM = 201;
 enum class ProcessKind : u32 { driver = 1, worker = 2, node_manager = 3, keeper = 4, template_ = 5 };
 enum class TaskKind : u32 { task = 1, actor_create = 2, actor_call = 3 };
 enum class JournalKind : u32 { error = 1, function = 2, job = 3, note = 4 };
-enum class SystemFailure : u32 { worker_died = 1, actor_died = 2, actor_killed = 3 };
+enum class SystemFailure : u32 {
+  worker_died = 1,
+  actor_died = 2,
+  actor_killed = 3,
+  task_stopped = 4,
+  actor_stopped = 5
+};
 
 }  // namespace ray

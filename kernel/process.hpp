@@ -36,6 +36,8 @@ inline u32 enter(Transaction& t, ProcessKind kind, u32 pid, u64 started, const u
   p.job = 0;
   p.holds = p.blocks = p.threads = NIL;
   p.status = p.retire = 0;
+  p.stop = NOT_STOPPED;
+  p.report = NIL;
   memset(p.root_id, 0, TASK_ID_BYTES);
   if (root_id) memcpy(p.root_id, root_id, TASK_ID_BYTES);
   if (kind == ProcessKind::driver) {
@@ -98,7 +100,12 @@ inline void clear_seats(Mapping& m, u32 thread) {
   }
 }
 
-inline void note_failure(Transaction& t, Task& task, SystemFailure code) {
+// `report` says it in other words, if there is one.
+inline void note_failure(Transaction& t, Task& task, SystemFailure code, u32 report) {
+  if (report) {
+    journal::append(t, {JournalKind::error, task.job, t.m.object(report).format, nullptr, 0, report});
+    return;
+  }
   task::SystemData d = task::failure_data(t.m, task);
   d.code = i32(code);
   d.status = i32(task.failure_status);
@@ -115,12 +122,24 @@ inline void bury_task(Transaction& t, Thread& thread, u32 i, i32 status, u32 pid
   t.set(task.failure_status, u32(status));
   t.set(task.failure_pid, pid);
   if (TaskKind(task.kind) != TaskKind::task) return;  // its actor decides
-  if (task.attempt < task.max_retries) {
+  const Process& p = t.m.process(thread.process);
+  u32 stops = task.flags / ONE_STOP;  // these do not count as retries
+  if (p.stop == STOPPED_TO_RUN_AGAIN && task.max_retries) {
+    t.set(task.attempt, task.attempt + 1);
+    t.set(task.flags, task.flags + ONE_STOP);
+    queue::rest(t, i);
+  } else if (p.stop) {
+    t.set(task.flags, task.flags | u32(STOPPED));
+    t.set(task.report, p.report);
+    if (p.report) object::reference(t, p.report);
+    task::fail(t, i);
+    note_failure(t, task, SystemFailure::task_stopped, p.report);
+  } else if (task.attempt - stops < task.max_retries) {
     t.set(task.attempt, task.attempt + 1);
     queue::push(t, i, true);
   } else {
     task::fail(t, i);
-    note_failure(t, task, SystemFailure::worker_died);
+    note_failure(t, task, SystemFailure::worker_died, NIL);
   }
 }
 
@@ -134,24 +153,31 @@ inline void bury_actor(Transaction& t, Thread& thread, u32 running, i32 status, 
     t.set(thread.life_shape, 0u);
   }
   bool creating = running && running == actor.creation;
-  if (actor.state != ACTOR_DEAD && actor.interval && !actor.unreferenced && actor.deaths < ACTOR_DEATHS_MAX) {
-    mailbox::restart(t, a, creating ? NIL : running);
+  const Process& p = t.m.process(thread.process);
+  bool may_live = actor.state != ACTOR_DEAD && !actor.unreferenced && p.stop != STOPPED_FOR_GOOD;
+  if (may_live && actor.interval && actor.deaths < ACTOR_DEATHS_MAX) {
+    mailbox::restart(t, a, creating ? NIL : running, p.stop == STOPPED_TO_RUN_AGAIN);
     return;
+  }
+  SystemFailure why = p.stop ? SystemFailure::actor_stopped : SystemFailure::actor_died;
+  if (p.report && actor.state != ACTOR_DEAD && !actor.failure) {
+    object::reference(t, p.report);
+    t.set(actor.failure, p.report);
   }
   if (creating) {
     t.set(actor.creation, NIL);
     task::drop(t, running);
   }
   if (actor.state != ACTOR_DEAD)
-    mailbox::die(t, a, actor.unreferenced ? SystemFailure::actor_killed : SystemFailure::actor_died, status, pid);
+    mailbox::die(t, a, actor.unreferenced ? SystemFailure::actor_killed : why, status, pid);
   else mailbox::add_work(t, a);
   if (running && !creating) {
     Task& task = t.m.task(running);
     t.set(task.flags, task.flags | u32(ACTOR_GONE));
     task::fail(t, running);
-    note_failure(t, task, SystemFailure(actor.failure_code));
+    note_failure(t, task, SystemFailure(actor.failure_code), p.report);
   } else if (creating) {
-    note_failure(t, t.m.task(running), SystemFailure::actor_died);
+    note_failure(t, t.m.task(running), why, p.report);
   }
 }
 
@@ -209,6 +235,11 @@ inline bool bury_piece(Transaction& t, u32 index, i32 status, bool keep_pinned) 
   if (u32 b = p.blocks) {
     heap::let_go(t, b);
     heap::release(t, b);
+    return false;
+  }
+  if (u32 o = p.report) {
+    t.set(p.report, NIL);
+    object::unreference(t, o);
     return false;
   }
   u32 ref = p.holds;

@@ -68,6 +68,27 @@ inline u32 pop(Transaction& t, u32 shape) {
   return i;
 }
 
+// --- stopped tasks, which run again later ----------------------------------------------------------
+
+inline void rest(Transaction& t, u32 i) {
+  t.set(t.m.task(i).state, TASK_RESTING);
+  t.write(t.m.task(i).next, NIL);
+  if (t.h.resting_tail) t.set(t.m.task(t.h.resting_tail).next, i);
+  else t.set(t.h.resting_head, i);
+  t.set(t.h.resting_tail, i);
+  t.set(t.h.resting_count, t.h.resting_count + 1);
+}
+
+// The one that has rested longest may run.
+inline void resume(Transaction& t) {
+  u32 i = t.h.resting_head;
+  t.set(t.h.resting_head, t.m.task(i).next);
+  if (!t.h.resting_head) t.set(t.h.resting_tail, NIL);
+  t.set(t.h.resting_count, t.h.resting_count - 1);
+  t.set(t.m.task(i).next, NIL);
+  push(t, i, true);
+}
+
 struct Choice {
   u32 shape = NIL;
   u64 sequence = ~0ull;

@@ -60,11 +60,14 @@ enum TaskState : u32 {
   TASK_FAILING = 5,   // its returns are being sealed with a failure, then it is dropped
   TASK_DROPPING = 6,  // its edges are being let go
   TASK_HELD = 7,      // an actor's finished call, kept until the next checkpoint
+  TASK_RESTING = 8,   // stopped, and to run again when the node manager says so
 };
 
 enum TaskFlag : u32 {
-  COUNTS_ACTOR = 1,  // holds a reference to its actor's object
-  ACTOR_GONE = 2,    // fails with what its actor failed with
+  COUNTS_ACTOR = 1,     // holds a reference to its actor's object
+  ACTOR_GONE = 2,       // fails with what its actor failed with
+  STOPPED = 4,          // fails with the report of who stopped it
+  ONE_STOP = 1u << 16,  // from this bit on: how often it was stopped
 };
 
 struct alignas(64) Task {
@@ -85,7 +88,11 @@ struct alignas(64) Task {
   u32 attempt;
   u32 max_retries;
   u32 thread;  // runs it
-  u32 actor, lane;
+  u32 actor;
+  union {
+    u32 lane;    // of a call
+    u32 report;  // of a task that was stopped and fails: object, counted
+  };
   u32 block, payload_bytes;
   u32 job;
   u32 flags;  // TaskFlag
@@ -184,6 +191,8 @@ struct Shape {
   u64 holds_back_until_ns;
 };
 
+enum Stop : u32 { NOT_STOPPED = 0, STOPPED_FOR_GOOD = 1, STOPPED_TO_RUN_AGAIN = 2 };
+
 enum ProcessState : u32 { PROCESS_FREE = 0, PROCESS_ALIVE = 1, PROCESS_LEFT = 2, PROCESS_DYING = 3 };
 
 struct alignas(64) Process {
@@ -199,6 +208,8 @@ struct alignas(64) Process {
   u32 threads;
   u32 status;  // how it ended, from whoever buries it
   u32 retire;
+  u32 stop;    // Stop: the node manager killed it, for what it ran
+  u32 report;  // object, counted: why
   u8 root_id[TASK_ID_BYTES];
 };
 
@@ -312,6 +323,7 @@ struct Header {
   u32 worker_count;
   u32 max_workers;
   u32 actors_wait_head, actors_wait_tail;
+  u32 resting_head, resting_tail, resting_count;
   u32 object_work, task_work_head, task_work_tail, actor_work;
   u32 next_job;
   u32 running_count;

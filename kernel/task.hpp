@@ -152,6 +152,7 @@ inline void release_actor(Transaction& t, Task& task) {
 inline void free_record(Transaction& t, u32 i) {
   Task& task = t.m.task(i);
   if (task.function) object::unreference(t, task.function);
+  if (task.flags & STOPPED && task.report) object::unreference(t, task.report);
   if (task.block) heap::release(t, task.block);
   release_actor(t, task);
   t.set(task.block, NIL);
@@ -178,6 +179,7 @@ inline SystemData failure_data(Mapping& m, const Task& task) {
   d.status = i32(task.failure_status);
   d.pid = i32(task.failure_pid);
   d.attempt = task.attempt;
+  if (task.flags & STOPPED) d.code = i32(SystemFailure::task_stopped);
   u32 named = task.function;
   if (task.flags & ACTOR_GONE) {
     const Actor& actor = m.actor(task.actor);
@@ -189,10 +191,17 @@ inline SystemData failure_data(Mapping& m, const Task& task) {
   return d;
 }
 
-// Seals one return with the failure: the kernel's own words, or an alias of what the actor failed with.  With no
-// record left for the alias the kernel's own words do: what lets go of records must not need one.
+// The object that says why a task fails; NIL when the kernel's own words do.
+inline u32 failure_of(Mapping& m, const Task& task) {
+  if (task.flags & STOPPED) return task.report;
+  return task.flags & ACTOR_GONE ? m.actor(task.actor).failure : NIL;
+}
+
+// Seals one return with the failure: the kernel's own words, or an alias of what its actor failed with, or of why
+// it was stopped.  With no record left for the alias the kernel's own words do: what lets go of records must not
+// need one.
 inline void fail_return(Transaction& t, Task& task, u32 o) {
-  u32 alias = task.flags & ACTOR_GONE ? t.m.actor(task.actor).failure : NIL;
+  u32 alias = failure_of(t.m, task);
   if (alias && t.m.object(o).state == OBJECT_PENDING && edges(t.m).has_room()) {
     object::add_nested(t, o, alias);
     object::seal(t, o, Value{nullptr, 0, NIL, FORMAT_ALIAS});

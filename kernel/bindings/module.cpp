@@ -78,6 +78,8 @@ void add_constants(nb::module_& m) {
   m.attr("WORKER_DIED") = u32(SystemFailure::worker_died);
   m.attr("ACTOR_DIED") = u32(SystemFailure::actor_died);
   m.attr("ACTOR_KILLED") = u32(SystemFailure::actor_killed);
+  m.attr("TASK_STOPPED") = u32(SystemFailure::task_stopped);
+  m.attr("ACTOR_STOPPED") = u32(SystemFailure::actor_stopped);
   m.attr("TASK") = u32(TaskKind::task);
   m.attr("ACTOR_CREATE") = u32(TaskKind::actor_create);
   m.attr("ACTOR_CALL") = u32(TaskKind::actor_call);

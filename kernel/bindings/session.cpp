@@ -86,6 +86,23 @@ void add_node(nb::class_<Arena>& arena) {
       .def("nudge", [](Arena& a) { a.c().nudge(); })
       .def(
           "retire", [](Arena& a, u32 count) { return a.c().retire(count); }, "count"_a)
+      .def("running",
+           [](Arena& a) {
+             nb::list out;
+             for (const Activity& each : a.c().activities())
+               out.append(nb::make_tuple(each.pid, each.started, each.kind, each.key,
+                                         to_bytes(each.function_id, ID_BYTES), each.job, each.since_ns, each.retriable,
+                                         each.stops));
+             return out;
+           })
+      .def(
+          "stop",
+          [](Arena& a, u32 pid, u64 key, int pidfd, std::optional<Id> report, bool again) {
+            return a.c().stop(pid, key, pidfd, report ? a.index_of(**report) : NIL, again);
+          },
+          "pid"_a, "key"_a, "pidfd"_a, "report"_a.none(), "again"_a)
+      .def_prop_ro("resting", [](Arena& a) { return a.c().resting(); })
+      .def("resume", [](Arena& a) { return a.c().resume(); })
       .def(
           "lock_holder", [](Arena& a, i64 timeout_ms) { return a.c().lock_holder(timeout_ms); }, "timeout_ms"_a)
       .def(

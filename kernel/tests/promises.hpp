@@ -28,7 +28,7 @@ inline void verify(const Promise& p, Client& c, Board& board, u32 deaths, bool t
   u32 o = c.value_of(p.object);
   const Object& object = c.m().object(o);
   u32 runs = board.runs[p.tag];
-  bool failed = object.format == FORMAT_SYSTEM || (p.right == Right::sum && object.format >= FORMAT_ERROR);
+  bool failed = object.format == FORMAT_SYSTEM || (p.right != Right::failure && object.format >= FORMAT_ERROR);
   if (failed && (p.may_fail || tasks_may_fail)) return;
   if (runs == 0) board.complain("task %u has a result and never ran", p.tag);
   if (runs > 1 + deaths) board.complain("task %u ran %u times with %u deaths", p.tag, runs, deaths);

@@ -30,6 +30,7 @@ inline void nothing(Stage&) {}
 #include "situations_objects.hpp"
 #include "situations_processes.hpp"
 #include "situations_spill.hpp"
+#include "situations_stopping.hpp"
 #include "situations_tasks.hpp"
 
 namespace ray::testing {
@@ -42,6 +43,7 @@ inline Situations all_situations() {
   add_actor_situations(list);
   add_process_situations(list);
   add_spill_situations(list);
+  add_stopping_situations(list);
   return list;
 }
 

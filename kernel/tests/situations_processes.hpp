@@ -316,6 +316,7 @@ inline void add_process_situations(Situations& list) {
                   {},
                   [](Stage& s) {
                     s.c.demand();
+                    s.c.activities();
                     s.c.lock_holder(10);
                   }});
   add_burials(list);

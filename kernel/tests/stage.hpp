@@ -222,6 +222,7 @@ class Stage {
       c.seal(o, Value{bytes.data(), 4, NIL, FORMAT_TEST}, {});
     }
     while (!quiet()) {
+      c.resume();
       if (h.ready_count && !idle() && helpers.size() < HELPERS_MAX) start_worker();
       u32 seen = board.changes.load();
       futex_wait(board.changes, seen, 200'000);

@@ -30,6 +30,8 @@ FORMAT_SYSTEM: int  # 201: the kernel's own failure; data is struct "<iiiI20s": 
 WORKER_DIED: int
 ACTOR_DIED: int
 ACTOR_KILLED: int
+TASK_STOPPED: int
+ACTOR_STOPPED: int
 
 # formats from here up to 255 are failures as well: FORMAT_ALIAS follows what it points to
 FORMAT_ERROR: int  # 100: caller's formats 100..199 are errors, 0..99 are values
@@ -232,6 +234,17 @@ class Arena:
     def wait_demand(self, timeout_ms: int) -> None: ...  # until demand may have changed, or a nudge
     def nudge(self) -> None: ...  # ends waits for demand and for the journal; takes no lock: for signal handlers
     def retire(self, count: int) -> int: ...  # asks this many idle workers to end
+    def running(self) -> list[tuple[int, int, int, int, bytes, int, int, bool, int]]:
+        """Each worker: pid, start time, kind of task (0: idle; an actor between two calls has ACTOR_CALL), a key
+        that names what it does now, id of the function or the actor's class, job, since when (monotonic ns, 0
+        if nothing runs), whether it may run again, how often it was stopped (an actor: died) before."""
+    def stop(self, pid: int, key: int, pidfd: int, report: ObjectID | None, again: bool) -> bool:
+        """Kills this worker, if it still does what the key names; else False.  When it is buried, what may run
+        again does if `again` is set, after `resume`; all else fails with the report, an object of a failure's
+        format."""
+    @property
+    def resting(self) -> int: ...  # tasks that were stopped and wait for `resume`; takes no lock
+    def resume(self) -> bool: ...  # the one that has rested longest may run; False: none rests
     def lock_holder(self, timeout_ms: int) -> int: ...  # pid holding the mutex for that long, else 0
 
     # --- journal: what happened, in order, bounded; whoever follows it keeps its own place ---
