@@ -182,6 +182,7 @@ def collect(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "repeats": options.repeats,
         "workers": WORKERS,
         "packages": {name: environments.versions(python) for name, python in pythons.items()},
+        "took_s": 0.0,
         "answers": {},
     }
     turns = [
@@ -211,10 +212,10 @@ def collect(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             except RuntimeError as error:
                 answer = {"failed": str(error)}
             results["answers"][question][name] = answer
+            results["took_s"] = time.time() - results["when"]
+            RESULTS.write_text(json.dumps(results, indent=1))  # now: a run that is broken off is not lost
             progress.advance(line)
             console.print(report.line(title, questions[question], answer), style="dim", highlight=False)
-    results["took_s"] = time.time() - results["when"]
-    RESULTS.write_text(json.dumps(results, indent=1))
     return results
 
 
