@@ -8,6 +8,16 @@ import pytest
 from ray import errors
 from ray.errors import RayError
 
+SHORTAGE = errors.MemoryShortage(
+    "this machine",
+    96 << 20,
+    100 << 20,
+    95 << 20,
+    50 << 20,
+    (("'g' in process 7", 20 << 20),),
+    4,
+    "memory_fraction",
+)
 SAMPLES = [
     RayError("something"),
     errors.ArgumentError("bad"),
@@ -34,6 +44,8 @@ SAMPLES = [
     errors.WorkerCrashedError("mod.f", -9, 77, 4),
     errors.ActorDiedError("Counter.add", -11, 78),
     errors.ActorKilledError("Counter.add", 79),
+    errors.OutOfMemoryError("mod.f", 80, SHORTAGE),
+    errors.ActorOutOfMemoryError("Counter", 81, SHORTAGE),
 ]
 
 
@@ -114,3 +126,26 @@ def test_a_task_error_shows_name_place_chain_and_traceback_in_this_order():
     assert str(error) == (
         "'mod.f' failed in process 12 on 10.0.0.1 (attempt 2).\nthen g\nthen h\nTraceback...\nKeyError: 'k'"
     )
+
+
+@pytest.mark.parametrize("kind", [errors.OutOfMemoryError, errors.ActorOutOfMemoryError])
+def test_out_of_memory_says_how_much_of_what_by_whom_and_what_to_do(kind):
+    text = str(kind("mod.f", 80, SHORTAGE))
+    for part in (
+        "'mod.f' has no result",
+        "80 was stopped, 4 times so far",
+        "this machine has 96.0 MiB of 100.0 MiB in use",
+        "from 95.0 MiB on somebody is stopped (memory_fraction)",
+        "It held 50.0 MiB; other large ones: 'g' in process 7 20.0 MiB.",
+        "num_cpus",
+    ):
+        assert part in text
+    assert "memory ran out" in str(kind("", 80))
+    assert kind("", 80).shortage is None
+
+
+def test_out_of_memory_is_caught_by_those_who_know_of_deaths_only():
+    assert issubclass(errors.OutOfMemoryError, errors.WorkerCrashedError)
+    assert issubclass(errors.ActorOutOfMemoryError, errors.ActorDiedError)
+    assert issubclass(errors.OutOfMemoryError, MemoryError)
+    assert issubclass(errors.ActorOutOfMemoryError, MemoryError)

@@ -34,6 +34,27 @@ class Config:
         "Share of the free space in the temporary folder (TMPDIR) that values spilled from a full store may "
         "take. 0: nothing is spilled.",
     )
+    memory_fraction: float = _key(
+        0.95,
+        "Share of the memory of the machine, and of each cgroup it is in, from which on the node manager "
+        "stops tasks, one after the other, before the system kills just anybody. 0: it never does.",
+    )
+    memory_limit_bytes: int = _key(
+        0,
+        "Most memory that all processes of the session may hold together, the object store included, before "
+        "tasks are stopped. 0: only machine and cgroups set limits.",
+    )
+    memory_retry_limit: int = _key(
+        3,
+        "How often a task that may be run again (max_retries) is, after it was stopped for memory; that does "
+        "not count against max_retries.",
+    )
+    memory_pause_ms: int = _key(
+        500,
+        "How long such a task rests at least; twice as long each time. Then it waits for memory to come "
+        "back, up to 20 such pauses.",
+        1,
+    )
 
     # --- workers ---
     worker_limit: int = _key(

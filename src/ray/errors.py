@@ -4,6 +4,7 @@ Each says what happened, where, and what to do next; what it knows stands in typ
 each survives pickling with them, whatever its constructor looks like.
 """
 
+import dataclasses
 import signal
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -369,6 +370,76 @@ class ActorKilledError(ActorDiedError):
         self.function_name = function_name
         self.status = -signal.SIGKILL
         self.pid = pid
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MemoryShortage:
+    """Why a process was stopped: how much, of what, by whom. All figures are in bytes."""
+
+    what: str  # whose limit it is: "this machine", "the cgroup at ..."
+    used_bytes: int
+    limit_bytes: int
+    act_bytes: int  # from so much use on, processes are stopped
+    held_bytes: int  # by the process that was stopped, and by those it had started
+    others: tuple[tuple[str, int], ...]  # the next largest holders, and what they hold
+    stops: int  # how often it was stopped, this time included
+    setting: str  # of ray.init's `config`: which one moves the limit
+
+    def __str__(self) -> str:
+        others = ", ".join(f"{name} {_bytes(held)}" for name, held in self.others)
+        times = f", {self.stops} times so far" if self.stops > 1 else ""
+        return (
+            f"was stopped{times}, because memory ran out: {self.what} has {_bytes(self.used_bytes)} of "
+            f"{_bytes(self.limit_bytes)} in use, and from {_bytes(self.act_bytes)} on somebody is stopped "
+            f"({self.setting}). It held {_bytes(self.held_bytes)}"
+            f"{f'; other large ones: {others}' if others else ''}."
+        )
+
+
+_LESS_MEMORY = (
+    "Let fewer run at once (a larger num_cpus in @ray.remote, a smaller one in ray.init), let each hold "
+    "less, or allow more memory."
+)
+
+
+class OutOfMemoryError(WorkerCrashedError, MemoryError):
+    """The process that ran a task was stopped, because memory ran out, and the task is not run again.
+
+    `shortage` says how much, of what, by whom; it is None where that could not be kept.
+    """
+
+    __new__ = BaseException.__new__  # MemoryError's own makes instances of nothing but itself
+
+    def __init__(self, function_name: str, pid: int = 0, shortage: MemoryShortage | None = None) -> None:
+        self.function_name = function_name
+        self.status = -signal.SIGKILL
+        self.pid = pid
+        self.attempts = shortage.stops if shortage else 1
+        self.shortage = shortage
+        RayError.__init__(self, _out_of_memory(function_name, "A task", "worker process", pid, shortage))
+
+
+class ActorOutOfMemoryError(ActorDiedError, MemoryError):
+    """The process of an actor was stopped, because memory ran out.
+
+    `shortage` says how much, of what, by whom; it is None where that could not be kept.
+    """
+
+    __new__ = BaseException.__new__  # as above
+
+    def __init__(self, function_name: str, pid: int = 0, shortage: MemoryShortage | None = None) -> None:
+        self.function_name = function_name
+        self.status = -signal.SIGKILL
+        self.pid = pid
+        self.shortage = shortage
+        RayError.__init__(self, _out_of_memory(function_name, "An actor", "actor's process", pid, shortage))
+
+
+def _out_of_memory(
+    function_name: str, otherwise: str, process: str, pid: int, shortage: MemoryShortage | None
+) -> str:
+    reason = shortage or "was stopped, because memory ran out."
+    return f"{_name(function_name, otherwise)} has no result: its {process} {pid} {reason} {_LESS_MEMORY}"
 
 
 def _name(function_name: str, otherwise: str) -> str:

@@ -9,12 +9,15 @@ import dataclasses
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from ray import _kernel
 from ray.config import Config
 from ray.control_store.writer import StoreWriter
 from ray.node.journal_copier import JournalCopier
 from ray.node.lock_watch import LockWatch
+from ray.node.memory_limits import MemoryLimits
+from ray.node.memory_monitor import MemoryMonitor
 from ray.node.sweeper import Sweeper
 from ray.session import end
 from ray.session.record import SessionRecord
@@ -32,23 +35,30 @@ class NodeManager:
         addresses = [record.redis_address, *record.redis_shards]
         password, kept = record.redis_password, config.error_list_limit
         self.writers = [StoreWriter(address, password, kept) for address in addresses]
-        self.executor = ThreadPoolExecutor(1, "ray-journal")
+        self.executor = ThreadPoolExecutor(2, "ray-node")  # the journal's reader, and who watches memory
         self.copier = JournalCopier(arena, self.writers, public, self.executor)
         self.sweeper = Sweeper(arena, config.sweep_ms)
         self.lock_watch = LockWatch(arena, config.lock_patience_ms, self.sweeper)
+        self.memory = MemoryMonitor(arena, config, self.keeper, MemoryLimits(config.memory_fraction))
 
     async def run(self) -> None:
         """Until the session ends, or the keeper dies."""
-        tasks = [asyncio.create_task(self.copier.run()), asyncio.create_task(self.sweeper.run())]
+        loop = asyncio.get_running_loop()
+        tasks: list[asyncio.Future[Any]] = [
+            asyncio.create_task(self.copier.run()),
+            asyncio.create_task(self.sweeper.run()),
+            loop.run_in_executor(self.executor, self.memory.run),
+        ]
         left = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, left.set)
-        waiting = asyncio.create_task(left.wait())
+        loop.add_signal_handler(signal.SIGTERM, left.set)
+        waiting: asyncio.Future[Any] = asyncio.create_task(left.wait())
         try:
             done, _ = await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()  # a bug here is to be seen, and the keeper starts another
         finally:
             self.lock_watch.stop()
+            self.memory.stop()
             for task in (*tasks, waiting):
                 task.cancel()
             await asyncio.gather(*tasks, waiting, return_exceptions=True)

@@ -9,8 +9,8 @@ from ray.errors import RaySystemError
 from ray.serialization import formats
 from ray.serialization.failures import describe_failure, failure_text
 
-# What `type` is for the kernel's own failures; those of the user's code are of type "task".
-_SYSTEM_TYPES = {"WorkerCrashedError": "worker_died"}
+# What `type` is for failures that are not the user's; those of the user's code are of type "task".
+_SYSTEM_TYPES = {"WorkerCrashedError": "worker_died", "OutOfMemoryError": "out_of_memory"}
 
 
 class Reported(NamedTuple):
@@ -33,7 +33,7 @@ def described(arena: Arena, error: Reported) -> dict[str, Any]:
     name = system_name(arena, error.format, error.data)
     found = describe_failure(error.format, error.data, name)
     kind = "task"
-    if error.format == FORMAT_SYSTEM:
+    if error.format in (FORMAT_SYSTEM, formats.OUT_OF_MEMORY):
         kind = _SYSTEM_TYPES.get(found.exception_type, "actor_died")
     return {
         "type": kind,

@@ -22,12 +22,15 @@ from ray.config import LIMITS
 from ray.errors import (
     ActorDiedError,
     ActorKilledError,
+    ActorOutOfMemoryError,
+    OutOfMemoryError,
     RayError,
     RaySystemError,
     RayTaskError,
     WorkerCrashedError,
 )
-from ray.serialization.formats import SYSTEM_FAILURE, TASK_ERROR
+from ray.serialization.formats import OUT_OF_MEMORY, SYSTEM_FAILURE, TASK_ERROR
+from ray.serialization.shortages import Stopped
 
 if TYPE_CHECKING:
     from ray._kernel import View
@@ -99,8 +102,8 @@ def forward_failure(
 
     `origin` names the failed task for a failure of the kernel's, which knows no names.
     """
-    if fmt == SYSTEM_FAILURE:
-        data, fmt = encode_failure(decode_failure(fmt, data, origin), origin, pid=0, limit_bytes=limit_bytes)
+    if own := _own_failure(fmt, data, origin):
+        data, fmt = encode_failure(own, getattr(own, "function_name", origin), pid=0, limit_bytes=limit_bytes)
     parsed = _parse(fmt, data)
     if parsed is None:
         return encode_failure(_unreadable(fmt, data), origin, pid=0, limit_bytes=limit_bytes)
@@ -120,8 +123,8 @@ def decode_failure(fmt: int, data: "bytes | View | memoryview", function_name: s
     """
     from ray.serialization.dual import raisable
 
-    if fmt == SYSTEM_FAILURE:
-        return _system_failure(data, function_name)
+    if error := _own_failure(fmt, data, function_name):
+        return error
     description, pickled = _describe(fmt, data)
     if description is None:
         return _unreadable(fmt, data)
@@ -152,24 +155,34 @@ def describe_failure(
     fmt: int, data: "bytes | View | memoryview", function_name: str = ""
 ) -> FailureDescription:
     """What is known of a failure without unpickling anything."""
-    if fmt != SYSTEM_FAILURE:
+    error = _own_failure(fmt, data, function_name)
+    if error is None:
         described = _describe(fmt, data)[0]
         if described is not None:
             return described
-        error: RayError = _unreadable(fmt, data)
-    else:
-        error = _system_failure(data, function_name)
-    # Which process it was about is an attribute of those that know.
+        error = _unreadable(fmt, data)
+    # Which function and process it was about are attributes of those that know.
+    name = getattr(error, "function_name", function_name)
     pid = getattr(error, "pid", 0)
-    return FailureDescription(function_name, type(error).__name__, str(error), pid, "", 0, ())
+    return FailureDescription(name, type(error).__name__, str(error), pid, "", 0, ())
 
 
 def failure_text(fmt: int, data: "bytes | View | memoryview", function_name: str = "") -> str:
     """What `str` of the error would say, without unpickling anything."""
-    if fmt == SYSTEM_FAILURE:
-        return str(_system_failure(data, function_name))
+    if error := _own_failure(fmt, data, function_name):
+        return str(error)
     found = _describe(fmt, data)[0]
     return str(_unreadable(fmt, data) if found is None else _task_error(found, found.text, None))
+
+
+def _own_failure(fmt: int, data: "bytes | View | memoryview", function_name: str) -> RayError | None:
+    """The error for a failure that the kernel or the node manager has written; None for others."""
+    if fmt == SYSTEM_FAILURE:
+        return _system_failure(data, function_name)
+    if fmt == OUT_OF_MEMORY:
+        stopped = Stopped.decode(data)
+        return stopped.error() if stopped else _unreadable(fmt, data)
+    return None
 
 
 def _system_failure(data: "bytes | View | memoryview", function_name: str) -> RayError:
@@ -182,6 +195,10 @@ def _system_failure(data: "bytes | View | memoryview", function_name: str) -> Ra
         return ActorDiedError(function_name, status, pid)
     if code == _kernel.ACTOR_KILLED:
         return ActorKilledError(function_name, pid)
+    if code == _kernel.TASK_STOPPED:
+        return OutOfMemoryError(function_name, pid)
+    if code == _kernel.ACTOR_STOPPED:
+        return ActorOutOfMemoryError(function_name, pid)
     return RaySystemError(f"{function_name or 'A task'} failed in the kernel with the unknown code {code}.")
 
 

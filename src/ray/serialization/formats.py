@@ -9,6 +9,7 @@ PICKLE = 0  # one pickle
 BUFFERS = 1  # a pickle and its out-of-band buffers; layout in values.py
 RAW = 2  # bytes as they are
 TASK_ERROR = 100  # layout in failures.py
+OUT_OF_MEMORY = 101  # layout in shortages.py
 ALIAS = FORMAT_ALIAS
 SYSTEM_FAILURE = FORMAT_SYSTEM
 

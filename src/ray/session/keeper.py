@@ -51,6 +51,7 @@ class Keeper:
         """Never returns: the process exits when nothing of the session is left."""
         processes.set_name("ray-keeper")
         processes.become_subreaper()
+        processes.set_oom_score(processes.OOM_SCORE_OF_SERVICES)
         try:
             for service in (*self.servers, self.template):
                 if not self.ending:

@@ -21,11 +21,11 @@ def affinity_count() -> int:
 def cgroup_cpus(root: str = CGROUP_ROOT, membership: str = "/proc/self/cgroup") -> float | None:
     """Processors' worth of time that the cgroup allows; None when it sets no limit."""
     limits = []
-    for folder in _folders("cpu", root, membership):
-        both = _read(f"{folder}/cpu.max").split()
+    for folder in cgroup_folders("cpu", root, membership):
+        both = read_text(f"{folder}/cpu.max").split()
         if len(both) == 2 and both[0] != "max":
             limits.append(int(both[0]) / int(both[1]))
-        quota, period = _read(f"{folder}/cpu.cfs_quota_us"), _read(f"{folder}/cpu.cfs_period_us")
+        quota, period = read_text(f"{folder}/cpu.cfs_quota_us"), read_text(f"{folder}/cpu.cfs_period_us")
         if quota and period and int(quota) > 0:
             limits.append(int(quota) / int(period))
     return min(limits, default=None)
@@ -34,9 +34,9 @@ def cgroup_cpus(root: str = CGROUP_ROOT, membership: str = "/proc/self/cgroup") 
 def memory_bytes(root: str = CGROUP_ROOT, membership: str = "/proc/self/cgroup") -> int:
     """The least of what machine and cgroup allow."""
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for folder in _folders("memory", root, membership):
+    for folder in cgroup_folders("memory", root, membership):
         for name in ("memory.max", "memory.limit_in_bytes"):
-            text = _read(f"{folder}/{name}")
+            text = read_text(f"{folder}/{name}")
             if text.isdigit() and int(text) < NO_LIMIT_BYTES:
                 limits.append(int(text))
     return min(limits)
@@ -54,9 +54,12 @@ def huge_pages() -> tuple[int, int]:
     return int(free[0]), int(size[0]) * 1024
 
 
-def _folders(controller: str, root: str, membership: str) -> Iterator[str]:
-    """The folders, from the process's own cgroup up to the root, whose limits apply (cgroups(7))."""
-    for line in _read(membership).splitlines():
+def cgroup_folders(controller: str, root: str, membership: str) -> Iterator[str]:
+    """The folders, from the process's own cgroup up to the root, whose limits apply (cgroups(7)).
+
+    Some may not exist.
+    """
+    for line in read_text(membership).splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:
             mounts = [root, f"{root}/unified"]
@@ -72,7 +75,8 @@ def _folders(controller: str, root: str, membership: str) -> Iterator[str]:
                 yield "/".join([mount, *parts[:length]])
 
 
-def _read(path: str) -> str:
+def read_text(path: str) -> str:
+    """What a file of /sys or /proc says; "" where there is none."""
     try:
         with open(path, encoding="ascii") as file:
             return file.read().strip()

@@ -10,6 +10,10 @@ from ray.session.names import SESSION_VARIABLE
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+# Should memory run out all the same, the system's killer takes a worker, and what it has started, before
+# anybody else; and those that hold the session together last. In thousandths of the memory allowed.
+OOM_SCORE_OF_WORKERS = 500
+OOM_SCORE_OF_SERVICES = -500
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,6 +44,18 @@ def set_name(name: str) -> None:
     """The name that `ps -e` and `top` show; the system keeps the first 15 bytes."""
     with open("/proc/self/comm", "w") as file:
         file.write(name)
+
+
+def set_oom_score(score: int) -> None:
+    """Sets how soon the out-of-memory killer takes this process and those it will start.
+
+    A lower score than the present one needs a privilege; without it nothing changes.
+    """
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(str(score))
+    except OSError:
+        return
 
 
 def stat(pid: int) -> tuple[str, int, int] | None:
@@ -88,6 +104,12 @@ def _closure(roots: set[int], parents: dict[int, int]) -> set[int]:
 def descendants(pid: int) -> set[int]:
     """All descendants of a process, zombies included. /proc/PID/task/*/children is not in every kernel."""
     return _closure({pid}, _parents())
+
+
+def trees(roots: set[int]) -> dict[int, set[int]]:
+    """Each of these processes with all its descendants."""
+    parents = _parents()
+    return {root: _closure({root}, parents) | {root} for root in roots}
 
 
 def of_session(token: str) -> set[int]:

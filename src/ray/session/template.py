@@ -180,6 +180,7 @@ class Template:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         end_with_session(template, self.keeper)
         processes.set_name("ray-worker")
+        processes.set_oom_score(processes.OOM_SCORE_OF_WORKERS)
         redirect_output(self.spec.logs, f"worker-{os.getpid()}")
         self.arena.register(_kernel.WORKER)
         self.arena.make_current()
