@@ -19,6 +19,8 @@ POLL_S = 0.01
 SHARED_MEMORY = Path("/dev/shm")
 # pytest's own folders, and what numerical libraries keep for themselves once they are used.
 OWN_FILES = ("pytest-of-",)
+# Of multiprocessing and loky, in whatever else this machine runs: the package makes none, and no file there at all.
+OTHERS_SHARED = ("sem.mp-", "sem.loky-")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +39,9 @@ class Snapshot:
             processes=frozenset(pid for pid in processes.descendants(os.getpid()) if not _is_zombie(pid)),
             descriptors=frozenset(_descriptors()),
             threads=frozenset(thread.ident or 0 for thread in threading.enumerate()),
-            shared=frozenset(os.listdir(SHARED_MEMORY)),
+            shared=frozenset(
+                name for name in os.listdir(SHARED_MEMORY) if not name.startswith(OTHERS_SHARED)
+            ),
             temporary=frozenset(
                 name for name in os.listdir(tempfile.gettempdir()) if not name.startswith(OWN_FILES)
             ),
