@@ -19,7 +19,7 @@ POLL_S = 0.01
 SHARED_MEMORY = Path("/dev/shm")
 # pytest's own folders, and what numerical libraries keep for themselves once they are used.
 OWN_FILES = ("pytest-of-",)
-# Of multiprocessing and loky, in whatever else this machine runs: the package makes none, and no file there at all.
+# Of multiprocessing and loky, in whatever else this machine runs: the package makes no file there at all.
 OTHERS_SHARED = ("sem.mp-", "sem.loky-")
 
 
