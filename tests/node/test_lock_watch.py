@@ -31,6 +31,16 @@ class HeldForEver:
         return self.holder
 
 
+class Arena:
+    """Stands for an arena with these holders of its mutex, one each time somebody looks."""
+
+    def __init__(self, holders: list[int]) -> None:
+        self.holders = holders
+
+    def lock_holder(self, timeout_ms: int) -> int:
+        return self.holders.pop(0)
+
+
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(["sleep", "60"])
@@ -83,10 +93,17 @@ def test_a_worker_that_holds_on_is_killed_and_named(
 ) -> None:
     watch = LockWatch(HeldForEver(sleeper.pid), PATIENCE_MS, Kinds({sleeper.pid: _kernel.WORKER}))  # type: ignore[arg-type]
     watch.look()
-    assert sleeper.poll() is None, "the first time it is only told to go on"
-    watch.look()
     assert sleeper.wait(2) == -signal.SIGKILL
     assert str(sleeper.pid) in capfd.readouterr().err
+
+
+def test_who_went_on_is_not_killed_for_being_stopped_again(sleeper: subprocess.Popen[bytes]) -> None:
+    arena = Arena([sleeper.pid, 0, sleeper.pid, 0])
+    watch = LockWatch(arena, PATIENCE_MS, Kinds({sleeper.pid: _kernel.WORKER}))  # type: ignore[arg-type]
+    watch.look()
+    watch.look()
+    assert arena.holders == []
+    assert sleeper.poll() is None
 
 
 def test_a_driver_that_holds_on_is_named_but_never_killed(

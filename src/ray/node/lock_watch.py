@@ -30,7 +30,6 @@ class LockWatch:
         self.arena = arena
         self.patience_ms = patience_ms
         self.known = known
-        self._continued = 0  # the holder that was told to go on last time
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ray-lock-watch", daemon=True)
 
@@ -45,20 +44,20 @@ class LockWatch:
         self._thread.join()
 
     def look(self) -> None:
-        """Tries the mutex once, for `patience_ms` at most, and deals with who holds it all that time."""
+        """Tries the mutex once, for `patience_ms` at most: who holds it all that time is told to go on, and who
+        then holds it as long again is dealt with. One that went on is not, whatever happens to it later."""
         holder = self.arena.lock_holder(self.patience_ms)
         if not holder or holder == os.getpid():
-            self._continued = 0
             return
         try:
-            if holder == self._continued and self.known.kinds.get(holder) in REPLACEABLE:
+            os.kill(holder, signal.SIGCONT)
+            if self.arena.lock_holder(self.patience_ms) != holder:
+                return
+            if self.known.kinds.get(holder) in REPLACEABLE:
                 say(f"process {holder} held the arena's lock for {2 * self.patience_ms} ms and was killed.")
                 os.kill(holder, signal.SIGKILL)
-                return
-            os.kill(holder, signal.SIGCONT)
-            if holder == self._continued:
+            else:
                 say(f"process {holder} holds the arena's lock and does not go on; all others wait for it.")
-            self._continued = holder
         except ProcessLookupError:
             return  # dead by now: whoever comes next inherits the lock
 
