@@ -255,6 +255,51 @@ for number, value in enumerate(values):
 ray.shutdown()
 all_ended()
 assert not list(folder.iterdir())
+
+# Others take the room while the session runs. (Ids keep their arena's memory.)
+del values, value
+ray.init(
+    num_cpus=1, object_store_memory=48 << 20, plasma_directory=str(folder), driver_mode=3,
+    config={"store_full_wait_ms": 200},
+)
+
+@ray.remote
+def made(mib):
+    return bytes(mib << 20)
+
+assert len(ray.get(made.remote(1))) == 1 << 20
+ballast = confine.fill(folder)
+values = []
+try:
+    while True:
+        values.append(ray.put(bytes([len(values)]) * (1 << 20)))
+except SystemLimitError as error:
+    told(error, f"the space in {folder}")
+assert len(values) < 40, len(values)
+for number in range(3):
+    try:
+        ray.get(made.remote(12))
+        raise AssertionError("a result found room")
+    except SystemLimitError as error:
+        assert isinstance(error, ray.errors.RayTaskError)
+        told(error, f"the space in {folder}")
+small = []
+try:
+    for number in range(200_000):  # until tables can't grow either
+        small.append(ray.put(number))
+except SystemLimitError as error:
+    told(error, f"the space in {folder}")
+inside.say(f"{len(values)} MiB and {len(small)} small values")
+for number, value in enumerate(values):
+    assert ray.get(value) == bytes([number]) * (1 << 20)
+assert ray.get(small) == list(range(len(small)))
+ballast.unlink()
+assert len(ray.get(made.remote(12))) == 12 << 20
+values += [ray.put(bytes([len(values)]) * (1 << 20)) for _ in range(4)]
+assert inside.arena().check() == []
+ray.shutdown()
+all_ended()
+assert not list(folder.iterdir())
 inside.done()
 """
 )

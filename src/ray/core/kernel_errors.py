@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import TypeGuard
 
 from ray import _kernel
+from ray.core.system_limits import store_folder_full
 from ray.errors import (
     ArenaCorruptError,
     ForkedProcessError,
@@ -23,6 +24,10 @@ def translated(error: _kernel.KernelError, what: str, ids: Iterable[object] = ()
         case _kernel.StoreFull():
             wanted, capacity, used = error.args
             return ObjectStoreFullError(wanted, capacity, used)
+        case _kernel.DirectoryFull():
+            arena = _kernel.current()
+            assert arena is not None
+            return store_folder_full(arena, error)
         case _kernel.TableFull():
             table, capacity = error.args
             return TableFullError(table, capacity)

@@ -6,15 +6,29 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ray._kernel import COPY_BYTES, FORMAT_ERROR, Block, ObjectID, SpillFailed, StoreFull, TableFull, View
+from ray._kernel import (
+    COPY_BYTES,
+    FORMAT_ERROR,
+    Block,
+    DirectoryFull,
+    ObjectID,
+    SpillFailed,
+    StoreFull,
+    TableFull,
+    View,
+)
 from ray.core.failures import raised
 from ray.core.session_state import WORKER_MODE, Current
 from ray.core.timeouts import FOREVER_MS
-from ray.errors import ObjectStoreFullError, RayError, SpillError
+from ray.errors import ObjectStoreFullError, RayError, SpillError, SystemLimitError
 from ray.serialization.values import Parts, deserialize, serialize
 
 FIRST_PAUSE_MS = 1
 LONGEST_PAUSE_MS = 50
+
+# What `with_room` raises when no room came.
+NO_ROOM = (ObjectStoreFullError, SpillError, SystemLimitError)
+_NONE_YET = (StoreFull, SpillFailed, DirectoryFull)
 
 # The kernel's tables whose entries go with the tasks that hold them.
 _TABLES_OF_TASKS = frozenset({"tasks", "links between tasks and objects"})
@@ -66,11 +80,11 @@ def _block_from(session: Current, parts: Parts) -> Block:
 def with_room(session: Current, attempt: Callable[[], T]) -> T:
     """Does what needs room in the store, again and again until there is some.
 
-    Values that nobody uses are spilled meanwhile.  Raises ObjectStoreFullError or SpillError after
-    `store_full_wait_ms`, at once for what is larger than the store."""
+    Values that nobody uses are spilled meanwhile.  Raises one of NO_ROOM after `store_full_wait_ms`, at
+    once for what is larger than the store."""
     try:
         return attempt()
-    except (StoreFull, SpillFailed):
+    except _NONE_YET:
         pass
     gc.collect()  # ids in reference cycles hold room as well
     limit_ms = session.config.store_full_wait_ms
@@ -95,6 +109,8 @@ def with_room(session: Current, attempt: Callable[[], T]) -> T:
                 refusal = _spill_error(failure)
         except SpillFailed as failure:
             refusal = _spill_error(failure)
+        except DirectoryFull as failure:
+            refusal = _folder_full(session, failure)
         left_ms = round((deadline - time.monotonic()) * 1000)
         if left_ms <= 0:
             raise refusal
@@ -108,13 +124,19 @@ def _spill_error(failure: SpillFailed) -> SpillError:
     return SpillError(spill_folder(), os.strerror(failure.args[0]))
 
 
+def _folder_full(session: Current, failure: DirectoryFull) -> RayError:
+    from ray.core.system_limits import store_folder_full
+
+    return store_folder_full(session.arena, failure)
+
+
 def get(session: Current, object_id: ObjectID, timeout_ms: int) -> Stored:
     """What the kernel has of one object.  A value that was spilled waits for room to come back to.
 
     Raises the kernel's errors, ObjectStoreFullError, SpillError."""
     try:
         return session.arena.get(object_id, timeout_ms)
-    except (StoreFull, SpillFailed):
+    except _NONE_YET:
         return with_room(session, lambda: session.arena.get(object_id))
 
 
@@ -122,7 +144,7 @@ def get_many(session: Current, object_ids: list[ObjectID], timeout_ms: int = FOR
     """The same of a list, up to and including the first failure in its order."""
     try:
         return session.arena.get_many(object_ids, timeout_ms)
-    except (StoreFull, SpillFailed):
+    except _NONE_YET:
         return with_room(session, lambda: session.arena.get_many(object_ids))
 
 

@@ -8,7 +8,7 @@ import os
 import resource
 import threading
 
-from ray._kernel import KernelError
+from ray._kernel import Arena, DirectoryFull, KernelError, SystemFailed
 from ray.errors import RaySystemError, SystemLimitError
 
 FILES_NEEDED = 64  # open files of each process; Redis wants 32 for itself, and some for connections
@@ -26,17 +26,21 @@ def refused(what: str, error: OSError, folder: str = "") -> RaySystemError:
     return SystemLimitError(what, limit, error.strerror or str(error))
 
 
-def refused_by_kernel(what: str, error: KernelError) -> RaySystemError:
-    """The same for the kernel's own calls, which tell no number: what this process may still do tells it."""
-    try:
-        os.close(os.open(os.devnull, os.O_RDONLY))
-    except OSError as problem:
-        return refused(what, problem)
-    sizes = {resource.RLIMIT_FSIZE: errno.EFBIG, resource.RLIMIT_AS: errno.ENOMEM}
-    limits = [limit_of(number) for which, number in sizes.items() if _is_set(which)]
-    if not limits:
-        return RaySystemError(f"{what}: {error}.")
-    return SystemLimitError(what, " or ".join(filter(None, limits)), str(error))
+def refused_by_kernel(what: str, error: KernelError, folder: str = "") -> RaySystemError:
+    """The same for what the kernel raised; `folder` is where the arena's memory lies."""
+    match error:
+        case SystemFailed():
+            text, number = error.args
+            return refused(what, OSError(number, text), folder)
+        case DirectoryFull():
+            return refused(what, OSError(error.args[0], os.strerror(error.args[0])), folder)
+    return RaySystemError(f"{what}: {error}.")
+
+
+def store_folder_full(arena: Arena, error: DirectoryFull) -> RaySystemError:
+    """For a store that can't grow any more where its memory lies."""
+    folder = os.path.dirname(os.readlink(f"/proc/self/fd/{arena.fd}"))
+    return refused_by_kernel("The object store can't grow", error, folder)
 
 
 def limit_of(number: int, folder: str = "") -> str | None:
@@ -60,8 +64,8 @@ def limit_of(number: int, folder: str = "") -> str | None:
             return f"{_soft(resource.RLIMIT_FSIZE)} bytes in a file (RLIMIT_FSIZE, ulimit -f)"
         case errno.EROFS:
             return f"the file system of {folder} is read-only"
-        case number if number in _FOLDER_FULL and folder:
-            return f"the space in {folder}"
+        case number if number in _FOLDER_FULL:
+            return f"the space in {folder}" if folder.strip("/") else "the huge pages of the machine"
     return None
 
 

@@ -58,7 +58,8 @@ def start_session(options: SessionOptions) -> Session:
     except OSError as error:
         raise refused("A session can't be started", error) from error
     except _kernel.KernelError as error:
-        raise refused_by_kernel("The session's shared memory can't be made", error) from error
+        folder = options.plasma_directory or ""
+        raise refused_by_kernel("The session's shared memory can't be made", error, folder) from error
     _tell(options, session.record)
     return session
 

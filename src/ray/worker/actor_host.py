@@ -13,9 +13,9 @@ from ray.core.definition import Loaded
 from ray.core.failures import failed
 from ray.core.invocation import Sealed
 from ray.core.session_state import Current
-from ray.core.store import block_of, get, with_room
+from ray.core.store import NO_ROOM, block_of, get, with_room
 from ray.core.timeouts import FOREVER_MS
-from ray.errors import ObjectStoreFullError, SerializationError, SpillError
+from ray.errors import SerializationError
 from ray.serialization import formats
 from ray.serialization.tracebacks import reason_of
 
@@ -91,7 +91,7 @@ class ActorHost:
     def store(self, state: Sealed) -> None:
         """From now on no call up to here is run again."""
         # Where there is no room the last one stays, and the calls since.
-        with contextlib.suppress(ObjectStoreFullError, SpillError):
+        with contextlib.suppress(*NO_ROOM):
             with_room(self._session, functools.partial(self._session.arena.checkpoint, *state))
 
 

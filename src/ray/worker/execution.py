@@ -9,8 +9,7 @@ from ray.core.failures import Failed, failed
 from ray.core.invocation import ArgumentFailed, Definitions, Sealed, arguments, results
 from ray.core.names import name_behind
 from ray.core.session_state import Current
-from ray.core.store import sealable, with_room
-from ray.errors import ObjectStoreFullError, SpillError
+from ray.core.store import NO_ROOM, sealable, with_room
 from ray.worker.actor_host import ActorHost
 from ray.worker.blas import BlasThreads
 from ray.worker.environment import flush
@@ -164,7 +163,7 @@ class Executor:
         """Seals the running task's results; waits for room, and fails the task if none comes."""
         try:
             with_room(self._session, lambda: self._arena.finish(sealed))
-        except (ObjectStoreFullError, SpillError) as error:
+        except NO_ROOM as error:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
@@ -190,5 +189,5 @@ class Executor:
         while True:
             try:
                 return with_room(self._session, attempt)
-            except (ObjectStoreFullError, SpillError):
+            except NO_ROOM:
                 continue

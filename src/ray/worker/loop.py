@@ -3,7 +3,7 @@
 import signal
 from types import FrameType
 
-from ray._kernel import Arena, ArenaClosed, StoreFull
+from ray._kernel import Arena, ArenaClosed, DirectoryFull, StoreFull
 from ray.core import session_state
 
 # Brings cloudpickle, which every function needs to be unpickled: the workers are forked with it.
@@ -28,7 +28,7 @@ def main(arena: Arena) -> None:
         while not executor.ended:
             try:
                 work = arena.next(data, fmt)
-            except StoreFull:  # the last task's small result found no room
+            except (StoreFull, DirectoryFull):  # the last task's small result found no room
                 executor.finish([(data, fmt, None)])
                 data = None
                 continue
