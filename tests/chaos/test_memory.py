@@ -346,6 +346,32 @@ def test_in_a_cgroup(attack: Attack, cgroup: MemoryCgroup, fraction: float) -> N
     assert cgroup.kills() == (0 if fraction else 1)
 
 
+def test_whom_the_system_would_take_first(attack: Attack) -> None:
+    """Workers and what they start before all others; none of the services before the driver."""
+    running, control = start(attack, WORKERS + LAST_LOOK)
+    worker, child = (int(pid) for pid in running.line().split())
+    scores = [_score(pid) for pid in control.values()]
+    assert max(scores) <= _score(running.pid) < _score(worker) == _score(child)
+    (attack.programs.folder / "seen").touch()
+    end(attack, running, control)
+
+
+def _score(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+WORKERS = """
+@ray.remote
+def worker():
+    child = subprocess.Popen(["sleep", "60"])
+    return os.getpid(), child.pid
+
+print(*ray.get(worker.remote()), flush=True)
+while not os.path.exists("seen"):
+    time.sleep(0.01)
+"""
+
+
 def test_the_folder_is_gone(attack: Attack) -> None:
     """What `MemoryCgroup` makes it takes away again, with processes that came and went in it."""
     with MemoryCgroup(LIMIT_MIB << 20) as made:

@@ -174,3 +174,18 @@ def test_waiting_for_deaths_ends_in_time(timeout_s: float) -> None:
     began = time.monotonic()
     end.wait_for_deaths({os.getpid()}, timeout_s)
     assert timeout_s <= time.monotonic() - began + 0.001 < timeout_s + 1.0
+
+
+def test_the_score_for_the_out_of_memory_killer() -> None:
+    before = int(Path("/proc/self/oom_score_adj").read_text())
+    code = (
+        "import subprocess\n"
+        "from ray.session import processes\n"
+        "processes.set_oom_score(900)\n"
+        "subprocess.run(['cat', '/proc/self/oom_score_adj'])\n"
+        "processes.set_oom_score(-2000)\n"  # there is none so low: nothing changes, nothing is raised
+        "subprocess.run(['cat', '/proc/self/oom_score_adj'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["900", "900"]
+    assert int(Path("/proc/self/oom_score_adj").read_text()) == before
