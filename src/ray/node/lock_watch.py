@@ -44,7 +44,7 @@ class LockWatch:
         self._thread.join()
 
     def look(self) -> None:
-        """Tries the mutex, for `patience_ms` at most: who holds it all that time is told to go on, and who then
+        """Tries the mutex, for `patience_ms` at most. Who holds it all that time is told to go on; who then
         holds it as long again is dealt with. One that went on is not, whatever happens to it later."""
         holder = self.arena.lock_holder(self.patience_ms)
         if not holder or holder == os.getpid():
