@@ -408,7 +408,8 @@ class OutOfMemoryError(WorkerCrashedError, MemoryError):
     `shortage` says how much, of what, by whom; it is None where that could not be kept.
     """
 
-    __new__ = BaseException.__new__  # MemoryError's own makes instances of nothing but itself
+    def __new__(cls, *args: Any, **_: Any) -> Self:
+        return BaseException.__new__(cls, *args)  # MemoryError's own makes nothing but a MemoryError
 
     def __init__(self, function_name: str, pid: int = 0, shortage: MemoryShortage | None = None) -> None:
         self.function_name = function_name
@@ -425,7 +426,8 @@ class ActorOutOfMemoryError(ActorDiedError, MemoryError):
     `shortage` says how much, of what, by whom; it is None where that could not be kept.
     """
 
-    __new__ = BaseException.__new__  # as above
+    def __new__(cls, *args: Any, **_: Any) -> Self:
+        return BaseException.__new__(cls, *args)  # as above
 
     def __init__(self, function_name: str, pid: int = 0, shortage: MemoryShortage | None = None) -> None:
         self.function_name = function_name

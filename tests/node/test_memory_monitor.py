@@ -4,8 +4,8 @@ import json
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -14,8 +14,8 @@ from ray.config import Config
 from ray.node import memory_monitor
 from ray.node.memory_holders import Holders, private_bytes, store_bytes
 from ray.node.memory_limits import MemoryLimits
-from ray.node.memory_monitor import MemoryMonitor
-from ray.policy.memory import LATEST_MS, Allowance, Rank
+from ray.node.memory_monitor import MemoryMonitor, now_ms
+from ray.policy.memory import LATEST_MS, PATIENCE_PAUSES, Allowance, Pause, Rank
 from ray.serialization.failures import decode_failure
 from ray.serialization.formats import OUT_OF_MEMORY, RAW
 from ray.serialization.functions import pickle_function
@@ -144,8 +144,11 @@ def test_the_newest_is_stopped_rests_and_runs_again(node: Node, capfd: pytest.Ca
     assert "'short' in process" in said
     assert "this machine has 96.0 MiB of 100.0 MiB" in said
     assert node.arena.resting == 1
+    stopped = node.monitor.pause
+    node.monitor.pause = replace(stopped, length_ms=1_000_000)
     node.monitor.look()
     assert node.arena.resting == 1, "the pause is not over"
+    node.monitor.pause = stopped
     assert wait_for(lambda: (node.monitor.look(), node.arena.resting)[1] == 0 or None, 5.0)
     node.worker(act=lambda: None)
     assert node.arena.get(again, 5_000) == (RAW, b"done")
@@ -157,11 +160,13 @@ def test_it_rests_while_memory_is_short(node: Node) -> None:
     short(node)
     node.bury(pid)
     node.used = 96 * MIB
-    deadline = time.monotonic() + 3 * PAUSE_MS / 1000
-    while time.monotonic() < deadline:
-        node.monitor.look()
-        assert node.arena.resting == 1
-    assert wait_for(lambda: (node.monitor.look(), node.arena.resting)[1] == 0 or None, 5.0), "not for ever"
+    length_ms = 1_000_000
+    node.monitor.pause = Pause(now_ms() - length_ms, length_ms)
+    node.monitor.look()
+    assert node.arena.resting == 1, "the pause is over, but memory is short"
+    node.monitor.pause = Pause(now_ms() - PATIENCE_PAUSES * length_ms, length_ms)
+    node.monitor.look()
+    assert node.arena.resting == 0, "it rests for ever"
 
 
 def test_retries_come_to_an_end_and_the_error_says_why(node: Node) -> None:
