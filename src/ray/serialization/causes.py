@@ -94,7 +94,7 @@ def rebuild_cause(
 
 def unpickle_cause(pickled: bytes | memoryview) -> BaseException:
     """The exception.  Raises whatever its modules and methods raise here."""
-    cause = pickle.loads(pickled)
+    cause: BaseException = pickle.loads(pickled)
     if not issubclass(type(cause), BaseException):
         raise TypeError(f"a {type(cause).__name__} is not an exception")
     return cause

@@ -65,7 +65,7 @@ def _attribute_of_cause(error: RayTaskError, name: str) -> Any:
     return getattr(error.__dict__["cause"], name)
 
 
-def _build(kind: type[RayTaskError], plain: RayTaskError, cause: Exception) -> RayTaskError:
+def _build(kind: type[RayTaskError], plain: RayTaskError, cause: BaseException) -> RayTaskError:
     error: RayTaskError = bare_instance(kind, plain.args)
     error.__dict__.clear()
     error.__dict__.update(plain.__dict__)
