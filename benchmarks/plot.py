@@ -23,10 +23,12 @@ def draw(summary: Summary, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    lines = [line for line in summary.groups().get(MAIN, []) if line.peers and line.ours]
+    lines = [
+        line for line in summary.groups().get(MAIN, []) if line.peers and line.ours and line.row.compared
+    ]
     workers = [line for line in summary.lines if line.row.name.startswith("rate_of_") and line.ours]
     sizes = [0.34 * len(lines) + 1, 3] if workers else [0.34 * len(lines) + 1]
-    pyplot.rcParams.update({"svg.hashsalt": "raycore", "font.size": 9})
+    pyplot.rcParams.update({"svg.hashsalt": "raycore", "svg.fonttype": "none", "font.size": 9})
     figure, panels = pyplot.subplots(
         len(sizes), figsize=(10, sum(sizes)), height_ratios=sizes, layout="constrained", squeeze=False
     )

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from report import OURS, Line, Summary, cell
+from report import MAIN, OURS, Line, Summary, cell
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "performance.md"
@@ -24,6 +24,8 @@ def publish(summary: Summary) -> list[Path]:
     parts = {"the run": run(summary), "where a peer is better": ahead(summary)}
     for group, lines in summary.groups().items():
         parts[group] = table(summary, lines)
+    if MAIN in parts:
+        parts[MAIN] += f"\n\n![How many times as good as each peer, row by row]({PICTURE.name})"
     PAGE.write_text(written(PAGE.read_text(), parts))
     plot = [sys.executable, str(Path(__file__).with_name("plot.py")), str(PICTURE)]
     subprocess.run(plot, input=json.dumps(summary.results), text=True, check=True)

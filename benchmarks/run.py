@@ -29,6 +29,7 @@ import publish
 import report
 from memory import MARK, marked_with
 from peers import WORKERS
+from questions import ORDER as QUESTIONS
 from questions.scaling import rounds_of
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -39,19 +40,13 @@ LIMIT_S = 900  # of one question to one system
 PATIENCE_S = 60  # of its repeats, for a system that is slow
 FOR_EVER_S = 1e9
 TEN_MS = 0.01
-ORDER = ("pypi_ray", "dask", "loky", "pool")
+PEERS = ("pypi_ray", "dask", "loky", "pool")
 WIDTH = 160  # where there is no terminal to ask
 
 
-def found(folder: str) -> list[str]:
-    names = sorted(path.stem for path in (HERE / folder).glob("*.py"))
-    return [name for name in names if not name.startswith("_")]
-
-
 def arguments() -> argparse.Namespace:
-    names = [name for name in found("questions") if name != "__init__"]
     parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"some of: {', '.join(names)}")
+    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"some of: {', '.join(QUESTIONS)}")
     parser.add_argument("--repeats", type=int, default=5, help="measured repeats of each question, odd (5)")
     parser.add_argument("--quick", action="store_true", help="one repeat of each: does everything run?")
     parser.add_argument(
@@ -60,13 +55,13 @@ def arguments() -> argparse.Namespace:
         help=f"all repeats for slow systems, too, whose repeats otherwise end after {PATIENCE_S} s",
     )
     parser.add_argument("--long", action="store_true", help="the long questions as well")
-    parser.add_argument("--peers", nargs="*", default=ORDER, choices=[report.OURS, *ORDER], metavar="PEER")
+    parser.add_argument("--peers", nargs="*", default=PEERS, choices=[report.OURS, *PEERS], metavar="PEER")
     parser.add_argument("--keep-going", action="store_true", help="a missed bar is no failure of the run")
     parser.add_argument("--newest", action="store_true", help="install the newest peers, and lock them")
     parser.add_argument("--last", action="store_true", help="run nothing: show the last run's results")
     parser.add_argument("--publish", action="store_true", help="write table and plot to docs/ as well")
     options = parser.parse_args()
-    if unknown := set(options.questions) - set(names):
+    if unknown := set(options.questions) - set(QUESTIONS):
         parser.error(f"no such question: {', '.join(sorted(unknown))}")
     if options.repeats % 2 == 0:
         parser.error("--repeats must be odd: the middle one is what counts")
@@ -77,9 +72,9 @@ def arguments() -> argparse.Namespace:
 
 def chosen(options: argparse.Namespace) -> dict[str, Any]:
     """The questions by their names."""
-    every = {name: importlib.import_module(f"questions.{name}") for name in found("questions")}
+    every = {name: importlib.import_module(f"questions.{name}") for name in QUESTIONS}
     if options.questions:
-        return {name: every[name] for name in options.questions}
+        return {name: question for name, question in every.items() if name in options.questions}
     return {
         name: question
         for name, question in every.items()
@@ -168,7 +163,7 @@ def _follow(lines: IO[str], say: Callable[[str], None]) -> None:
 
 
 def collect(options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    names = [report.OURS, *(name for name in ORDER if name in options.peers)]
+    names = [report.OURS, *(name for name in PEERS if name in options.peers)]
     peers = {name: importlib.import_module(f"peers.{name}") for name in names}
     questions = chosen(options)
     pythons = {name: environments.python_of(name, peer, options.newest) for name, peer in peers.items()}

@@ -19,6 +19,32 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+ORDER = (  # in which they are asked and shown
+    "sync_tasks",
+    "pipelined_tasks",
+    "chain",
+    "many_arguments",
+    "nested_tasks",
+    "sync_calls",
+    "pipelined_calls",
+    "actors_created",
+    "small_values",
+    "large_array",
+    "first_put",
+    "large_result",
+    "array_to_task",
+    "wait_one_by_one",
+    "queued_tasks",
+    "map_in_chunks",
+    "idle",
+    "start",
+    "map_10ms",
+    "main_job",
+    "many_workers",
+    "scaling",
+    "cost_model",
+    "ten_million",
+)
 PROGRAMS = Path(__file__).parents[1] / "programs"
 LEAST_S = 0.3  # a repeat goes on for at least this long, so that fast systems are not measured by luck
 ENOUGH_S = 0.02  # so long the warming up of a row takes at least

@@ -64,6 +64,9 @@ def test_every_question_has_what_it_must(benchmarks: SimpleNamespace) -> None:
         assert not question.NEEDS - abilities
         assert callable(question.measure)
         rows += question.ROWS
+    assert sorted(benchmarks.questions.ORDER) == sorted(
+        path.stem for path in (BENCHMARKS / "questions").glob("[a-z]*.py")
+    )
     names = [row.name for row in rows]
     assert len(names) == len(set(names))
     known = {path.stem for path in (BENCHMARKS / "peers").glob("[a-z]*.py")} | {None, benchmarks.bars.BEST}
