@@ -7,9 +7,7 @@ be seen.
 import dataclasses
 import gc
 import os
-import pickle
 import signal
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,64 +19,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 import ray
 from ray import _kernel
 from tests.api.programs import wait_for
+from tests.properties.api_work import Log, Refusal, digest, hand_over, mix, mix_inside, mixed, refuse, three
 from tests.properties.forms import run_machine
 
-AGAIN = 1000
 SETTLE_S = 10.0
 PICK = st.integers(0, 1 << 30)
 SEVERAL = st.lists(PICK, max_size=4)
 ACTORS_MAX = 3
-
-
-def mixed(*values: Any) -> int:
-    """A number that depends on all of them and on their order."""
-    return zlib.crc32(b"".join(digest(value) for value in values))
-
-
-def digest(value: Any) -> bytes:
-    if isinstance(value, np.ndarray):
-        return value.tobytes() + str(value.dtype).encode()
-    return pickle.dumps(value)
-
-
-class Refusal(Exception):
-    """What the tasks here raise on purpose."""
-
-
-@ray.remote(max_retries=AGAIN)
-def mix(*values: Any) -> int:
-    return mixed(*values)
-
-
-@ray.remote(max_retries=AGAIN)
-def mix_inside(box: list[ray.ObjectID]) -> int:
-    return mixed(*ray.get(box))
-
-
-@ray.remote(num_return_vals=3, max_retries=AGAIN)
-def three(value: Any) -> tuple[int, bytes, Any]:
-    return mixed(value), bytes(10_000), value
-
-
-@ray.remote(max_retries=AGAIN)
-def hand_over(value: Any) -> list[ray.ObjectID]:
-    """An id of a value that only this task has put."""
-    return [ray.put(value)]
-
-
-@ray.remote(max_retries=AGAIN)
-def refuse(text: str) -> None:
-    raise Refusal(text)
-
-
-@ray.remote(checkpoint_interval=2)
-class Log:
-    def __init__(self, start: Any) -> None:
-        self.entries = [mixed(start)]
-
-    def add(self, *values: Any) -> int:
-        self.entries.append(mixed(*values))
-        return mixed(*self.entries)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
