@@ -103,6 +103,7 @@ class Checker {
       expect(block.offset == at, "block ", b, " begins at ", block.offset, ", not ", at);
       expect(block.before == before, "block ", b, " has the wrong neighbour before it");
       expect(block.size > 0, "block ", b, " is empty");
+      expect(table == HEAP || block.written <= block.size, "block ", b, " is said to be written beyond its end");
       bool free = block.state == BLOCK_FREE;
       expect(!(free && was_free), "block ", b, " and the one before it are both free");
       if (free) free_by_class[heap::class_of(block.size).index()] += 1;

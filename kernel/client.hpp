@@ -145,6 +145,9 @@ class Client {
   // Moves values that nobody uses to the spill file, until the heap has got so many bytes back or no value
   // is left that may go.  Returns the bytes.  May throw SpillFailed.
   u64 spill(u64 bytes);
+  // Gives room that values have left in the spill file back to the disk, until it is about so much or nothing is left.
+  // Returns the bytes.
+  u64 trim_spill_file(u64 limit_bytes);
 
   // --- waiting --------------------------------------------------------------------------------------
 
@@ -238,6 +241,7 @@ class Client {
   void add_nested(u32 o, std::span<const u32> nested);
 
   int transfer(bool out, u8* data, u64 size, u64 at);
+  bool make_hole(u64 at, u64 bytes);
   int spill_fd();
   void close_spill_file();
 

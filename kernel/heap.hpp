@@ -64,7 +64,26 @@ inline void format(Transaction& t, BlockTable table, u32 capacity) {
   block.offset = 0;
   block.size = capacity;
   block.before = block.after = block.process = NIL;
+  block.written = 0;
   link_free(t, b);
+}
+
+// A block that is in no list keeps its first granules; the rest is a new one.
+inline u32 split(Transaction& t, u32 b, u32 size) {
+  u32 r = blocks(t.m).take(t);
+  Block& block = t.m.block(b);
+  Block& rest = t.m.block(r);
+  rest.offset = block.offset + size;
+  rest.size = block.size - size;
+  rest.before = b;
+  rest.after = block.after;
+  rest.table = block.table;
+  rest.process = NIL;
+  rest.written = block.written > size ? block.written - size : 0;
+  if (block.after) t.set(t.m.block(block.after).before, r);
+  t.set(block.after, r);
+  t.set(block.size, size);
+  return r;
 }
 
 inline u32 find(HeapTable& heap, Mapping& m, u32 size) {
@@ -111,22 +130,10 @@ inline u32 allocate(Transaction& t, u64 bytes, BlockTable table = HEAP) {
   Block& block = t.m.block(b);
   if (table == HEAP && bytes <= COPY_BYTES) t.m.reserve_heap(u64(block.offset) * GRANULE_BYTES, bytes);
   unlink_free(t, b);
-  if (block.size > size) {
-    u32 r = blocks(t.m).take(t);
-    Block& rest = t.m.block(r);
-    rest.offset = block.offset + size;
-    rest.size = block.size - size;
-    rest.before = b;
-    rest.after = block.after;
-    rest.table = table;
-    rest.process = NIL;
-    if (block.after) t.set(t.m.block(block.after).before, r);
-    t.set(block.after, r);
-    t.set(block.size, size);
-    link_free(t, r);
-  }
+  if (block.size > size) link_free(t, split(t, b, size));
   u32 end = block.offset + size;
-  t.write(block.cold_from, heap.touched < block.offset ? block.offset : heap.touched);
+  if (table == HEAP) t.write(block.cold_from, heap.touched < block.offset ? block.offset : heap.touched);
+  else t.set(block.written, size);
   if (end > heap.touched) t.write(heap.touched, end);
   t.set(heap.used, heap.used + size);
   t.set(block.state, BLOCK_USED);
@@ -144,6 +151,7 @@ inline void release(Transaction& t, u32 b) {
   if (u32 before = block.before; before && t.m.block(before).state == BLOCK_FREE) {
     Block& lower = t.m.block(before);
     unlink_free(t, before);
+    if (block_table == SPILL_FILE && block.written) t.set(lower.written, lower.size + block.written);
     t.set(lower.size, lower.size + block.size);
     t.set(lower.after, block.after);
     if (block.after) t.set(t.m.block(block.after).before, before);
@@ -156,6 +164,7 @@ inline void release(Transaction& t, u32 b) {
   if (u32 after = whole.after; after && t.m.block(after).state == BLOCK_FREE) {
     Block& upper = t.m.block(after);
     unlink_free(t, after);
+    if (block_table == SPILL_FILE && upper.written) t.set(whole.written, whole.size + upper.written);
     t.set(whole.size, whole.size + upper.size);
     t.set(whole.after, upper.after);
     if (upper.after) t.set(t.m.block(upper.after).before, kept);

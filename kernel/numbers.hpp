@@ -65,8 +65,10 @@ inline constexpr u32 WAKES_MAX = 64;
 inline constexpr u32 PIECE = 8;     // items of a long job done in one transaction
 inline constexpr u32 AT_ONCE = 12;  // ids that one transaction may still link
 
-inline constexpr u32 SPILL_LOOK = 256;       // objects looked at in one transaction for one to spill
-inline constexpr u32 HOLD_BACK_AFTER = 512;  // younger tasks that may pass one that does not fit
+inline constexpr u64 TRIM_LEAST_BYTES = 1 << 20;  // free places of the spill file that go back to the disk
+inline constexpr u64 TRIM_PIECE_BYTES = 4 << 20;  // of one, at a time
+inline constexpr u32 SPILL_LOOK = 256;            // objects looked at in one transaction for one to spill
+inline constexpr u32 HOLD_BACK_AFTER = 512;       // younger tasks that may pass one that does not fit
 inline constexpr u64 HOLD_BACK_NS = 2'000'000'000;
 inline constexpr u32 ACTOR_DEATHS_MAX = 5;  // in a row, without one new call finished
 inline constexpr u32 HELP_STEPS = 64;

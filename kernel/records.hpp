@@ -131,9 +131,12 @@ struct Block {
   u32 offset, size;   // granules
   u32 before, after;  // neighbours in memory
   u32 next, previous;
-  u32 process;    // holds it while nothing else refers to it
-  u32 table;      // 0: the heap, 1: the spill file
-  u32 cold_from;  // granule from which its pages had never been touched when it was allocated
+  u32 process;  // holds it while nothing else refers to it
+  u32 table;    // 0: the heap, 1: the spill file
+  union {
+    u32 cold_from;  // of the heap: granule from which its pages had never been touched when it was allocated
+    u32 written;    // of the spill file: of its first granules the disk may have bytes, of the others it has none
+  };
 };
 
 enum ActorState : u32 {

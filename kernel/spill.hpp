@@ -101,4 +101,50 @@ inline void bring_back(Transaction& t, u32 i, u32 block) {
   heap::release(t, from);
 }
 
+// --- free places go back to the disk ----------------------------------------------------------------
+
+struct Hole {
+  u32 block = NIL;  // in the ledger of who makes it
+  u64 at = 0, bytes = 0;
+};
+
+inline u32 written_block(Transaction& t) {
+  HeapTable& file = t.h.heaps[SPILL_FILE];
+  u32 looked = 0;
+  for (u32 c = HEAP_CLASSES * HEAP_SUBCLASSES; c-- > heap::class_of(heap::granules(TRIM_LEAST_BYTES)).index();)
+    for (u32 b = file.heads[c]; b && looked < SPILL_LOOK; b = t.m.block(b).next, ++looked)
+      if (t.m.block(b).written) return b;
+  return NIL;
+}
+
+// The last part of a free place that the disk may have bytes of, in whole pages as far as they are free.
+inline Hole choose_hole(Transaction& t, u32 process) {
+  constexpr u32 PAGE = PAGE_BYTES / GRANULE_BYTES;
+  u32 b = written_block(t);
+  if (!b) return {};
+  Block& block = t.m.block(b);
+  u32 end = std::min(block.offset + block.size, (block.offset + block.written + PAGE - 1) / PAGE * PAGE);
+  u32 piece = heap::granules(TRIM_PIECE_BYTES);
+  u32 begin = end - block.offset > piece ? std::max(block.offset, (end - piece) / PAGE * PAGE) : block.offset;
+  heap::unlink_free(t, b);
+  if (end < block.offset + block.size) heap::link_free(t, heap::split(t, b, end - block.offset));
+  u32 chosen = b;
+  if (begin > block.offset) {
+    chosen = heap::split(t, b, begin - block.offset);
+    t.set(block.written, begin - block.offset);
+    heap::link_free(t, b);
+  }
+  t.set(t.h.heaps[SPILL_FILE].used, t.h.heaps[SPILL_FILE].used + end - begin);
+  heap::hold(t, chosen, process);
+  u32 first_page = (begin + PAGE - 1) / PAGE, last_page = end / PAGE;
+  if (first_page >= last_page) return {chosen, 0, 0};
+  return {chosen, first_page * PAGE_BYTES, (last_page - first_page) * PAGE_BYTES};
+}
+
+// It has been made, or can't be: then the disk is asked for nothing again until the place was used once more.
+inline void finish_hole(Transaction& t, const Hole& hole, u32 process) {
+  t.write(t.m.block(hole.block).written, 0u);
+  heap::discard(t, hole.block, process);
+}
+
 }  // namespace ray::spill

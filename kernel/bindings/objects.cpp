@@ -141,6 +141,9 @@ void add_objects(nb::class_<Arena>& arena) {
           "fd"_a, "capacity_bytes"_a)
       .def(
           "spill", [](Arena& a, u64 nbytes) { return a.c().spill(nbytes); }, "nbytes"_a)
+      .def(
+          "trim_spill_file", [](Arena& a, u64 limit_bytes) { return a.c().trim_spill_file(limit_bytes); },
+          "limit_bytes"_a = u64(1) << 30)
       .def("wait_room", [](Arena& a, i64 timeout_ms) { a.c().wait_room(timeout_ms); }, "timeout_ms"_a);
 }
 

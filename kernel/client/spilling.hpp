@@ -62,6 +62,38 @@ inline u64 Client::spill(u64 bytes) {
   return freed;
 }
 
+inline u64 Client::trim_spill_file(u64 limit_bytes) {
+  Stay stay(*this);
+  u64 given_back = 0;
+  while (given_back < limit_bytes) {
+    must_be_open();
+    if (!peek(h_.heaps[SPILL_FILE].first)) break;
+    spill::Hole hole;
+    {
+      Transaction t(m(), thread());
+      hole = spill::choose_hole(t, process_);
+      t.commit();
+    }
+    if (!hole.block) break;
+    bool made = make_hole(hole.at, hole.bytes);
+    Transaction t(m(), thread());
+    spill::finish_hole(t, hole, process_);
+    t.commit();
+    if (made) given_back += hole.bytes;
+  }
+  return given_back;
+}
+
+inline bool Client::make_hole(u64 at, u64 bytes) {
+  int fd = spill_fd();
+  if (fd < 0 || !bytes) return false;
+  HostPause pause;
+  for (;;) {
+    if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(at), off_t(bytes)) == 0) return true;
+    if (errno != EINTR) return false;
+  }
+}
+
 // Between memory and a place in the spill file; 0 or the system's error number.
 inline int Client::transfer(bool out, u8* data, u64 size, u64 at) {
   int fd = spill_fd();

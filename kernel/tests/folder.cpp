@@ -125,7 +125,7 @@ void tasks(const char* folder) {
 }
 
 // All that was mapped before the mapping that failed is unmapped.
-void no_room_for_addresses() {
+[[maybe_unused]] void no_room_for_addresses() {
   auto mapped = [] {
     std::ifstream maps("/proc/self/maps");
     u32 count = 0;

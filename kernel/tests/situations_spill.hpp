@@ -14,6 +14,7 @@ inline constexpr u64 EVERYTHING = ~0ull;
 // What lies between two steps of a move that others come between.
 inline spill::Move moving;
 inline spill::Place place;
+inline spill::Hole hole;
 inline u32 landing = NIL;    // block that a value is to come back to
 inline int spill_file = -1;  // the parent's
 
@@ -96,7 +97,12 @@ inline void look_at_values(Stage& s) {
     s.c.unpin(held);
     s.c.drop_local(held);
   }
-  if (u32 used = s.h.heaps[SPILL_FILE].used) s.board.complain("%u granules of the spill file are lost", used);
+  const HeapTable& table = s.h.heaps[SPILL_FILE];
+  if (table.used) s.board.complain("%u granules of the spill file are lost", table.used);
+  if (u64(table.capacity) * GRANULE_BYTES < TRIM_LEAST_BYTES) return;
+  s.c.trim_spill_file(EVERYTHING);
+  struct stat file;
+  if (fstat(spill_file, &file) == 0 && file.st_blocks) s.board.complain("the disk keeps what no value needs");
 }
 
 // Takes the largest free block, so that no value of these tests fits any more.
@@ -293,6 +299,63 @@ inline void add_returns(Situations& list) {
   list.push_back(unreadable);
 }
 
+// The file was full once, and the second of three values is still in it.
+inline void once_full(Stage& s) {
+  give_file(s);
+  u32 whole = s.h.heaps[SPILL_FILE].capacity;
+  for (u64 at = 0; at < SPILL_FILE_BYTES; at += 256 << 10)
+    if (pwrite(spill_file, "full", 4, off_t(at)) != 4) s.board.complain("no room for a file");
+  s.m.block(s.h.heaps[SPILL_FILE].first).written = whole;
+  put_values(s, 3);
+  for (u32 o : s.list) spill_this(s, o);
+  for (u32 n : {0, 2}) look_into(s, s.list[n], n);
+}
+
+inline void add_trims(Situations& list) {
+  Situation trim{
+      "trim the spill file", ProcessKind::driver, once_full, {}, {}, [](Stage& s) {
+                   s.c.trim_spill_file(EVERYTHING); }};
+  trim.after = look_at_values;
+  list.push_back(trim);
+  Situation fill{"spill to a file that was full once",   ProcessKind::driver, once_full, {}, {},
+                 [](Stage& s) { s.c.spill(EVERYTHING); }};
+  fill.after = look_at_values;
+  list.push_back(fill);
+  // Another takes a place, and one is given back, beside the hole that is being made.
+  Situation beside{"spill beside a hole that is being made",
+                   ProcessKind::driver,
+                   once_full,
+                   [](Stage& s) {
+                     Transaction t(s.m, s.c.thread());
+                     hole = spill::choose_hole(t, s.c.process());
+                     t.commit();
+                     int how = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+                     if (fallocate(spill_file, how, off_t(hole.at), off_t(hole.bytes)) != 0)
+                       s.board.complain("no hole");
+                   },
+                   [](Stage& s) {
+                     spill_this(s, s.list[0]);
+                     look_into(s, s.list[1], 1);
+                   },
+                   [](Stage& s) {
+                     Transaction t(s.m, s.c.thread());
+                     spill::finish_hole(t, hole, s.c.process());
+                     t.commit();
+                   }};
+  beside.after = look_at_values;
+  list.push_back(beside);
+  Situation burial = buries("a process that makes a hole", [](Stage& s) {
+    once_full(s);
+    make_victim(s, ProcessKind::driver, [&s] {
+      Transaction t(s.m, s.c.thread());
+      hole = spill::choose_hole(t, s.c.process());
+      t.commit();
+    });
+  });
+  burial.after = look_at_values;
+  list.push_back(burial);
+}
+
 inline void add_spilled_ends(Situations& list) {
   auto own_values = [](Stage& s) {
     for (u32 n = 0; n < 3; ++n) s.list.push_back(put_value(s, n));
@@ -360,6 +423,7 @@ inline void add_spill_situations(Situations& list) {
   add_meetings(list);
   add_returns(list);
   add_spilled_ends(list);
+  add_trims(list);
 }
 
 }  // namespace ray::testing

@@ -162,6 +162,8 @@ class Arena:
     def set_spill_file(self, fd: int, capacity_bytes: int) -> None:
         """A file of no name, kept open by this process, to which values go that nobody uses."""
     def spill(self, nbytes: int) -> int: ...  # makes so much room in the heap if it can; returns the bytes
+    def trim_spill_file(self, limit_bytes: int = 1 << 30) -> int:
+        """Gives free places of 1 MiB and more back to the disk, until it is about so much; returns the bytes."""
     def wait_room(self, timeout_ms: int) -> None: ...  # until heap memory was freed, or the time is over
 
     # --- tasks ---

@@ -156,3 +156,26 @@ def test_the_journal_is_read_where_there_is_no_room():
     assert arena.check() == []
     del held
     arena.leave()
+
+
+def test_what_values_have_left_goes_back_to_the_disk():
+    arena = _kernel.Arena.create(32 * MIB, [10_000, 0, 0])
+    arena.register(_kernel.DRIVER)
+    assert arena.trim_spill_file() == 0  # there is no file
+    with tempfile.TemporaryFile() as file:
+        arena.set_spill_file(file.fileno(), 256 * MIB)
+        ids = [arena.put(bytes([number]) * MIB, 0) for number in range(24)]
+        while arena.spill(32 * MIB):
+            pass
+        assert os.fstat(file.fileno()).st_blocks * 512 >= 24 * MIB
+        kept = ids[10]
+        del ids
+        arena.stats()  # lets dropped ids go
+        some = arena.trim_spill_file(2 * MIB)
+        assert 2 * MIB <= some < 8 * MIB
+        assert some + arena.trim_spill_file() == 23 * MIB
+        assert arena.trim_spill_file() == 0
+        assert os.fstat(file.fileno()).st_blocks * 512 == MIB
+        assert bytes(arena.get(kept)[1]) == bytes([10]) * MIB
+        assert arena.check() == []
+    arena.leave()
