@@ -216,6 +216,7 @@ def collect(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 def main() -> int:
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # leaves nothing behind either
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
