@@ -74,6 +74,7 @@ inline constexpr u32 ACTOR_DEATHS_MAX = 5;  // in a row, without one new call fi
 inline constexpr u32 HELP_STEPS = 64;
 inline constexpr u32 HELP_DEPTH_MAX = 48;  // tasks that wait below the one that runs on a worker's stack
 inline constexpr long SLEEP_SLICE_NS = 100'000'000;
+inline constexpr u64 OWNER_STOPPED_NS = 3'000'000'000;  // later than the node manager's lock watch is with it
 inline constexpr i64 TIMEOUT_MAX_MS = 1'000'000'000'000;  // three decades: as good as for ever
 inline constexpr long SPIN_NS = 25'000;
 inline constexpr int LOCK_ATTEMPTS = 4;  // to take the mutex without keeping the host's other threads waiting

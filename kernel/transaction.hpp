@@ -15,6 +15,7 @@
 #include "crash.hpp"
 
 #include <array>
+#include <signal.h>
 #include <type_traits>
 
 namespace ray {
@@ -76,9 +77,13 @@ inline int try_mutex(Mapping& m) {
 }
 
 // Waits for it; ETIMEDOUT when it was not to be had within the time (-1: no limit).
+//
+// Who must have it tells an owner that has kept it for very long to go on, in case it was stopped (signal(7)).
+// The node manager does so sooner, and can do more; but it may be the owner, or be stopped as well.
 inline int lock_waiting(Mapping& m, long timeout_ms) {
   pthread_mutex_t* mutex = &m.header().mutex;
-  u64 deadline = now_ns() + u64(timeout_ms) * 1'000'000ull;
+  u64 began = now_ns();
+  u64 deadline = began + u64(timeout_ms) * 1'000'000ull;
   for (;;) {
     timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
@@ -92,6 +97,8 @@ inline int lock_waiting(Mapping& m, long timeout_ms) {
     until.tv_nsec %= 1'000'000'000;
     int r = pthread_mutex_timedlock(mutex, &until);
     if (r != ETIMEDOUT || (timeout_ms >= 0 && now_ns() >= deadline)) return r;
+    int owner = mutex->__data.__owner;  // a thread's id, which kill(2) takes for its process's
+    if (timeout_ms < 0 && owner > 0 && now_ns() - began >= OWNER_STOPPED_NS) kill(owner, SIGCONT);
   }
 }
 
