@@ -159,10 +159,10 @@ def name_of(pid):
 
 def allow(most):
     # The template first: what it forks from then on has the same.
-    for found in ({template}, processes.descendants(template)):
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError):
-                resource.prlimit(pid, resource.RLIMIT_NPROC, (most, hard))
+    resource.prlimit(template, resource.RLIMIT_NPROC, (most, hard))
+    for pid in processes.descendants(template):
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_NPROC, (most, hard))
 
 keeper = next(pid for pid in processes.descendants(os.getpid()) if name_of(pid) == "ray-keeper")
 template = next(pid for pid in processes.descendants(keeper) if name_of(pid) == "ray-template")
