@@ -6,7 +6,7 @@ from tests.chaos.attack import FULL, Attack
 
 # What each try of a driver ends in: a session that works, or an error of this package that names the limit.
 PRELUDE = """
-import contextlib, os, resource, sys, time
+import os, resource, sys, time
 from pathlib import Path
 
 from tests.chaos import confine
@@ -149,36 +149,30 @@ def nested(x):
     return sum(ray.get([leaf.remote(x), leaf.remote(x)]))
 
 @ray.remote
-def starts_a_process():
+def starts_a_process(most):
     import subprocess
-    return subprocess.run(["true"]).returncode
+    with confine.limited(resource.RLIMIT_NPROC, most):
+        return subprocess.run(["true"]).returncode
 
 assert ray.get(nested.remote(1)) == 4
 def name_of(pid):
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
-def allow(most):
-    # The template first: what it forks from then on has the same.
-    resource.prlimit(template, resource.RLIMIT_NPROC, (most, hard))
-    for pid in processes.descendants(template):
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(pid, resource.RLIMIT_NPROC, (most, hard))
-
 keeper = next(pid for pid in processes.descendants(os.getpid()) if name_of(pid) == "ray-keeper")
 template = next(pid for pid in processes.descendants(keeper) if name_of(pid) == "ray-template")
 hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
-allow(1)
+resource.prlimit(template, resource.RLIMIT_NPROC, (1, hard))
 try:
-    ray.get(starts_a_process.remote())
+    ray.get(starts_a_process.remote(1))
     raise AssertionError("a process was made")
 except BlockingIOError as error:
     assert isinstance(error, ray.errors.RayTaskError)
 asked = [nested.remote(x) for x in range(8)]  # their leaves need workers that can't be forked now
 ready, waiting = ray.wait(asked, num_returns=8, timeout=2000)
 inside.say(f"{len(ready)} ready, {len(waiting)} waiting")
-allow(hard)
+resource.prlimit(template, resource.RLIMIT_NPROC, (hard, hard))
 assert ray.get(asked) == [2 * (x + 1) for x in range(8)]
-assert ray.get(starts_a_process.remote()) == 0
+assert ray.get(starts_a_process.remote(hard)) == 0
 ray.shutdown()
 all_ended()
 inside.done()

@@ -222,6 +222,55 @@ baseline.check()
 inside.done()
 """
 )
+GIVEN_BACK = (
+    VALUES
+    + """
+import json
+import ray
+from tests.chaos import inside
+
+settings = {"restart_limit": 1000, "sweep_ms": 50}
+store = int(sys.argv[1]) * MIB
+info = ray.init(num_cpus=2, driver_mode=ray.SILENT_MODE, object_store_memory=store, config=settings)
+print(json.dumps(info), flush=True)
+
+def on_disk():
+    # Every process of the session has the one file, which has no name.
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}").startswith(os.environ["TMPDIR"]):
+                return os.fstat(int(name)).st_blocks * 512
+        except OSError:
+            continue
+
+def given_back(most):
+    deadline = time.monotonic() + 30
+    while on_disk() > most:
+        assert time.monotonic() < deadline, (on_disk(), most, inside.arena().stats())
+        time.sleep(0.01)
+
+baseline = inside.Baseline()
+sizes = sizes_of(10 * store)
+kept = {number: ray.put(bytes(content(number, size))) for number, size in enumerate(sizes)}
+assert on_disk() >= 8 * store
+inside.say("filled")
+for part in (4, 16, 64):
+    for number in random.sample(sorted(kept), len(kept) - len(sizes) // part):
+        del kept[number]
+    for _ in range(2):  # what is left moves while its neighbours' places are given back
+        for number in random.sample(sorted(kept), len(kept)):
+            assert ray.get(kept[number]) == content(number, sizes[number]), number
+    # Places of less than a MiB stay, beside each value at most.
+    left = sum(sizes[number] for number in kept)
+    given_back(left + len(kept) * MIB + 4 * MIB)
+    inside.say(f"{len(kept)} values of {left >> 20} MiB, {on_disk() >> 20} MiB on disk")
+kept.clear()
+given_back(MIB)
+baseline.check()
+assert ray.get(ray.put(bytes(content(1, MIB)))) == content(1, MIB)
+inside.done()
+"""
+)
 SESSION_GONE = (
     VALUES
     + """
@@ -307,6 +356,26 @@ def test_full_disk(attack: Attack) -> None:
 
 def test_spill_files_go_with_the_session(attack: Attack) -> None:
     skipped(attack, SESSION_GONE, str(times(full=60, short=6)))
+
+
+def test_space_is_given_back(attack: Attack) -> None:
+    """By the node manager, which is killed meanwhile."""
+    running = attack.programs.start(GIVEN_BACK, str(STORE_MIB))
+    family = Family(running)
+    kills = 0
+    for line in attack.lines(running):
+        if line != "filled":
+            continue
+        for _ in range(times(full=20, short=5)):
+            time.sleep(attack.random.uniform(0.05, 0.3))
+            for pid in family.named("ray-node"):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+                kills += 1
+    attack.finish(running)
+    attack.figure("ray-node killed", kills, "times", at_least=1)
 
 
 def test_killed_in_mid_spill(attack: Attack) -> None:

@@ -1,4 +1,6 @@
-"""Burying the dead that nobody reaps: attached drivers, and processes that lost template and keeper.
+"""What is done once in a while: burying the dead that nobody reaps, giving disk space back.
+
+The dead are attached drivers, and processes that lost template and keeper.
 
 The template buries its workers at once, with their exit status. Here a process must have been dead for
 a whole sweep before it is buried, so that the template always comes first.
@@ -15,6 +17,9 @@ from ray.session import jobs, processes
 UNKNOWN_STATUS = -signal.SIGKILL
 
 
+TRIM_BYTES = 1 << 30  # in one sweep: tens of milliseconds
+
+
 class Sweeper:
     def __init__(self, arena: _kernel.Arena, sweep_ms: int) -> None:
         self.arena = arena
@@ -22,6 +27,7 @@ class Sweeper:
         self.kinds: dict[int, int] = {}  # what each process is, as of the last sweep; read by the lock watch
         self._watched: dict[tuple[int, int], int] = {}  # drivers by pid and start time: their pidfds
         self._dead: set[tuple[int, int]] = set()  # found dead in the last sweep
+        self._spilled_bytes = 0  # ever, as of the last sweep
         self._look = asyncio.Event()
 
     async def run(self) -> None:
@@ -29,6 +35,7 @@ class Sweeper:
         try:
             while not self.arena.is_shut:
                 self.sweep()
+                self.trim()
                 try:
                     await asyncio.wait_for(self._look.wait(), self.sweep_s)
                 except TimeoutError:
@@ -57,6 +64,14 @@ class Sweeper:
             else:
                 dead.add(identity)
         self._dead = dead
+
+    def trim(self) -> None:
+        """Gives the disk back what values have left in the spill file, while nobody writes to that: who does
+        takes those places first, and they are cheaper as they are."""
+        spilled_bytes = self.arena.stats()["spilled_bytes"]
+        if spilled_bytes and spilled_bytes == self._spilled_bytes:
+            self.arena.trim_spill_file(TRIM_BYTES)
+        self._spilled_bytes = spilled_bytes
 
     def _bury(self, pid: int, kind: int) -> None:
         if self.arena.bury(pid, UNKNOWN_STATUS) and kind == _kernel.DRIVER:
