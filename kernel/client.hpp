@@ -262,6 +262,7 @@ class Client {
 
   Task& running_task(u32 th);
   bool may_end(u32 th);
+  bool must_end(u32 th);
   void close_lanes(u32 th);
   void enter_task(const Task& task);
   void record_event(u32 th);

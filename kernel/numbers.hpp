@@ -92,7 +92,8 @@ enum class SystemFailure : u32 {
   actor_died = 2,
   actor_killed = 3,
   task_stopped = 4,
-  actor_stopped = 5
+  actor_stopped = 5,
+  object_lost = 6
 };
 
 }  // namespace ray

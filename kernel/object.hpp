@@ -240,6 +240,15 @@ inline void work(Transaction& t) {
     if (o.waiting || o.watches || o.references) return;
   }
   if (o.references) return;
+  for (u32 n = 0; o.watches && n < PIECE; ++n) {  // of a promise that nobody kept, nor waits for any more
+    u32 w = o.watches;
+    t.set(o.watches, t.m.watch(w).next);
+    watches(t.m).give(t, w);
+  }
+  if (o.watches) {
+    add_work(t, i);
+    return;
+  }
   if (!o.nested) {
     free_record(t, i);
     return;

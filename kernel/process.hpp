@@ -224,6 +224,18 @@ inline void bury_thread(Transaction& t, u32 process, u32 i, i32 status, u32 pid)
   queue::offer(t);
 }
 
+// A process lets go of an object.  One that it had promised to make, and had not, never comes: whoever waits is told.
+inline void drop_hold(Transaction& t, u32 ref, SystemFailure code, i32 status, u32 pid) {
+  u32 i = object::held_object(t.m, ref);
+  Object& o = t.m.object(i);
+  if ((ref & HOLD_IN_OBJECT) && o.state == OBJECT_PENDING && o.task == NIL && o.references > 1) {
+    task::SystemData d{i32(code), status, i32(pid), 0, {}};
+    memcpy(d.function_id, o.id, ID_BYTES);
+    object::seal(t, i, Value{reinterpret_cast<const u8*>(&d), sizeof d, NIL, FORMAT_SYSTEM});
+  }
+  object::drop_hold(t, ref);
+}
+
 // One bounded piece of a burial (or of leaving in good order); true when nothing is left to do.
 inline bool bury_piece(Transaction& t, u32 index, i32 status, bool keep_pinned) {
   Process& p = t.m.process(index);
@@ -245,14 +257,7 @@ inline bool bury_piece(Transaction& t, u32 index, i32 status, bool keep_pinned) 
   u32 ref = p.holds;
   while (keep_pinned && ref && object::hold_at(t.m, ref).pins) ref = object::hold_at(t.m, ref).next;
   if (!ref) return true;
-  u32 i = object::held_object(t.m, ref);
-  Object& o = t.m.object(i);
-  if ((ref & HOLD_IN_OBJECT) && o.state == OBJECT_PENDING && o.task == NIL && o.references > 1) {
-    // It was reserved by this process, which will never give it a value.
-    task::SystemData d{i32(SystemFailure::worker_died), status, i32(p.pid), 0, {}};
-    object::seal(t, i, Value{reinterpret_cast<const u8*>(&d), sizeof d, NIL, FORMAT_SYSTEM});
-  }
-  object::drop_hold(t, ref);
+  drop_hold(t, ref, SystemFailure::worker_died, status, p.pid);
   return false;
 }
 

@@ -99,10 +99,10 @@ inline void watch(Mapping& m, u32 thread, u32 i) {
   if (o.watcher == NIL) {
     t.set(o.watcher, thread);
   } else if (o.watcher != thread) {
-    bool known = false;
+    // Once for each thread, so the list is no longer than there are threads.
     u32 w = o.watches;
-    for (u32 n = 0; w && n < 16 && !known; ++n, w = m.watch(w).next) known = m.watch(w).thread == thread;
-    if (!known) {
+    while (w && m.watch(w).thread != thread) w = m.watch(w).next;
+    if (!w) {
       u32 fresh = watches(m).take(t);
       m.watch(fresh).thread = thread;
       m.watch(fresh).next = o.watches;

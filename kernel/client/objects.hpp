@@ -56,9 +56,13 @@ inline u32 Client::put(const Value& v, std::span<const u32> nested) {
 
 inline bool Client::seal(u32 o, const Value& v, std::span<const u32> nested) {
   must_be_open();
-  if (peek(m().object(o).state) != OBJECT_PENDING) return false;
-  add_nested(o, nested);
+  if (ready(o)) return false;
+  // Too many ids for one transaction are linked before it: of two who seal at once, the loser's stay as well.
+  if (nested.size() > AT_ONCE) add_nested(o, nested), nested = {};
   Transaction t(m(), thread());
+  bool pending = m().object(o).state == OBJECT_PENDING;
+  for (u32 contained : nested)
+    if (pending) object::add_nested(t, o, contained);
   bool sealed = object::seal(t, o, v);
   t.commit();
   drain();

@@ -39,7 +39,7 @@ inline void Client::flush_drops() {
       if (local.count || !local.hold) continue;
       u32 ref = local.hold;
       local.hold = 0;
-      object::drop_hold(t, ref);
+      process::drop_hold(t, ref, SystemFailure::object_lost, 0, pid_);
       done[n++] = o;
     }
     t.commit();

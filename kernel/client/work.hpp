@@ -32,7 +32,7 @@ inline bool Client::next(const Value* result, Assignment& out) {
   drain();
   while (!got) {
     must_be_open();
-    if (may_end(th)) return false;
+    if (may_end(th) && must_end(th)) return false;
     u32 value = me.word.load(std::memory_order_seq_cst);
     auto woken = [&] { return me.word.load(std::memory_order_seq_cst) != value; };
     Transaction t(m(), th);
@@ -138,6 +138,14 @@ inline Task& Client::running_task(u32 th) {
   u32 i = m().thread(th).task;
   if (!i) throw KernelError("no task runs on this thread");
   return m().task(i);
+}
+
+// Who asked may have died before he had decided.
+inline bool Client::must_end(u32 th) {
+  Transaction t(m(), th);
+  bool yes = may_end(th);
+  t.commit();
+  return yes;
 }
 
 inline bool Client::may_end(u32 th) {

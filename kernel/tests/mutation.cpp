@@ -57,6 +57,7 @@ constexpr Spared SPARED[] = {
     {"client/processes.hpp", "PROCESS_LEFT : PROCESS_DYING", "the burial is begun again"},
     {"client/processes.hpp", "status, u32(status)", "the burial is begun again"},
     {"process.hpp", "failure_status, u32(status)", "the burial is begun again"},
+    {"process.hpp", "task.report, p.report", "says something only once the task fails for it"},
     {"process.hpp", "failure_pid, pid", "the burial is begun again"},
     {"mailbox.hpp", "actor.failure_", "says something only once the actor is dead"},
     {"mailbox.hpp", "actor.work_next", "says something only while the actor is on the work list"},

@@ -187,6 +187,47 @@ inline void add_drops(Situations& list) {
                   [](Stage& s) { s.list = {s.c.reserve()}; },
                   {},
                   drop_all});
+  Situation broken{"drop of a reserved id that others wait for",
+                   ProcessKind::driver,
+                   nothing,
+                   [](Stage& s) {
+                     s.x = s.c.reserve();
+                     s.tell_id(0, s.x);
+                   },
+                   [](Stage& s) {
+                     u32 o = s.hear_id(0);
+                     wait::watch(s.m, s.c.thread(), o);
+                     s.watched = o;
+                     Options on;
+                     on.deps = {o};
+                     for (u32 i = 0; i < 3; ++i) s.task(Act::value, 0, on);
+                   },
+                   [](Stage& s) {
+                     s.c.drop_local(s.x);
+                     s.c.flush_drops();
+                   }};
+  broken.after = [](Stage& s) {
+    if (!s.c.ready(s.watched) || s.m.object(s.watched).format != FORMAT_SYSTEM)
+      s.board.complain("who waits for a promise that was dropped is not told");
+  };
+  list.push_back(broken);
+  list.push_back({"drop of a reserved id that many threads have waited for",
+                  ProcessKind::driver,
+                  nothing,
+                  [](Stage& s) {
+                    s.list = {s.c.reserve()};
+                    for (u32 i = 0; i < 12; ++i) {
+                      u32 th;
+                      {
+                        Transaction t(s.m, NIL);
+                        th = process::add_thread(t, s.c.process(), false);
+                        t.commit();
+                      }
+                      wait::watch(s.m, th, s.list[0]);
+                    }
+                  },
+                  {},
+                  drop_all});
   list.push_back({"drop of ids of tasks that wait",
                   ProcessKind::driver,
                   [](Stage& s) { s.x = s.pending(); },

@@ -207,6 +207,25 @@ void time_outs() {
   expect(!far.passed(), "a very long time is not over at once");
 }
 
+// Threads that look again and again leave one watch each, however many they are.
+void watches_of_many() {
+  Session s;
+  u32 o = s.c.reserve();
+  std::vector<u32> all{s.c.thread()};
+  for (u32 i = 0; i < 40; ++i) {
+    Transaction t(s.c.m(), NIL);
+    all.push_back(process::add_thread(t, s.c.process(), false));
+    t.commit();
+  }
+  for (u32 times = 0; times < 5; ++times)
+    for (u32 th : all) wait::watch(s.c.m(), th, o);
+  expect(s.h.watches.used == 40, "a thread that waits again is not written down again");
+  u8 byte = 1;
+  s.c.seal(o, Value{&byte, 1, NIL, FORMAT_TEST}, {});
+  expect(s.h.watches.used == 0, "nobody watches what has a value");
+  expect(check(s.c.m()).empty(), "the arena is whole after many watches");
+}
+
 // --- signals ------------------------------------------------------------------------------------------
 
 std::atomic<bool> signalled{false};
@@ -334,6 +353,24 @@ void host_is_busy() {
   expect(check(s.c.m()).empty(), "the arena is whole after its death");
 }
 
+// A process that is stopped with the mutex in hand goes on after a while, though nobody but those who want it looks.
+[[maybe_unused]] void stopped_owner() {
+  Session s;
+  pid_t child = start([&] {
+    take_mutex(s.c.m());
+    s.board->at(1);
+    raise(SIGSTOP);
+    pthread_mutex_unlock(&s.h.mutex);
+  });
+  s.board->until([&] { return s.board->stage.load() == 1; });
+  u64 from = now_ns();
+  take_mutex(s.c.m());
+  u64 took_ms = (now_ns() - from) / 1'000'000;
+  pthread_mutex_unlock(&s.h.mutex);
+  expect(took_ms < 6000, "a stopped owner of the mutex is sent on within 6 s");
+  expect(await(child) == 0, "the owner that was stopped ends well");
+}
+
 }  // namespace
 
 int main() {
@@ -344,10 +381,12 @@ int main() {
   a_stopped_worker();
   other_words(times / 3);
   time_outs();
+  watches_of_many();
   interrupts();
   host_is_busy();
 #ifndef __SANITIZE_THREAD__  // knows nothing of a mutex whose owner died in another process
   lock_holder();
+  stopped_owner();
 #endif
   printf("waiting: %u failed\n", failures);
   return failures ? 1 : 0;

@@ -24,7 +24,7 @@ TEMPLATE: int
 # formats the kernel itself writes; all others are the caller's (0 to 199)
 FORMAT_ALIAS: int  # 200: no data; one contained id, whose value this object shares
 FORMAT_SYSTEM: int  # 201: the kernel's own failure; data is struct "<iiiI20s": code, exit status, pid, attempt,
-#                     id of the task's function or the actor's class
+#                     id of the task's function, the actor's class or the lost object
 
 # codes inside FORMAT_SYSTEM
 WORKER_DIED: int
@@ -32,6 +32,7 @@ ACTOR_DIED: int
 ACTOR_KILLED: int
 TASK_STOPPED: int
 ACTOR_STOPPED: int
+OBJECT_LOST: int
 
 # formats from here up to 255 are failures as well: FORMAT_ALIAS follows what it points to
 FORMAT_ERROR: int  # 100: caller's formats 100..199 are errors, 0..99 are values
@@ -143,7 +144,8 @@ class Arena:
     # --- objects ---
     def put(self, data: Data, fmt: int, nested: list[ObjectID] | None = None) -> ObjectID: ...
     def allocate(self, nbytes: int) -> Block: ...
-    def reserve(self) -> ObjectID: ...  # a pending object with no task; `seal` it later
+    def reserve(self) -> ObjectID:
+        """A pending object with no task, to be sealed later; dropped before that, it fails with OBJECT_LOST."""
     def seal(self, oid: ObjectID, data: Data, fmt: int, nested: list[ObjectID] | None = None) -> bool:
         """False if it had a value already (the first one stays)."""
     def get(self, oid: ObjectID, timeout_ms: int = -1) -> tuple[int, bytes | View]:

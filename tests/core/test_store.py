@@ -11,7 +11,7 @@ import pytest
 import ray
 from ray._kernel import TableFull
 from ray.core import session_state
-from ray.errors import TableFullError
+from ray.errors import ObjectLostError, TableFullError
 
 
 def run(program: str) -> None:
@@ -241,3 +241,22 @@ def test_other_full_tables_and_tasks_get_an_error(full: Callable[[str, int], Ful
             f.remote(1)
     finally:
         session.mode = ray.SILENT_MODE
+
+
+def test_who_waits_for_a_promise_that_was_dropped_is_told() -> None:
+    ray.init(num_cpus=1, driver_mode=ray.SILENT_MODE)
+    try:
+        session = session_state.require("test")
+
+        @ray.remote
+        def read(ids: list[Any]) -> Any:
+            return ray.get(ids[0])
+
+        never = session.arena.reserve()
+        name = never.hex()
+        reader = read.remote([never])
+        del never
+        with pytest.raises(ObjectLostError, match=name):
+            ray.get(reader, timeout=10_000)
+    finally:
+        ray.shutdown()

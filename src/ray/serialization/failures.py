@@ -23,6 +23,7 @@ from ray.errors import (
     ActorDiedError,
     ActorKilledError,
     ActorOutOfMemoryError,
+    ObjectLostError,
     OutOfMemoryError,
     RayError,
     RaySystemError,
@@ -188,7 +189,7 @@ def _own_failure(fmt: int, data: "bytes | View | memoryview", function_name: str
 def _system_failure(data: "bytes | View | memoryview", function_name: str) -> RayError:
     if len(data) != _SYSTEM.size:
         return _unreadable(SYSTEM_FAILURE, data)
-    code, status, pid, attempt, _ = _SYSTEM.unpack(data)
+    code, status, pid, attempt, named = _SYSTEM.unpack(data)
     if code == _kernel.WORKER_DIED:
         return WorkerCrashedError(function_name, status, pid, attempt + 1)
     if code == _kernel.ACTOR_DIED:
@@ -199,6 +200,8 @@ def _system_failure(data: "bytes | View | memoryview", function_name: str) -> Ra
         return OutOfMemoryError(function_name, pid)
     if code == _kernel.ACTOR_STOPPED:
         return ActorOutOfMemoryError(function_name, pid)
+    if code == _kernel.OBJECT_LOST:
+        return ObjectLostError(named.hex())
     return RaySystemError(f"{function_name or 'A task'} failed in the kernel with the unknown code {code}.")
 
 
