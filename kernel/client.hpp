@@ -228,6 +228,11 @@ class Client {
 
  private:
   static constexpr size_t DROPS_AT_ONCE = 48;
+  // Since when the node has begun and done no task, as a waiting thread sees it.
+  struct Standstill {
+    u64 since_ns = 0, tasks_done = 0;
+    u32 running = 0;
+  };
   static constexpr i64 HELP_PAUSE_MS = 20;
   static constexpr i64 LOOK_UP_MS = 100;  // until it is seen that the limit has been reached since
 
@@ -252,6 +257,7 @@ class Client {
   template <typename Done>
   bool sleep_on(std::atomic<u32>& word, std::atomic<u32>& sleepers, const wait::Deadline& deadline, Done done);
   u32 take_help(u32 th, std::span<const u32> targets);
+  bool stuck(u32 th, std::span<const u32> targets, Standstill& seen);
 
   void must_be_actor(u32 o);
   u32 build(u32 th, const Submission& s, TaskKind kind, u32 a, u32 interval, const u8* id, std::vector<u32>& out);

@@ -59,6 +59,12 @@ struct Forked : KernelError {
 struct WaitTimeout : KernelError {
   using KernelError::KernelError;
 };
+// Every worker there may be waits, for tasks that only one more worker could run.
+struct NoWorkerLeft : KernelError {
+  u32 limit;
+  explicit NoWorkerLeft(u32 workers)
+      : KernelError("every worker waits for tasks that no worker is left for"), limit(workers) {}
+};
 // The host shall run this task, which is on the stack of the thread that waits, and wait again.
 struct Help {
   u32 task;

@@ -7,6 +7,7 @@
 namespace ray {
 
 using u8 = std::uint8_t;
+using u16 = std::uint16_t;
 using u32 = std::uint32_t;
 using u64 = std::uint64_t;
 using i32 = std::int32_t;
@@ -72,7 +73,8 @@ inline constexpr u32 HOLD_BACK_AFTER = 512;       // younger tasks that may pass
 inline constexpr u64 HOLD_BACK_NS = 2'000'000'000;
 inline constexpr u32 ACTOR_DEATHS_MAX = 5;  // in a row, without one new call finished
 inline constexpr u32 HELP_STEPS = 64;
-inline constexpr u32 HELP_DEPTH_MAX = 48;  // tasks that wait below the one that runs on a worker's stack
+inline constexpr u64 STUCK_NS = 3'000'000'000;  // without a task begun or done, before anybody looks whether all wait
+inline constexpr u32 HELP_DEPTH_MAX = 48;       // tasks that wait below the one that runs on a worker's stack
 inline constexpr long SLEEP_SLICE_NS = 100'000'000;
 inline constexpr u64 OWNER_STOPPED_NS = 3'000'000'000;  // later than the node manager's lock watch is with it
 inline constexpr i64 TIMEOUT_MAX_MS = 1'000'000'000'000;  // three decades: as good as for ever

@@ -86,8 +86,8 @@ struct alignas(64) Task {
   u32 shape;
   u32 kind;
   u32 attempt;
-  u32 max_retries;
-  u32 thread;  // runs it
+  u32 max_retries;  // of an actor's call: its method's number
+  u32 thread;       // runs it
   u32 actor;
   union {
     u32 lane;    // of a call
@@ -272,7 +272,8 @@ struct JournalEntry {
 
 struct Event {
   u32 pid;
-  u32 kind;
+  u16 kind;
+  u16 method;  // its number, of an actor's call
   u64 start_ns, end_ns;
   u64 function_key;
   u8 task_id[TASK_ID_BYTES];

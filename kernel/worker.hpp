@@ -166,6 +166,33 @@ inline u32 find_help(Transaction& t, u32 awaited, u32& from) {
   return NIL;
 }
 
+// Whether this object's task, or one that it needs first, is in a queue, and no running task stands between.
+inline bool needs_a_worker(Mapping& m, u32 awaited) {
+  for (u32 steps = 0; steps < HELP_STEPS; ++steps) {
+    Object& o = m.object(awaited);
+    if (o.state != OBJECT_PENDING || !o.task) return false;
+    Task& task = m.task(o.task);
+    if (task.state == TASK_READY) return true;
+    if (task.state != TASK_WAITING) return false;
+    u32 e = task.deps;
+    for (u32 n = 0; e && n < AT_ONCE && m.object(m.edge(e).object).state != OBJECT_PENDING; ++n) e = m.edge(e).next;
+    if (!e) return TaskKind(task.kind) == TaskKind::actor_call;  // whose actor has no process yet, or waits itself
+    awaited = m.edge(e).object;
+  }
+  return false;
+}
+
+// At the limit of workers none is idle, and none runs anything: each waits, or serves an actor without calls.
+inline bool all_wait(Mapping& m) {
+  const Header& h = m.header();
+  if (h.worker_count < h.max_workers || h.idle_head) return false;
+  for (u32 i = 1; i <= h.threads.high_water; ++i) {
+    const Thread& thread = m.thread(i);
+    if (thread.process && thread.task && !thread.awaiting.load(std::memory_order_relaxed)) return false;
+  }
+  return true;
+}
+
 // Puts a ready task on top of the one that waits, whose CPUs have been given back.
 inline void help(Transaction& t, u32 i, u32 chosen) {
   Thread& thread = t.m.thread(i);

@@ -36,6 +36,7 @@ SAMPLES = [
     errors.ObjectStoreFullError(5 << 20, 100 << 20, 99 << 20, 10_000),
     errors.SpillError("/tmp", "No space left on device"),
     errors.TableFullError("objects", 1000),
+    errors.WorkerLimitError(1024),
     errors.SerializationError("pickle", "the result of 'f'", "_thread.lock", "['a']", "TypeError: no"),
     errors.RayTaskError(
         "mod.f", "Traceback...", "KeyError", 12, "10.0.0.1", 1, KeyError("k"), ("one", "two")

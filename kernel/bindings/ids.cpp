@@ -8,6 +8,8 @@
 
 namespace ray::python {
 
+using namespace nb::literals;
+
 namespace {
 
 // The ids met while values are being pickled, innermost last.
@@ -146,16 +148,23 @@ void add_ids(nb::module_& m) {
   object_id_type = reinterpret_cast<PyTypeObject*>(type.ptr());
   m.attr("ObjectID") = type;
   type.release();
-  m.def("collect_begin", [] { collectors.emplace_back(); });
-  m.def("collect_end", []() -> nb::object {
-    if (collectors.empty()) throw nb::value_error("collect_end without collect_begin");
-    Collector last = std::move(collectors.back());
-    collectors.pop_back();
-    if (last.ids.empty()) return nb::none();
-    nb::list out;
-    for (auto& id : last.ids) out.append(id);
-    return out;
-  });
+  // One call and not a pair: a signal's exception may come between any two of Python's instructions.
+  m.def(
+      "collect",
+      [](nb::handle function, nb::args args) {
+        struct Open {
+          Open() { collectors.emplace_back(); }
+          ~Open() { collectors.pop_back(); }
+        } open;
+        nb::object result = nb::steal(PyObject_CallObject(function.ptr(), args.ptr()));
+        if (!result.is_valid()) throw nb::python_error();
+        const std::vector<nb::object>& ids = collectors.back().ids;
+        if (ids.empty()) return nb::make_tuple(result, nb::none());
+        nb::list list;
+        for (const nb::object& id : ids) list.append(id);
+        return nb::make_tuple(result, list);
+      },
+      "function"_a, "args"_a);
 }
 
 }  // namespace ray::python

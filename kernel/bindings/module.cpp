@@ -39,6 +39,8 @@ void translate(const std::exception_ptr& p, void* module) {
     raise("ArenaClosed", nb::make_tuple(e.what()));
   } catch (const Forked& e) {
     raise("Forked", nb::make_tuple(e.what()));
+  } catch (const NoWorkerLeft& e) {
+    raise("NoWorkerLeft", nb::make_tuple(e.limit));
   } catch (const WaitTimeout& e) {
     raise("WaitTimeout", nb::make_tuple(e.what()));
   } catch (const KernelError& e) {
@@ -57,7 +59,7 @@ void add_exceptions(nb::module_& m) {
   };
   PyObject* root = make("KernelError", PyExc_Exception);
   for (const char* name : {"StoreFull", "SpillFailed", "DirectoryFull", "SystemFailed", "TableFull", "StaleHandle",
-                           "ArenaCorrupt", "ArenaClosed", "Forked", "WaitTimeout"})
+                           "ArenaCorrupt", "ArenaClosed", "Forked", "NoWorkerLeft", "WaitTimeout"})
     make(name, root);
   module_ = m.ptr();
   nb::register_exception_translator(translate, module_);

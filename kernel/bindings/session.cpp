@@ -145,7 +145,7 @@ void add_node(nb::class_<Arena>& arena) {
           for (u32 k = n > EVENTS_PER_THREAD ? n - EVENTS_PER_THREAD : 0; k < n; ++k) {
             const Event& e = m.events(i)[k % EVENTS_PER_THREAD];
             out.append(nb::make_tuple(e.pid, e.kind, e.start_ns, e.end_ns, to_bytes(e.task_id, TASK_ID_BYTES),
-                                      e.function_key));
+                                      e.function_key, e.method));
           }
         }
         return out;

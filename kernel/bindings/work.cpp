@@ -50,7 +50,8 @@ nb::tuple Arena::work_of(const Assignment& a) {
     for (u32 e = task.deps; e; e = client.m().edge(e).next) list.append(hold(client.m().edge(e).object));
     deps = list;
   }
-  return nb::make_tuple(u32(a.kind), a.function_key, bytes, deps, a.num_returns, u32(task.shape));
+  return nb::make_tuple(u32(a.kind), a.function_key, bytes, deps, a.num_returns,
+                        u64(task.job) * SHAPES_MAX + task.shape);
 }
 
 void Arena::finish(nb::list results) {
@@ -165,11 +166,12 @@ void add_actors(nb::class_<Arena>& arena) {
           "cls"_a, "payload"_a, "deps"_a.none(), "nested"_a.none(), "shape"_a, "checkpoint_interval"_a)
       .def(
           "call",
-          [](Arena& a, Id actor, nb::handle payload, nb::handle deps, nb::handle nested, u32 num_returns) {
+          [](Arena& a, Id actor, nb::handle payload, nb::handle deps, nb::handle nested, u32 num_returns, u32 method) {
             Submission s;
+            s.max_retries = method;
             return a.submit(payload, deps, nested, num_returns, s, &*actor);
           },
-          "actor"_a, "payload"_a, "deps"_a.none(), "nested"_a.none(), "num_returns"_a)
+          "actor"_a, "payload"_a, "deps"_a.none(), "nested"_a.none(), "num_returns"_a, "method"_a = 0)
       .def(
           "actor_failed",
           [](Arena& a, nb::handle data, u32 fmt) {

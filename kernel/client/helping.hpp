@@ -18,6 +18,24 @@ inline u32 Client::take_help(u32 th, std::span<const u32> targets) {
   return chosen;
 }
 
+// Nothing will ever move: this wait is one of those that only one more worker could end, and there can be none.
+inline bool Client::stuck(u32 th, std::span<const u32> targets, Standstill& seen) {
+  u64 done = std::atomic_ref(h_.tasks_done).load(std::memory_order_relaxed);
+  u32 running = peek(h_.running_count);
+  u64 now = now_ns();
+  if (!seen.since_ns || done != seen.tasks_done || running != seen.running || peek(h_.idle_head)) {
+    seen = Standstill{now, done, running};
+    return false;
+  }
+  if (now - seen.since_ns < STUCK_NS) return false;
+  seen.since_ns = now;
+  Transaction t(m(), th);
+  bool yes = worker::all_wait(m());
+  for (u32 i = 0; yes && i < targets.size() && i < AT_ONCE; ++i) yes = worker::needs_a_worker(m(), targets[i]);
+  t.commit();
+  return yes;
+}
+
 inline std::unique_ptr<Client::Below> Client::step_up(u32 task) {
   auto below = std::make_unique<Below>();
   below->local = local_thread;

@@ -39,8 +39,15 @@ inline void Client::wait_all(std::span<const u32> list, const wait::Deadline& de
       }
       return false;
     };
-    // Spinning looks at the last one only; the prefix is looked at between sleeps.
-    wait_awaiting(th, deadline, {&o, 1}, [&] { return ready(o); }, look);
+    if (look()) {
+      me.awaiting.store(0, std::memory_order_relaxed);
+      if (failed) return;
+      continue;
+    }
+    // Spinning looks at the last one only; the prefix is looked at between sleeps.  Help goes to the first one
+    // first: a failure there ends the wait.
+    const u32 targets[] = {list[known_good], o};
+    wait_awaiting(th, deadline, targets, [&] { return ready(o); }, look);
     if (failed) return;
   }
 }
@@ -88,7 +95,7 @@ template <typename Glance, typename Look>
 inline void Client::wait_awaiting(u32 th, const wait::Deadline& deadline, std::span<const u32> targets, Glance glance,
                                   Look look) {
   Thread& me = m().thread(th);
-  bool done = false;
+  bool done = false, stands = false;
   {
     HostPause pause;
     done = wait::spin(m(), th, glance);
@@ -104,6 +111,7 @@ inline void Client::wait_awaiting(u32 th, const wait::Deadline& deadline, std::s
     }
     u32 helped = NIL;
     help_from_ = NIL;
+    Standstill standstill;
     do {
       if (gives && (helped = take_help(th, targets))) {
         me.awaiting.store(0, std::memory_order_relaxed);
@@ -112,6 +120,10 @@ inline void Client::wait_awaiting(u32 th, const wait::Deadline& deadline, std::s
       // At the limit, look for something to run again and again: nobody else might.
       bool at_limit = peek(h_.worker_count) >= h_.max_workers;
       bool may_help_later = gives && helps_;
+      if (may_help_later && at_limit && stuck(th, targets, standstill)) {
+        stands = true;
+        break;
+      }
       outcome = wait::sleep(m(), th,
                             may_help_later ? deadline.at_most(at_limit ? HELP_PAUSE_MS : LOOK_UP_MS) : deadline, look);
     } while (outcome == wait::Outcome::timeout && !deadline.passed());
@@ -122,6 +134,7 @@ inline void Client::wait_awaiting(u32 th, const wait::Deadline& deadline, std::s
     }
   }
   me.awaiting.store(0, std::memory_order_relaxed);
+  if (stands) throw NoWorkerLeft(h_.max_workers);
   if (outcome == wait::Outcome::timeout) throw WaitTimeout("the time is over");
   if (outcome == wait::Outcome::interrupted) throw Interrupted("");
   if (outcome == wait::Outcome::closed) throw ArenaClosed("the session has ended");

@@ -180,7 +180,8 @@ inline void Client::record_event(u32 th) {
   if (!m().has_memory_for_event(th, n)) return;
   Event& e = m().events(th)[n % EVENTS_PER_THREAD];
   e.pid = pid_;
-  e.kind = task.kind;
+  e.kind = u16(task.kind);
+  e.method = TaskKind(task.kind) == TaskKind::actor_call ? u16(task.max_retries) : 0;
   e.start_ns = me.task_since_ns;
   e.end_ns = now_ns();
   e.function_key = task.function ? object::key(m(), task.function) : 0;

@@ -6,7 +6,9 @@ that only the serialization package understands, and the ids it contains.
 
 import types
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
+
+_T = TypeVar("_T")
 
 # --- numbers ---------------------------------------------------------------------------------
 
@@ -58,6 +60,7 @@ class StaleHandle(KernelError): ...  # the object, task or actor is gone
 class ArenaCorrupt(KernelError): ...  # failed a check; the arena is closed
 class ArenaClosed(KernelError): ...  # after close(), or the session is ending
 class Forked(KernelError): ...  # this process was forked from the one that joined
+class NoWorkerLeft(KernelError): ...  # all workers wait for tasks that need one more: args = (limit,)
 class WaitTimeout(KernelError): ...
 
 class ObjectID:
@@ -78,11 +81,10 @@ class ObjectID:
     def __eq__(self, value: object, /) -> bool: ...
     def __reduce__(self) -> tuple[types.FunctionType, tuple[bytes, int]]: ...
 
-def collect_begin() -> None: ...
-def collect_end() -> list[ObjectID] | None:
-    """The ids pickled by this thread since the matching collect_begin (None for none).
+def collect(function: Callable[..., _T], *args: object) -> tuple[_T, list[ObjectID] | None]:
+    """What the function returns, and the ids that this thread has pickled meanwhile (None for none).
 
-    Pairs nest; an ObjectID's __reduce__ adds itself to the innermost one, once.
+    Calls nest; an ObjectID's __reduce__ adds itself to the innermost one, once.
     """
 
 class Block:
@@ -102,7 +104,8 @@ class View:
 Data: TypeAlias = bytes | bytearray | memoryview | Block
 # one result: data, format, ids contained (counted before the value becomes visible)
 Sealed: TypeAlias = tuple[Data, int, list[ObjectID] | None]
-# kind, function's key, arguments, dependencies in order (None for none), number of returns, shape
+# kind, function's key, arguments, dependencies in order (None for none), number of returns, and one
+# number for the job and the resources: while it stays the same, so do they
 Work: TypeAlias = tuple[int, int, bytes, list[ObjectID] | None, int, int]
 
 class Arena:
@@ -219,7 +222,9 @@ class Arena:
         deps: list[ObjectID] | None,
         nested: list[ObjectID] | None,
         num_returns: int,
-    ) -> ObjectID | list[ObjectID] | None: ...
+        method: int = 0,
+    ) -> ObjectID | list[ObjectID] | None:
+        """method: a number that `events` repeats."""
     def actor_failed(self, data: bytes, fmt: int) -> None:
         """Worker: the constructor failed; this is what every call, queued or later, returns."""
     def checkpoint(self, data: Data, fmt: int, nested: list[ObjectID] | None = None) -> None:
@@ -259,8 +264,9 @@ class Arena:
     # --- looking ---
     def stats(self) -> dict[str, int]: ...
     def check(self) -> list[str]: ...  # every invariant; [] when the arena is whole
-    def events(self) -> list[tuple[int, int, int, int, bytes, int]]:
-        """Finished tasks, a bounded number a worker: pid, kind, start and end (monotonic ns), task id, function's key."""
+    def events(self) -> list[tuple[int, int, int, int, bytes, int, int]]:
+        """Finished tasks, a bounded number a worker: pid, kind, start and end (monotonic ns), task id, function's key,
+        of an actor's call its method."""
 
 def keep_freed_memory(nbytes: int) -> None: ...  # this process's C heap keeps so much for its next allocations
 def current() -> Arena | None: ...

@@ -217,6 +217,19 @@ class TableFullError(RayError):
         )
 
 
+class WorkerLimitError(RayError):
+    """All workers of the node wait for tasks that only one more worker could run. `limit` is their number."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(
+            f"All {limit} workers of this node wait for tasks that need a worker, and nothing moves: "
+            "tasks wait for tasks without end, or deeper than the setting worker_limit allows for. Bound the "
+            "recursion, or start the session with ray.init(config={'worker_limit': ...}). The deepest of the "
+            "waiting tasks get this error."
+        )
+
+
 class SerializationError(RayError):
     """A value, function or failure that could not be pickled or unpickled.
 

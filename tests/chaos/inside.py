@@ -82,7 +82,7 @@ def _descriptors() -> int:
 
 
 def journal_of(errors: int = 0, functions: int = 0) -> dict[str, int]:
-    """What the journal may keep, for `Baseline.check`: so many more failures, and functions with their code."""
+    """What the journal may keep, for `Baseline.check`: so many failures, and functions with their code."""
     kept = errors + 2 * functions
     return {"objects": kept, "references": kept, "heap_blocks": 2 * kept, "heap_used_bytes": 64_000 * kept}
 

@@ -32,6 +32,17 @@ def test_more_tasks_may_wait_than_there_may_be_workers() -> None:
 
 
 @pytest.mark.usefixtures("few_workers")
+def test_tasks_that_wait_for_tasks_without_end() -> None:
+    @ray.remote
+    def without_end() -> None:
+        ray.get(without_end.remote())
+
+    with pytest.raises(errors.WorkerLimitError) as reached:
+        ray.get(without_end.remote())
+    assert reached.value.limit == WORKERS
+
+
+@pytest.mark.usefixtures("few_workers")
 def test_a_full_table_is_named() -> None:
     def nothing() -> None: ...
 

@@ -21,6 +21,9 @@ def test_tasks_and_calls_are_in_the_trace(tmp_path: Path) -> None:
 
     @ray.remote
     class Napper:
+        def another(self) -> None:
+            pass
+
         def nap(self) -> int:
             return os.getpid()
 
@@ -42,6 +45,7 @@ def test_tasks_and_calls_are_in_the_trace(tmp_path: Path) -> None:
         assert 50_000 <= event["dur"] < 5_000_000
         assert before_us <= event["ts"]
     assert calls[0]["pid"] == pids[2]
-    assert calls[0]["name"] == "Napper"
+    assert calls[0]["name"] == "Napper.nap"
+    assert "Napper" in {event["name"] for event in events if event.get("cat") == "actor creation"}
     written: list[dict[str, Any]] = json.loads((tmp_path / "trace.json").read_text())
     assert written == events

@@ -43,9 +43,8 @@ class Holder(Hands):
     def _value(
         self, number: int, nested: list[int], size: int
     ) -> tuple[bytes, list[_kernel.ObjectID] | None]:
-        _kernel.collect_begin()
-        data = pickle.dumps((number, [(each, self.ids[each][0]) for each in nested], b"x" * size))
-        return data, _kernel.collect_end()
+        value = number, [(each, self.ids[each][0]) for each in nested], b"x" * size
+        return _kernel.collect(pickle.dumps, value)
 
     def put(self, number: int, nested: list[int], size: int) -> tuple[bytes, int]:
         data, contained = self._value(number, nested, size)

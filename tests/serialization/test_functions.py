@@ -133,6 +133,4 @@ def test_a_function_of_main_reaches_another_process(tmp_path):
 
 
 def test_nothing_captured_is_nothing_collected():
-    _kernel.collect_begin()
-    pickle_function(plain)
-    assert _kernel.collect_end() is None
+    assert _kernel.collect(pickle_function, plain)[1] is None

@@ -112,20 +112,18 @@ def test_ids_in_a_value_live_as_long_as_the_value(arena):
 def test_ids_are_reported_once_and_by_the_innermost_collection(arena):
     oid = put(arena, 5)
     assert serialize([oid, {"k": (oid, oid)}])[2] == [oid]
-    _kernel.collect_begin()
-    assert serialize([oid])[2] == [oid]
-    assert _kernel.collect_end() is None
+    (_, _, inner), outer = _kernel.collect(serialize, [oid])
+    assert inner == [oid]
+    assert outer is None
 
 
 def test_ids_in_functions_and_failures_are_left_to_the_caller(arena):
     oid = put(arena, 5)
-    _kernel.collect_begin()
-    blob = pickle_function(lambda: oid)
-    assert _kernel.collect_end() == [oid]
+    blob, collected = _kernel.collect(pickle_function, lambda: oid)
+    assert collected == [oid]
     assert unpickle_function(blob)() == oid
-    _kernel.collect_begin()
-    data, fmt = encode_failure(ValueError(oid), "f")
-    assert _kernel.collect_end() == [oid]
+    (data, fmt), collected = _kernel.collect(encode_failure, ValueError(oid), "f")
+    assert collected == [oid]
     assert decode_failure(fmt, data).args == (oid,)
 
 

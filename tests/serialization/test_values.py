@@ -295,9 +295,9 @@ def test_a_class_of_main_reaches_a_process_that_does_not_know_it(tmp_path):
 
 
 def test_ids_inside_a_value_are_reported():
-    _kernel.collect_begin()
-    assert serialize([1, {"k": {2}}])[2] is None
-    assert _kernel.collect_end() is None
+    (_, _, inner), outer = _kernel.collect(serialize, [1, {"k": {2}}])
+    assert inner is None
+    assert outer is None
 
 
 class TestFailures:
@@ -350,9 +350,7 @@ class TestFailures:
     def test_a_failed_pickling_leaves_no_collection_open(self):
         with pytest.raises(SerializationError):
             serialize(threading.Lock())
-        _kernel.collect_begin()
-        serialize([object])
-        assert _kernel.collect_end() is None
+        assert _kernel.collect(serialize, [object])[1] is None
 
     def test_a_value_that_raises_while_it_is_unpickled_is_an_error_of_ours(self):
         with pytest.raises(SerializationError, match="ZeroDivisionError") as caught:

@@ -79,7 +79,9 @@ class ActorClass:
         definition = Definition(ACTOR_CLASS, actor_class)
         options = ActorOptions.checked(keywords, definition.name)
         constructor = Signature.of(actor_class)
-        return cls(definition, constructor, MethodTable.of(actor_class, definition.name), options)
+        table = MethodTable.of(actor_class, definition.name)
+        definition.methods = tuple(table.methods)
+        return cls(definition, constructor, table, options)
 
     def remote(self, *args: Any, **kwargs: Any) -> "ActorHandle":
         """Makes an actor and returns its handle; does not wait for the constructor.
@@ -169,7 +171,9 @@ class ActorHandle:
             )
         # Kept for the next call.  It refers to the actor, not to this handle: a cycle would let the actor
         # live until the garbage collector comes by.
-        made = self.__dict__[name] = ActorMethod(self._ray_actor, f"{table.class_name}.{name}", name, *method)
+        number = list(table.methods).index(name)
+        full_name = f"{table.class_name}.{name}"
+        made = self.__dict__[name] = ActorMethod(self._ray_actor, full_name, name, number, *method)
         return made
 
     def __dir__(self) -> list[str]:
@@ -197,13 +201,24 @@ class ActorHandle:
 class ActorMethod:
     """One method of one actor."""
 
-    __slots__ = ("_actor", "_high", "_low", "_name", "_no_arguments", "_num_returns", "_prefix", "_signature")
+    __slots__ = (
+        "_actor",
+        "_high",
+        "_low",
+        "_name",
+        "_no_arguments",
+        "_num_returns",
+        "_number",
+        "_prefix",
+        "_signature",
+    )
 
     def __init__(
-        self, actor: ObjectID, name: str, method: str, signature: Signature, num_returns: int
+        self, actor: ObjectID, name: str, method: str, number: int, signature: Signature, num_returns: int
     ) -> None:
         self._actor = actor
         self._name = name
+        self._number = number  # among the methods of the class: what the timeline knows it by
         self._prefix = (method,)
         self._signature = signature
         self._low = signature.low
@@ -226,7 +241,7 @@ class ActorMethod:
                 payload, deps, nested = encode(session, self._prefix + args, kwargs)
             else:
                 payload, deps, nested = self._no_arguments
-            call = self._actor, payload, deps, nested, self._num_returns
+            call = self._actor, payload, deps, nested, self._num_returns, self._number
             try:
                 return session.submitter.call(*call)
             except TableFull:

@@ -15,7 +15,7 @@ An actor's call is encoded with the method's name before the arguments.
 import pickle
 from typing import Any, TypeVar
 
-from ray._kernel import COPY_BYTES, Block, ObjectID, collect_begin, collect_end
+from ray._kernel import COPY_BYTES, Block, ObjectID, collect
 from ray.core.session_state import Current
 from ray.core.store import block_of, put
 from ray.serialization.arguments import is_simple
@@ -95,11 +95,7 @@ def _encode(session: Current, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     plain: Any = (positional, keywords, places) if places or keywords else args
     nested = None
     if contains:
-        collect_begin()
-        try:
-            data = _dumps(plain, 5)
-        finally:
-            nested = collect_end()
+        data, nested = collect(_dumps, plain, 5)
     else:
         data = _dumps(plain, 5)
     if plain is not args:

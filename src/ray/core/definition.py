@@ -8,7 +8,7 @@ import struct
 import threading
 from typing import Any, NamedTuple, Self
 
-from ray._kernel import FORMAT_ERROR, JOURNAL_FUNCTION, ObjectID, View, collect_begin, collect_end
+from ray._kernel import FORMAT_ERROR, JOURNAL_FUNCTION, ObjectID, View, collect
 from ray.core import session_state
 from ray.core.failures import failed, raised
 from ray.core.names import display_name, journal_entry, name_of
@@ -54,6 +54,7 @@ class Definition:
             getattr(target, "__qualname__", None) or getattr(target, "__name__", None) or repr(target)
         )
         self.max_calls = max_calls
+        self.methods: tuple[str, ...] = ()  # of an actor class, in the order of their numbers
         self._export: _Export | None = None
 
     def exported(self, session: Current) -> ObjectID:
@@ -78,15 +79,15 @@ class Definition:
         arena = session.arena
         # The id is known before the code is pickled: the code may name itself, in a recursion.
         export = _Export(session, arena.reserve())
-        self._remember(export)
         try:
+            self._remember(export)
             code, captured = self._pickled()
             # A definition that kept itself alive would never be freed.
             captured = [oid for oid in captured if oid != export.id]
             record = block_of(session, code)
             with_room(session, lambda: arena.seal(export.id, record, formats.RAW, captured or None))
             module = str(getattr(self.target, "__module__", None) or "")
-            entry = journal_entry(export.id, self.name, self.kind, module)
+            entry = journal_entry(export.id, self.name, self.kind, module, self.methods)
             with_room(session, lambda: arena.journal(JOURNAL_FUNCTION, entry))
         except BaseException as error:
             self._export = None
@@ -98,11 +99,7 @@ class Definition:
         return export
 
     def _pickled(self) -> tuple[bytes, list[ObjectID]]:
-        collect_begin()
-        try:
-            code = pickle_function(self.target)
-        finally:
-            captured = collect_end()
+        code, captured = collect(pickle_function, self.target)
         return code + _MAX_CALLS.pack(self.max_calls), captured or []
 
     def code(self, session: Current) -> Any:

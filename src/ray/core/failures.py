@@ -1,6 +1,8 @@
 """Failures as they are sealed, and as they are raised again."""
 
-from ray._kernel import FORMAT_SYSTEM, Arena, ObjectID, View, collect_begin, collect_end
+import functools
+
+from ray._kernel import FORMAT_SYSTEM, Arena, ObjectID, View, collect
 from ray.core.names import name_behind
 from ray.errors import RayError
 from ray.serialization.failures import decode_failure, encode_failure, forward_failure
@@ -13,11 +15,7 @@ _FUNCTION_ID = slice(16, 36)
 
 def failed(error: BaseException, name: str, attempt: int = 0) -> Failed:
     """What stands in place of the result of `name`, which raised this: data, format, ids contained."""
-    collect_begin()
-    try:
-        data, fmt = encode_failure(error, name, attempt=attempt)
-    finally:
-        nested = collect_end()
+    (data, fmt), nested = collect(functools.partial(encode_failure, error, name, attempt=attempt))
     return data, fmt, nested
 
 

@@ -15,6 +15,7 @@ from ray.errors import (
     RaySystemError,
     SessionEndedError,
     TableFullError,
+    WorkerLimitError,
 )
 
 
@@ -31,6 +32,8 @@ def translated(error: _kernel.KernelError, what: str, ids: Iterable[object] = ()
         case _kernel.TableFull():
             table, capacity = error.args
             return TableFullError(table, capacity)
+        case _kernel.NoWorkerLeft():
+            return WorkerLimitError(*error.args)
         case _kernel.StaleHandle():
             return ObjectLostError(
                 next((each.hex() for each in ids if _is_stale(each)), "behind an id in the call")

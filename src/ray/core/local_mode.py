@@ -110,6 +110,7 @@ class LocalMode:
         deps: list[ObjectID] | None,
         nested: list[ObjectID] | None,
         num_returns: int,
+        method: int,
         /,
     ) -> Returns:
         callee = self._callee(actor)

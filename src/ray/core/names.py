@@ -1,7 +1,7 @@
 """Names of functions and classes, as the user knows them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ray._kernel import JOURNAL_FUNCTION, Arena, KernelError, ObjectID, View
@@ -31,11 +31,10 @@ def name_behind(arena: Arena, object_id: bytes) -> str:
     return name_of(data) if fmt == RAW else ""
 
 
-def journal_entry(oid: ObjectID, name: str, kind: str, module: str) -> bytes:
+def journal_entry(oid: ObjectID, name: str, kind: str, module: str, methods: Sequence[str]) -> bytes:
     """What the journal says of a function or class that was put into the session."""
-    return json.dumps(
-        {"id": oid.hex(), "key": oid.key, "name": name, "kind": kind, "module": module}
-    ).encode()
+    entry = {"id": oid.hex(), "key": oid.key, "name": name, "kind": kind, "module": module}
+    return json.dumps({**entry, "methods": methods} if methods else entry).encode()
 
 
 def exports(arena: Arena) -> Iterator[dict[str, Any]]:

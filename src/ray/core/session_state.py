@@ -63,6 +63,7 @@ class Submitter(Protocol):
         deps: list[ObjectID] | None,
         nested: list[ObjectID] | None,
         num_returns: int,
+        method: int,
         /,
     ) -> Returns: ...
 

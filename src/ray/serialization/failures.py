@@ -65,7 +65,7 @@ def encode_failure(
     """Data and format of a task's failure: small, and sure to be readable.
 
     Never raises, whatever the exception's own methods do.  `pid` is this process's unless given.
-    Ids inside the exception are known to the caller who has called `_kernel.collect_begin` before.
+    Ids inside the exception are known to the caller who calls it by `_kernel.collect`.
     """
     from ray.serialization.causes import pickle_cause
     from ray.serialization.tracebacks import type_name, user_traceback

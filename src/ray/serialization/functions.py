@@ -46,7 +46,7 @@ class FunctionDescription(NamedTuple):
 def pickle_function(function: types.FunctionType | type | Any) -> bytes:
     """A function or class with its description in front.
 
-    Ids that it captures are known to the caller who has called `_kernel.collect_begin` before.
+    Ids that it captures are known to the caller who calls it by `_kernel.collect`.
     Raises SerializationError, which names the variable at fault where it can be found.
     """
     from ray.serialization import pickling

@@ -17,7 +17,7 @@ import pickle
 import struct
 from typing import TYPE_CHECKING, Any
 
-from ray._kernel import COPY_BYTES, KernelError, collect_begin, collect_end
+from ray._kernel import COPY_BYTES, KernelError, collect
 from ray.errors import SerializationError
 from ray.serialization.formats import BUFFERS, PICKLE, RAW
 
@@ -95,15 +95,12 @@ def serialize(
 
 
 def _serialize_any(value: object, subject: str) -> "tuple[bytes | Parts, int, list[ObjectID] | None]":
-    collect_begin()
     try:
-        pickled, buffers = _dumps_any(value)
+        (pickled, buffers), nested = collect(_dumps_any, value)
     except BaseException as error:
-        collect_end()
         if not issubclass(type(error), (Exception, SystemExit)) or issubclass(type(error), KernelError):
             raise
         raise _cannot_pickle(value, subject, error) from error
-    nested = collect_end()
     if not buffers:
         return pickled, PICKLE, nested
     parts = Parts(pickled, [buffer.raw() for buffer in buffers])

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import cloudpickle
 
-from ray._kernel import JOURNAL_ERROR, ArenaClosed, ObjectID, View, collect_begin, collect_end
+from ray._kernel import JOURNAL_ERROR, ArenaClosed, ObjectID, View, collect
 from ray.core.definition import Loaded
 from ray.core.failures import failed
 from ray.core.invocation import Sealed
@@ -97,14 +97,10 @@ class ActorHost:
 
 def _pickled(state: Any, name: str) -> tuple[bytes, list[ObjectID] | None]:
     """Not as values of the store are: the arrays of an actor's state must be writable when they come back."""
-    collect_begin()
     try:
-        data: bytes = cloudpickle.dumps(state, 5)
+        return collect(cloudpickle.dumps, state, 5)
     except Exception as error:
         raise SerializationError("pickle", f"the state of {name}", reason=reason_of(error)) from error
-    finally:
-        nested = collect_end()
-    return data, nested
 
 
 def _unpickled(data: bytes | View, name: str) -> tuple[str, Any]:
