@@ -181,6 +181,115 @@ def test_two_live_drivers_with_one_seed_are_refused(programs: Programs) -> None:
     finish(programs, session)
 
 
+# Each driver's own folder has a module of the same name; `theirs` is found in the second one's only.
+OWN_FOLDER = """
+import os, sys, time
+sys.path.insert(0, os.path.abspath(sys.argv[1]))
+import helpers
+import ray
+
+by_value = ray.remote(lambda: __import__("helpers").NAME)
+by_reference = ray.remote(helpers.name)
+argument = ray.remote(lambda thing: thing.name())
+Actor = ray.remote(helpers.Thing)
+
+@ray.remote
+def paths():
+    return sys.path
+
+@ray.remote
+def passes_on():
+    return ray.get(by_value.remote())
+
+def all_mine(mine):
+    assert ray.get(by_value.remote()) == mine
+    assert ray.get(by_reference.remote()) == mine
+    assert ray.get(argument.remote(helpers.Thing())) == mine
+    assert ray.get(passes_on.remote()) == mine
+    assert ray.get(Actor.remote().name.remote()) == mine
+    assert ray.get(paths.remote()) == sys.path, (ray.get(paths.remote()), sys.path)
+"""
+
+
+def test_each_drivers_tasks_import_from_its_own_path(programs: Programs) -> None:
+    helpers = (
+        "NAME = {!r}\ndef name():\n    return NAME\nclass Thing:\n    def name(self):\n        return NAME\n"
+    )
+    for name in ("first", "second"):
+        (programs.folder / name).mkdir()
+        programs.write(f"{name}/helpers.py", helpers.format(name))
+    programs.write("second/theirs.py", "class Value:\n    VALUE = 42\n")
+    first = programs.start(
+        OWN_FOLDER
+        + """
+info = ray.init(num_cpus=1)
+handle = Actor.remote()
+@ray.remote
+class Keeper:
+    def value(self, given):
+        return given.VALUE, __import__("helpers").NAME
+keeper = Keeper.remote()
+all_mine("first")
+shared = ray.put([keeper])
+print(info["redis_address"], shared.hex(), flush=True)
+while not os.path.exists("release"):
+    all_mine("first")
+    print("round", flush=True)
+""",
+        "first",
+    )
+    address, shared = first.line().split()
+    done = programs.run(
+        OWN_FOLDER
+        + """
+import theirs
+ray.init(redis_address=sys.argv[2])
+for _ in range(20):
+    all_mine("second")
+(keeper,) = ray.get(ray.ObjectID(bytes.fromhex(sys.argv[3])))
+assert ray.get(keeper.value.remote(theirs.Value())) == (42, "first")
+""",
+        "second",
+        address,
+        shared,
+    )
+    assert done.err == ""
+    (programs.folder / "release").touch()
+    done = first.finish()
+    assert done.code == 0, done.both
+    assert done.err == "", done.both
+
+
+def test_the_path_of_a_job_that_the_journal_has_forgotten(programs: Programs, session: Family) -> None:
+    (programs.folder / "apart").mkdir()
+    programs.write("apart/theirs.py", "VALUE = 42\n")
+    joined = programs.start(
+        "import os, sys\nsys.path.insert(0, os.path.abspath('apart'))\n"
+        + JOIN
+        + textwrap.dedent(
+            """
+            from ray import _kernel
+            from ray.control_store.client import ControlStore
+
+            arena = _kernel.current()
+            store = ControlStore([sys.argv[1]], json.loads(arena.session())["redis_password"])
+            while arena.job not in store.jobs():
+                time.sleep(0.01)
+            for _ in range(16_384):  # as many as the journal has
+                arena.journal(_kernel.JOURNAL_NOTE, b"")
+            store.close()
+            assert ray.get(ray.remote(lambda: __import__("theirs").VALUE).remote()) == 42
+            print("found", flush=True)
+            """
+        ),
+        session.info["redis_address"],
+    )
+    joined.line()
+    assert joined.line() == "found"
+    assert joined.finish().code == 0
+    finish(programs, session)
+
+
 def test_output_of_all_processes_goes_to_files_when_asked(programs: Programs) -> None:
     source = """
     import sys, ray

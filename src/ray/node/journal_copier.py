@@ -94,6 +94,8 @@ class JournalCopier:
         pid, time_s = event["pid"], event["time_s"]
         if event["event"] == "started":
             started = {"pid": pid, "root_id": event["root_id"], "name": event["name"], "start_time_s": time_s}
+            if "sys_path" in event:  # for workers who look when the journal has it no more
+                started["sys_path"] = event["sys_path"]
             self.jobs[number] = started
             commands = [writer.job(number, started)]
             for old in sorted(self.jobs)[: -schema.JOBS_KEPT]:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 
 from ray import _kernel
 from ray.config import Config
@@ -12,7 +13,7 @@ from ray.session.addresses import Address
 from ray.session.options import SessionOptions
 from ray.session.record import SessionRecord
 from ray.session.session import Session
-from ray.session.start import root_id
+from ray.session.start import absolute, root_id
 
 
 def attach_session(options: SessionOptions) -> Session:
@@ -38,7 +39,7 @@ def attach_session(options: SessionOptions) -> Session:
     job = root_id(options.object_id_seed)
     try:
         arena.register(_kernel.DRIVER, job)
-        jobs.write_start(arena, job)
+        jobs.write_start(arena, job, absolute(sys.path))
     except _kernel.KernelError as error:
         if type(error) is _kernel.KernelError and options.object_id_seed is not None:
             raise InitError(

@@ -10,8 +10,10 @@ from ray import _kernel
 STARTED, ENDED = "started", "ended"
 
 
-def write_start(arena: _kernel.Arena, root_id: bytes) -> None:
-    _write(arena, STARTED, os.getpid(), root_id=root_id.hex(), name=program_name())
+def write_start(arena: _kernel.Arena, root_id: bytes, sys_path: list[str] | None = None) -> None:
+    """With its `sys.path` when that is not the workers' own: of a driver that has joined."""
+    own = {} if sys_path is None else {"sys_path": sys_path}
+    _write(arena, STARTED, os.getpid(), root_id=root_id.hex(), name=program_name(), **own)
 
 
 def write_end(arena: _kernel.Arena, pid: int | None = None) -> None:
@@ -28,6 +30,6 @@ def program_name() -> str:
     return os.path.basename(getattr(main, "__file__", None) or "") or "interactive"
 
 
-def _write(arena: _kernel.Arena, event: str, pid: int, **more: str) -> None:
+def _write(arena: _kernel.Arena, event: str, pid: int, **more: str | list[str]) -> None:
     entry = {"event": event, "pid": pid, "time_s": time.time(), **more}
     arena.journal(_kernel.JOURNAL_JOB, json.dumps(entry).encode())

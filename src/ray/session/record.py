@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.errors import RaySystemError
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class SessionRecord:
     socket_name: str  # where the keeper hands out the arena, "@" for the zero byte
     keeper_pid: int
     driver_pid: int  # of the driver whose end is the session's
+    job: int  # that driver's number
     start_time_s: float  # since the epoch
     num_cpus: int
     num_gpus: int

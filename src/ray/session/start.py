@@ -80,7 +80,7 @@ def _start(options: SessionOptions, binary: str) -> Session:
         spec = _spec(options, arena, binary)
         keeper = KeeperHandle(spec)
         ports = keeper.wait_ready(options.config.start_ms)
-        record = _record(options, spec, keeper.pid, ports)
+        record = _record(options, spec, arena.job, keeper.pid, ports)
         arena.set_session(record.dump())
         keeper.publish()
         jobs.write_start(arena, job)
@@ -109,8 +109,8 @@ def _spec(options: SessionOptions, arena: _kernel.Arena, binary: str) -> KeeperS
     return KeeperSpec(
         token=token,
         package_path=package_path(),
-        sys_path=_absolute(sys.path),
-        script_folder="".join(_absolute([os.path.dirname(main_file)])) if main_file else "",
+        sys_path=absolute(sys.path),
+        script_folder="".join(absolute([os.path.dirname(main_file)])) if main_file else "",
         argv=list(sys.argv),
         preload=[name for name in PRELOADED if name in sys.modules],
         driver_pid=os.getpid(),
@@ -126,7 +126,7 @@ def _spec(options: SessionOptions, arena: _kernel.Arena, binary: str) -> KeeperS
     )
 
 
-def _absolute(paths: list[str]) -> list[str]:
+def absolute(paths: list[str]) -> list[str]:
     """Relative ones are left out when the working directory has been removed: they lead nowhere."""
     try:
         return [os.path.abspath(path) for path in paths]
@@ -134,7 +134,9 @@ def _absolute(paths: list[str]) -> list[str]:
         return [path for path in paths if os.path.isabs(path)]
 
 
-def _record(options: SessionOptions, spec: KeeperSpec, keeper_pid: int, ports: list[int]) -> SessionRecord:
+def _record(
+    options: SessionOptions, spec: KeeperSpec, job: int, keeper_pid: int, ports: list[int]
+) -> SessionRecord:
     addresses = [str(Address(options.node_ip_address, port)) for port in ports]
     return SessionRecord(
         token=spec.token,
@@ -145,6 +147,7 @@ def _record(options: SessionOptions, spec: KeeperSpec, keeper_pid: int, ports: l
         socket_name=socket_name(os.getuid(), ports[0]),
         keeper_pid=keeper_pid,
         driver_pid=spec.driver_pid,
+        job=job,
         start_time_s=time.time(),
         num_cpus=options.num_cpus,
         num_gpus=options.num_gpus,

@@ -17,6 +17,12 @@ def joined(arena: Arena) -> Current:
     return Current(arena, arena, WORKER_MODE, Config(**settings), stock_of(arena))
 
 
+def first_job(arena: Arena) -> int:
+    """The job of the driver that started the session."""
+    number: int = json.loads(arena.session())["job"]
+    return number
+
+
 def reseed() -> None:
     """A forked worker has the template's random generators; no two may draw the same sample."""
     random.seed()

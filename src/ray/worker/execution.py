@@ -12,8 +12,9 @@ from ray.core.session_state import Current
 from ray.core.store import NO_ROOM, sealable, with_room
 from ray.worker.actor_host import ActorHost
 from ray.worker.blas import BlasThreads
-from ray.worker.environment import flush
+from ray.worker.environment import first_job, flush
 from ray.worker.gpu import VisibleGpus
+from ray.worker.job_paths import JobPaths
 
 Work = tuple[int, int, bytes, list[ObjectID] | None, int, int]
 # The kernel seals the result while it looks for the next task; nothing: it is sealed already.
@@ -32,7 +33,8 @@ class Executor:
         self._host: ActorHost | None = None
         self._blas = BlasThreads(session.arena)
         self._gpus = VisibleGpus(session.arena, session.stock)
-        self._shape = -1  # the kernel's number for the resources of the last task
+        self._paths = JobPaths(session.arena, first_job(session.arena))
+        self._setting = -1  # the kernel's number for job and resources of the last task
         self._name = ""  # of what runs, for failures
         self.interruptible = False  # the user's code runs
         self.ended = False  # this process has done its share
@@ -44,13 +46,17 @@ class Executor:
         payload: bytes,
         deps: list[ObjectID] | None,
         num_returns: int,
-        shape: int,
+        setting: int,
     ) -> Result:
         """Never raises what the user's code raises.  Raises ArenaClosed when the session has ended."""
-        if shape != self._shape or self._gpus.declared:  # which GPUs is not in the shape
-            self._shape = shape
+        if setting != self._setting or self._gpus.declared:  # which GPUs is not in the number
+            self._setting = setting
             self._blas.fit()
             self._gpus.show()
+            if self._host is None:
+                self._paths.enter(self._arena.job)
+            else:
+                self._paths.add(self._arena.job)
         if kind == TASK:
             result = self._run_task(key, payload, deps, num_returns)
             if self.ended:
@@ -67,6 +73,7 @@ class Executor:
         BLAS threads and GPUs stay as they are: what helps has one task's CPUs, and no GPU."""
         _, key, payload, deps, num_returns, _ = work
         name, interruptible = self._name, self.interruptible
+        self._paths.add(self._arena.job)
         data, fmt = self._run_task(key, payload, deps, num_returns)
         if data is not None:
             self.finish([(data, fmt, None)])
