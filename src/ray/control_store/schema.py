@@ -3,8 +3,8 @@
 | key | type | holds |
 |---|---|---|
 | `ray:session` | hash | the session's record (`ray.session.record`), without the password |
-| `ray:jobs` | hash | job number → JSON: pid, root_id, name, start_time_s, end_time_s (when it has ended), sys_path (of one that joined) |
-| `ray:functions` | stream | remote functions, actor classes: job, data (JSON: id, key, name, kind, module; of a class its methods) |
+| `ray:jobs` | hash | job → JSON: pid, root_id, name, start_time_s; end_time_s; sys_path if it joined |
+| `ray:functions` | stream | code: job, data (JSON: id, key, name, kind, module, a class's methods) |
 | `ray:errors:<job>` | stream | failed tasks of one job: job, format, data (`ray.serialization.failures`) |
 | `ray:notes` | stream | what the session's own processes had to say: job, format, data |
 | `ray:journal:place` | string | the last entry of the arena's journal that this server has taken |

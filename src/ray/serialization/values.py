@@ -28,6 +28,7 @@ ALIGNMENT_BYTES = 64
 RAW_BYTES = 4096  # a `bytes` value from this size on is stored as it is, which saves a copy of it
 _FEW = 8  # a tuple or list up to this length is looked through for the fast way
 
+PIECE_BYTES = 64 << 20  # copied in some tens of milliseconds, of memory never touched before
 _HEADER = struct.Struct("<IIQ")
 _SCALARS = frozenset((type(None), bool, int, float, str, bytes))
 _dumps = pickle.dumps
@@ -59,8 +60,9 @@ class Parts:
         """Writes header, pickle and buffers, each buffer copied once."""
         block.write(0, self._head)
         for start, buffer in self._buffers:
-            if buffer.nbytes:
-                block.write(start, buffer)
+            # In pieces: between two of them a Ctrl-C is heard.
+            for first in range(0, buffer.nbytes, PIECE_BYTES):
+                block.write(start + first, buffer[first : first + PIECE_BYTES])
 
     def to_bytes(self) -> bytes:
         """The same in one run of bytes, for small values."""
