@@ -483,8 +483,8 @@ class Checker {
       edge_list(o.nested, NIL, "object", i);
       use_block(o.block, "object", i, HEAP);
       use_block(o.spilled, "object", i, SPILL_FILE);
-      expect(!o.spilled || (o.state == OBJECT_SEALED && !o.block && !o.pins), "object ", i,
-             " is spilled, and in the heap or in use as well");
+      expect(!o.spilled || (o.state == OBJECT_SEALED && (o.block || !o.pins)), "object ", i,
+             " is spilled, and in use as well");
       expect(o.published == o.state, "object ", i, " is in state ", o.state, " and says ", o.published);
       bool found = false;
       for (u32 x = m.bucket(object::bucket_of(o.id)); x && !found; x = m.object(x).bucket_next) found = x == i;

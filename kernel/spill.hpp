@@ -2,9 +2,10 @@
 //
 // The file has no name; its memory is accounted by a second table of blocks like the heap's.  Whoever needs
 // room moves values himself: it pins one, writes it out, and in one transaction swaps its block for that of
-// the file, unless somebody has pinned it meanwhile.  Bringing one back is the same the other way round.
+// the file, unless somebody has pinned it meanwhile.  Bringing one back is the same the other way round; while
+// the file has room the copy in it stays, values being final, and need not be written again.
 //
-// Invariants: a value is in the heap or in the file, never both; what is pinned is in the heap; what is
+// Invariants: a value is in the heap, or in the file, or the same in both; what is pinned is in the heap; what is
 // being moved is pinned, or its new block is in the ledger of who moves it.  The hand and `uses` are hints:
 // undoing a transaction need not put them back.
 #pragma once
@@ -18,10 +19,31 @@ inline bool may_go(const Object& o) {
          o.format < FORMAT_ERROR;
 }
 
+// Copies of values that are in the heap are worth their room.
+inline bool has_room_for_copies(const HeapTable& file) { return file.used <= file.capacity / 4 * 3; }
+
+inline void drop_copy(Transaction& t, Object& o) {
+  u32 b = o.spilled;
+  t.set(o.spilled, NIL);
+  heap::release(t, b);
+}
+
+// A value that is in the file too leaves the heap.  Returns the bytes that the heap got back.
+inline u64 leave_heap(Transaction& t, Object& o) {
+  u32 b = o.block;
+  u64 bytes = u64(t.m.block(b).size) * GRANULE_BYTES;
+  t.set(o.block, NIL);
+  t.write(o.uses, (o.uses | 1u) + 1);  // counts this time, and begins unused
+  heap::release(t, b);
+  return bytes;
+}
+
 struct Move {
   u32 object = NIL;
-  u32 hold = NIL;   // keeps the object where it is while it is written
-  u32 block = NIL;  // in the file, in the ledger
+  u32 hold = NIL;       // keeps the object where it is while it is written
+  u32 block = NIL;      // in the file, in the ledger
+  u64 freed_bytes = 0;  // no move: the value was in the file already
+  bool again = false;   // no move: the file has got room
 };
 
 // The next value that has not been used since it was looked at last, pinned for the move; looks a bounded
@@ -33,9 +55,21 @@ inline Move choose(Transaction& t, u32 process) {
   for (u32 n = 0; n < SPILL_LOOK && !move.object; ++n) {
     i = i >= t.h.objects.high_water ? 1 : i + 1;
     Object& o = t.m.object(i);
+    bool copied = o.block && o.spilled;
+    if (copied && o.pins && !has_room_for_copies(file)) {
+      drop_copy(t, o);
+      move.again = true;
+      break;
+    }
     if (!may_go(o)) continue;
-    if (o.uses & 1) t.write(o.uses, o.uses & ~1u);
-    else if (heap::find(file, t.m, heap::granules(o.size_bytes))) move.object = i;
+    if (o.uses & 1) {
+      t.write(o.uses, o.uses & ~1u);
+    } else if (copied) {
+      move.freed_bytes = leave_heap(t, o);
+      break;
+    } else if (heap::find(file, t.m, heap::granules(o.size_bytes))) {
+      move.object = i;
+    }
   }
   t.write(t.h.spill_hand, i);
   if (!move.object) return move;
@@ -52,14 +86,10 @@ inline u64 finish(Transaction& t, const Move& move, u32 process) {
   Object& o = t.m.object(move.object);
   u64 bytes = 0;
   if (o.pins == 1) {
-    u32 b = o.block;
-    bytes = u64(t.m.block(b).size) * GRANULE_BYTES;
     heap::let_go(t, move.block);
     t.set(o.spilled, move.block);
-    t.set(o.block, NIL);
-    t.write(o.uses, (o.uses | 1u) + 1);  // counts this time, and begins unused
     t.write(t.h.spilled_bytes, t.h.spilled_bytes + o.size_bytes);
-    heap::release(t, b);
+    bytes = leave_heap(t, o);
   } else {
     heap::discard(t, move.block, process);
   }
@@ -72,7 +102,7 @@ inline void give_up(Transaction& t, const Move& move, u32 process) {
   object::drop_hold(t, move.hold);
 }
 
-// Where a value is in the file, as it was seen under the mutex; the file may change meanwhile.
+// Where a value is that is in the file only, as it was seen under the mutex; the file may change meanwhile.
 struct Place {
   u32 block = NIL;
   u32 uses = 0;
@@ -80,25 +110,23 @@ struct Place {
 };
 
 inline Place place_of(Mapping& m, const Object& o) {
-  if (!o.spilled) return {};
+  if (!o.spilled || o.block) return {};
   return {o.spilled, o.uses, u64(m.block(o.spilled).offset) * GRANULE_BYTES};
 }
 
-// Whether the value has been there all the time since it was seen there.
+// Whether the value has been there, and not in the heap, all the time since it was seen there.
 inline bool still_at(const Object& o, const Place& place) {
-  return o.spilled == place.block && o.uses >> 1 == place.uses >> 1;
+  return o.spilled == place.block && !o.block && o.uses >> 1 == place.uses >> 1;
 }
 
 // The value has been read into `block` from its place, where it still is.
 inline void bring_back(Transaction& t, u32 i, u32 block) {
   Object& o = t.m.object(i);
-  u32 from = o.spilled;
   heap::let_go(t, block);
   t.set(o.block, block);
-  t.set(o.spilled, NIL);
   t.write(o.uses, o.uses | 1u);
   t.write(t.h.restored_bytes, t.h.restored_bytes + o.size_bytes);
-  heap::release(t, from);
+  if (!has_room_for_copies(t.h.heaps[SPILL_FILE])) drop_copy(t, o);
 }
 
 // --- free places go back to the disk ----------------------------------------------------------------

@@ -47,9 +47,9 @@ inline u64 Client::spill(u64 bytes) {
       }
       t.commit();
     }
-    looked += SPILL_LOOK;
+    freed += move.freed_bytes;
+    looked = move.object || move.freed_bytes || move.again ? 0 : looked + SPILL_LOOK;
     if (!move.object) continue;
-    looked = 0;
     int error = transfer(true, data, size, at);
     Transaction t(m(), thread());
     if (error) spill::give_up(t, move, process_);

@@ -87,7 +87,8 @@ inline void look_into(Stage& s, u32 o, u32 n) {
   s.c.unpin(o);
 }
 
-// The values are what they were; then everything is brought back, so that the tables can be compared.
+// The values are what they were; then everything is brought back and in the heap only, so that the tables can be
+// compared.
 inline void look_at_values(Stage& s) {
   for (u32 n = 0; n < s.list.size(); ++n) look_into(s, s.list[n], n);
   for (u32 o = 1; o <= s.h.objects.high_water; ++o) {
@@ -96,6 +97,12 @@ inline void look_at_values(Stage& s) {
     s.c.pin(held);
     s.c.unpin(held);
     s.c.drop_local(held);
+  }
+  for (u32 o = 1; o <= s.h.objects.high_water; ++o) {
+    if (s.m.object(o).state != OBJECT_SEALED || !s.m.object(o).spilled) continue;
+    Transaction t(s.m, s.c.thread());
+    spill::drop_copy(t, s.m.object(o));
+    t.commit();
   }
   const HeapTable& table = s.h.heaps[SPILL_FILE];
   if (table.used) s.board.complain("%u granules of the spill file are lost", table.used);
@@ -156,6 +163,27 @@ inline void add_spills(Situations& list) {
                    [](Stage& s) { s.c.spill(EVERYTHING); }};
   little.after = look_at_values;
   list.push_back(little);
+  // A value in use has a copy in the file, whose room another value needs.
+  Situation copy{"spill in the place of a copy",
+                 ProcessKind::driver,
+                 [](Stage& s) {
+                   give_file(s, 4 * u64(heap::granules(SPILLED_SIZE)) * GRANULE_BYTES);
+                   put_values(s, 5);
+                   for (u32 n : {0, 1}) spill_this(s, s.list[n]);
+                   s.c.pin(s.list[0]);
+                   for (u32 n : {2, 3}) spill_this(s, s.list[n]);
+                 },
+                 {},
+                 {},
+                 [](Stage& s) {
+                   choose_next(s, s.list[4]);
+                   if (!s.c.spill(1)) s.board.complain("a copy was worth more than room");
+                 }};
+  copy.after = [](Stage& s) {
+    s.c.unpin(s.list[0]);
+    look_at_values(s);
+  };
+  list.push_back(copy);
   Situation full{"spill to a full disk",
                  ProcessKind::driver,
                  [](Stage& s) {
