@@ -43,6 +43,7 @@ class Counter:
 
 PATH = os.path.abspath("release")
 LARGE = numpy.arange(4 << 20)  # 32 MiB
+LARGEST = numpy.zeros(24 << 20)  # 192 MiB
 MIDDLE = list(range(1000))
 counter = Counter.remote()
 small, large = ray.put(1), ray.put(LARGE)
@@ -85,6 +86,9 @@ def put_small():
 def put_large():
     ray.put(LARGE)
 
+def put_largest():
+    ray.put(LARGEST)
+
 def call_tasks():
     same.remote(1)
     same.remote(small)
@@ -104,7 +108,7 @@ def get_results():
     assert ray.get(counter.add.remote(8)) == 8
 
 ACTS = [get_one_to_come, get_many_to_come, get_with_time, get_what_is_there, wait_for_one, wait_for_many,
-        wait_with_time, put_small, put_large, call_tasks, call_actor, make_actor, get_results]
+        wait_with_time, put_small, put_large, put_largest, call_tasks, call_actor, make_actor, get_results]
 
 class Others:  # threads with calls of their own, which no Ctrl-C may disturb
     def __init__(self, count):
