@@ -247,9 +247,20 @@ class Checker {
 
   // An edge counts as pending while it hangs in the list of the object it waits for.
   bool waits_for(u32 e) {
-    for (u32 w = m.object(m.edge(e).object).waiting; w; w = m.edge(w).waiting_next)
-      if (w == e) return true;
-    return false;
+    bool found = false;
+    for_each_waiting(m.object(m.edge(e).object), [&](u32 w) { found |= w == e; });
+    return found;
+  }
+
+  template <typename Look>
+  void for_each_waiting(const Object& o, Look look) {
+    u32 e = o.waiting;
+    for (u32 n = 0; e && n <= h.edges.high_water; ++n) {
+      e = m.edge(e).waiting_next;
+      look(e);
+      if (e == o.waiting) return;
+    }
+    expect(!e, "the ring of edges that wait for an object is broken");
   }
 
   void queues() {
@@ -495,8 +506,9 @@ class Checker {
         expect(!free_watches_[w], "object ", i, " has a watch that is free");
         used_watches_ += 1;
       }
-      for (u32 e = o.waiting, n = 0; e && n <= h.edges.high_water; e = m.edge(e).waiting_next, ++n)
+      for_each_waiting(o, [&](u32 e) {
         expect(!free_edges_[e] && m.edge(e).object == i && m.edge(e).task, "object ", i, " is awaited by a wrong edge");
+      });
       if (o.state == OBJECT_PENDING && o.task) awaited_ += 1;
       else expect(!o.task, "object ", i, " has a value, and a task that will make it");
       expect(o.pins == pins_[i], "object ", i, " has ", o.pins, " pins, counted ", pins_[i]);

@@ -158,7 +158,8 @@ inline u32 pop_call(Transaction& t, Actor& actor) {
 }
 
 // The next call for an actor's own thread, with its CPUs; NIL when there is none or no CPU is free.
-inline u32 take(Transaction& t, u32 a) {
+// `late`: nobody woke it, it looks by itself.
+inline u32 take(Transaction& t, u32 a, bool late = false) {
   Actor& actor = t.m.actor(a);
   Thread& thread = t.m.thread(actor.thread);
   if (!has_calls(actor)) {
@@ -170,9 +171,12 @@ inline u32 take(Transaction& t, u32 a) {
     return NIL;
   }
   if (!thread.granted) {
-    if (actor.waits) return NIL;
-    bool tasks_turn = queue::tasks_have_turn(t.h) && queue::choose(t.m).shape;
-    if (tasks_turn || t.h.actors_wait_head || !resources::cpu_fits(t.h, t.m.shape(actor.shape))) {
+    bool fits = resources::cpu_fits(t.h, t.m.shape(actor.shape));
+    // A task whose turn it is, and nobody comes to take it, is waited for no longer.
+    if (actor.waits && !(late && fits)) return NIL;
+    queue::stop_waiting(t, a);
+    bool others_turn = t.h.actors_wait_head || (queue::tasks_have_turn(t.h) && queue::choose(t.m).shape);
+    if (!fits || (others_turn && !late)) {
       queue::wait_for_cpu(t, a);
       queue::offer(t);
       if (!thread.granted) return NIL;

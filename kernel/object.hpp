@@ -195,8 +195,10 @@ inline void tell_those_who_wait(Transaction& t, u32 i) {
     watches(t.m).give(t, w);
   }
   for (u32 n = 0; o.waiting && n < PIECE; ++n) {
-    Edge& edge = t.m.edge(o.waiting);
-    t.set(o.waiting, edge.waiting_next);
+    Edge& last = t.m.edge(o.waiting);
+    Edge& edge = t.m.edge(last.waiting_next);
+    if (&edge == &last) t.set(o.waiting, NIL);
+    else t.set(last.waiting_next, edge.waiting_next);
     Task& task = t.m.task(edge.task);
     t.set(task.pending, task.pending - 1);
     if (task.pending == 0) task_may_run(t, edge.task);

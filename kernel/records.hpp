@@ -30,7 +30,7 @@ struct alignas(64) Object {
   u32 format;
   u32 references;  // holds, edges, the unfinished task, the journal
   u32 task;        // that will make it, while it runs or waits
-  u32 waiting;     // edges of tasks that wait for it
+  u32 waiting;     // last of the edges of tasks that wait for it: a ring
   u32 watches;     // threads that wait for it, beyond `watcher`
   u32 watcher;     // thread
   u32 nested;      // edges to the objects whose ids it contains

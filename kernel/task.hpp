@@ -106,7 +106,10 @@ inline void add_dependency(Transaction& t, u32 i, u32 awaited) {
   t.write(task.deps_last, e);
   Object& o = t.m.object(awaited);
   if (o.state != OBJECT_PENDING) return;
-  t.m.edge(e).waiting_next = o.waiting;
+  // The oldest is told first.
+  Edge& last = t.m.edge(o.waiting ? o.waiting : e);
+  t.m.edge(e).waiting_next = o.waiting ? last.waiting_next : e;
+  if (o.waiting) t.set(last.waiting_next, e);
   t.set(o.waiting, e);
   t.set(task.pending, task.pending + 1);
 }

@@ -17,10 +17,10 @@ inline void assign(Transaction& t, u32 i, u32 task_index) {
   t.set(t.h.running_count, t.h.running_count + 1);
 }
 
-inline u32 take_call(Transaction& t, u32 i) {
+inline u32 take_call(Transaction& t, u32 i, bool late) {
   Thread& thread = t.m.thread(i);
   if (t.m.actor(thread.actor).state != ACTOR_ALIVE) return NIL;
-  u32 call = mailbox::take(t, thread.actor);
+  u32 call = mailbox::take(t, thread.actor, late);
   if (call) assign(t, i, call);
   return call;
 }
@@ -29,7 +29,7 @@ inline u32 take_call(Transaction& t, u32 i) {
 // `late`: nobody woke it, it looks by itself.
 inline u32 take(Transaction& t, u32 i, bool late = false) {
   Thread& thread = t.m.thread(i);
-  if (thread.actor) return take_call(t, i);
+  if (thread.actor) return take_call(t, i, late);
   if (t.h.waking == i) t.set(t.h.waking, NIL);
   if (t.h.actors_wait_head && !t.h.actor_had_turn) queue::offer(t);
   queue::Choice choice = queue::choose(t.m);

@@ -147,6 +147,26 @@ void turns() {
   printf("turns: %u calls, %u tasks\n", calls, tasks);
 }
 
+// It is a task's turn, and no worker comes to take it: the actor goes on.
+void nobody_comes() {
+  Node n(1);
+  Worker w = n.add_worker();
+  u32 actor = n.c.create_actor(n.submission(n.shape(0)), 0);
+  n.take(w);
+  n.finish(w);
+  n.submit(n.shape(UNIT));
+  std::vector<u32> out;
+  for (u32 i = 0; i < 6; ++i) n.c.call(actor, n.submission(NIL), out);
+  u32 done = 0;
+  for (u32 looks = 0; looks < 12; ++looks)
+    if (n.take(w, looks % 2)) {
+      n.finish(w);
+      ++done;
+    }
+  expect(done == 6, "an actor did %u of its 6 calls while a task had nobody to run it", done);
+  n.look("after an actor that went on");
+}
+
 }  // namespace
 
 int main() {
@@ -154,6 +174,7 @@ int main() {
   u32 rounds = short_form() ? 4 : 40;
   for (u32 i = 0; i < rounds && !failures; ++i) lanes(random, short_form() ? 2500 : 8000);
   turns();
+  nobody_comes();
   printf("lanes: %u failed\n", failures);
   return failures ? 1 : 0;
 }

@@ -62,9 +62,9 @@ struct Node {
     c.submit(submission(shape, deps), out);
     return m.object(out[0]).task;
   }
-  u32 take(const Worker& w) {
+  u32 take(const Worker& w, bool late = false) {
     Transaction t(m, w.thread);
-    u32 i = worker::take(t, w.thread);
+    u32 i = worker::take(t, w.thread, late);
     t.commit();
     c.drain();
     return i;

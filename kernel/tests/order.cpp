@@ -263,6 +263,22 @@ void longest_transaction() {
   expect(longest <= UNDO_MAX * 9 / 10, "a transaction has %u records of %u", longest, UNDO_MAX);
 }
 
+// Tasks that wait for one value run in the order in which they were made.
+void dependents() {
+  Node n(1);
+  Worker w = n.add_worker();
+  u32 value = n.c.reserve(), shape = n.shape(UNIT);
+  std::vector<u32> made;
+  for (u32 i = 0; i < 40; ++i) made.push_back(n.submit(shape, std::span(&value, 1)));
+  expect(n.take(w) == NIL, "a task runs before its argument has a value");
+  n.c.seal(value, Value{nullptr, 0, NIL, FORMAT_TEST}, {});
+  for (u32 i = 0; i < made.size(); ++i) {
+    expect(n.take(w) == made[i], "dependent task %u does not run in its turn", i);
+    n.finish(w);
+  }
+  n.look("after dependent tasks");
+}
+
 }  // namespace
 
 int main() {
@@ -272,6 +288,7 @@ int main() {
   for (u32 i = 0; i < rounds && !failures; ++i) queues(random, steps);
   hold_back();
   longest_transaction();
+  dependents();
   printf("order: %u failed\n", failures);
   return failures ? 1 : 0;
 }

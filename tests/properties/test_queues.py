@@ -131,7 +131,7 @@ class Queues(RuleBasedStateMachine):
         """What waited for these alone is ready: for each of them, the youngest first."""
         for name, value in zip(names, values, strict=True):
             self.values[name] = value
-            for task in sorted(self.waiting, key=lambda task: -task.number):
+            for task in sorted(self.waiting, key=lambda task: task.number):
                 if name in task.waits_for:
                     task.waits_for.remove(name)
                     if not task.waits_for:
