@@ -191,7 +191,7 @@ began = time.monotonic()
 while not (errors := ray.error_info()):
     inside.say(f"{inside.arena().stats()['tasks']} tasks")
     time.sleep(1)
-assert {error["data"]["exception_type"] for error in errors} == {"TableFullError"}, errors[0]
+assert {error["data"]["exception_type"] for error in errors} == {"ray.errors.TableFullError"}, errors[0]
 inside.figure("flooded after", time.monotonic() - began, "s")
 inside.figure("tasks", inside.arena().stats()["tasks"], "tasks", at_most=1 << 21)
 inside.figure("workers", workers(), "processes", at_most=6)
