@@ -192,6 +192,7 @@ class Mapping {
   const u8* heap_for_reading(u64 offset) const { return reading_ + offset; }
   u64 heap_offset() const { return heap_offset_; }
   int fd() const { return file_.fd(); }
+  int own_fd() const { return file_.own_fd(); }
 
   // The memory stays mapped for whoever still looks at it; nobody new can be given it.
   void close_fd() { file_.close(); }
@@ -218,7 +219,7 @@ class Mapping {
 
   // --- memory that the system might not have: each may throw DirectoryFull ---
 
-  bool reserves() { return header().reserved_page_bytes && file_.fd() >= 0; }
+  bool reserves() { return header().reserved_page_bytes && file_.own_fd() >= 0; }
   void reserve(u64 at, u64 bytes) {
     if (!reserves()) return;
     if (int error = reserve_pages(file_.fd(), header().reserved_page_bytes, at, bytes)) throw DirectoryFull(error);

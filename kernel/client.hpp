@@ -248,7 +248,6 @@ class Client {
   int transfer(bool out, u8* data, u64 size, u64 at);
   bool make_hole(u64 at, u64 bytes);
   int spill_fd();
-  void close_spill_file();
 
   template <typename Glance, typename Look>
   void wait_awaiting(u32 th, const wait::Deadline& deadline, std::span<const u32> targets, Glance glance, Look look);
@@ -286,7 +285,7 @@ class Client {
   u32 next_ordinal_ = 0;
   u32 new_lane_ = NIL;
   u32 demand_seen_ = 0;
-  int spill_fd_ = -1;
+  File spill_file_;
   std::atomic<u32> staying_{0};
   u8 root_id_[TASK_ID_BYTES] = {};
   u8 current_parent_[TASK_ID_BYTES] = {};

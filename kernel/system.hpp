@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <utility>
 
 namespace ray {
 
@@ -109,21 +110,41 @@ inline int reserve_pages(int fd, u64 page, u64 at, u64 bytes) {
   return 0;
 }
 
-// An open file, closed at the end.
+// Which file a descriptor is of.
+struct FileIdentity {
+  u64 device = 0, inode = 0;
+  static FileIdentity of(int fd) {
+    struct stat s;
+    return fd >= 0 && fstat(fd, &s) == 0 ? FileIdentity{u64(s.st_dev), u64(s.st_ino)} : FileIdentity{};
+  }
+  bool operator==(const FileIdentity&) const = default;
+};
+
+// An open file, closed at the end.  The program around may close descriptors that it does not own, and their numbers
+// be of other files then: such a number is neither used nor closed any more.
 class File {
  public:
-  explicit File(int fd = -1) : fd_(fd) {}
+  explicit File(int fd = -1) : fd_(fd), identity_(FileIdentity::of(fd)) {}
   ~File() { close(); }
-  File(File&& o) : fd_(o.fd_) { o.fd_ = -1; }
-  File(const File&) = delete;
+  File(File&& o) noexcept : fd_(std::exchange(o.fd_, -1)), identity_(o.identity_) {}
+  File& operator=(File&& o) noexcept {
+    std::swap(fd_, o.fd_);
+    std::swap(identity_, o.identity_);
+    return *this;
+  }
+  explicit operator bool() const { return fd_ >= 0; }
   int fd() const { return fd_; }
+  // -1: it is not this file's any more.
+  int own_fd() const { return FileIdentity::of(fd_) == identity_ ? fd_ : -1; }
+  const FileIdentity& identity() const { return identity_; }
   void close() {
-    if (fd_ >= 0) ::close(fd_);
+    if (fd_ >= 0 && own_fd() >= 0) ::close(fd_);
     fd_ = -1;
   }
 
  private:
   int fd_;
+  FileIdentity identity_;
 };
 
 }  // namespace ray

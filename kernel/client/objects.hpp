@@ -123,8 +123,9 @@ inline void Client::write_block(u32 b, u64 offset, const u8* bytes, u64 size) {
   u64 warm_bytes = start >= cold ? 0 : (cold - start < size ? cold - start : size);
   if (warm_bytes < size && size - warm_bytes < 65536) warm_bytes = size;
   memcpy(m().heap(start), bytes, warm_bytes);
+  int fd = warm_bytes < size ? m().own_fd() : -1;
   while (warm_bytes < size) {
-    ssize_t n = pwrite(m().fd(), bytes + warm_bytes, size - warm_bytes, off_t(m().heap_offset() + start + warm_bytes));
+    ssize_t n = pwrite(fd, bytes + warm_bytes, size - warm_bytes, off_t(m().heap_offset() + start + warm_bytes));
     if (n <= 0) {
       memcpy(m().heap(start + warm_bytes), bytes + warm_bytes, size - warm_bytes);
       break;

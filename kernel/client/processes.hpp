@@ -20,7 +20,6 @@ inline Client::Client(Mapping* mapping) : m_(mapping), h_(mapping->header()) {
 }
 
 inline Client::~Client() {
-  close_spill_file();
   std::lock_guard lock(live_mutex);
   live_clients.erase(serial_);
 }
@@ -31,7 +30,7 @@ inline void Client::enter(ProcessKind kind, const u8* root_id) {
   if (process_) {  // forked: nothing of the parent's is ours
     m().forget_local();
     drops_.clear();
-    close_spill_file();
+    spill_file_.close();
     staying_ = 0;
     std::lock_guard lock(live_mutex);
     live_clients.erase(serial_);
@@ -109,7 +108,7 @@ inline void Client::leave() {
     HostPause pause;
     futex_wait(staying_, n, SLEEP_SLICE_NS);
   }
-  close_spill_file();
+  spill_file_.close();
   bury_record(process_, m().process(process_).serial, 0, true);
 }
 

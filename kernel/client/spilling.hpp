@@ -8,23 +8,20 @@ namespace ray {
 inline void Client::set_spill_file(int fd, u64 capacity_bytes) {
   must_be_open();
   u32 capacity = u32(std::min(capacity_bytes, HEAP_BYTES_MAX) / GRANULE_BYTES);
-  struct stat s;
-  if (fstat(fd, &s) != 0) throw SpillFailed(errno);
   u32 th = thread();
-  int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-  if (own < 0) throw SpillFailed(errno);
+  File own(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  if (!own) throw SpillFailed(errno);
   Transaction t(m(), th);
   bool taken = capacity && !h_.heaps[SPILL_FILE].first;
   if (taken) {
     heap::format(t, SPILL_FILE, capacity);
     t.write(h_.spill_pid, pid_);
-    t.write(h_.spill_fd, u32(own));
-    t.write(h_.spill_device, u64(s.st_dev));
-    t.write(h_.spill_inode, u64(s.st_ino));
+    t.write(h_.spill_fd, u32(own.fd()));
+    t.write(h_.spill_device, own.identity().device);
+    t.write(h_.spill_inode, own.identity().inode);
   }
   t.commit();
-  if (taken) std::swap(own, spill_fd_);
-  if (own >= 0) close(own);
+  if (taken) spill_file_ = std::move(own);
 }
 
 inline u64 Client::spill(u64 bytes) {
@@ -112,23 +109,17 @@ inline int Client::transfer(bool out, u8* data, u64 size, u64 at) {
 
 // The file has no name: it is opened through the process that keeps it, whose pid may be another's by now.
 inline int Client::spill_fd() {
-  if (spill_fd_ >= 0) return spill_fd_;
+  if (spill_file_.own_fd() >= 0) return spill_file_.fd();
   char path[64];
   snprintf(path, sizeof path, "/proc/%u/fd/%u", h_.spill_pid, h_.spill_fd);
-  int fd = open(path, O_RDWR | O_CLOEXEC);
-  if (fd < 0) return fd;
-  struct stat s;
-  if (fstat(fd, &s) != 0 || u64(s.st_dev) != h_.spill_device || u64(s.st_ino) != h_.spill_inode) {
-    close(fd);
+  File file(open(path, O_RDWR | O_CLOEXEC));
+  if (!file) return -1;
+  if (file.identity() != FileIdentity{h_.spill_device, h_.spill_inode}) {
     errno = ESTALE;
     return -1;
   }
-  return spill_fd_ = fd;
-}
-
-inline void Client::close_spill_file() {
-  if (spill_fd_ >= 0) close(spill_fd_);
-  spill_fd_ = -1;
+  spill_file_ = std::move(file);
+  return spill_file_.fd();
 }
 
 }  // namespace ray
