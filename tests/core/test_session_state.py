@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import ray
+from ray.core import session_state
 from ray.errors import ForkedProcessError, InitError, ObjectLostError, RayConnectionError
 
 
@@ -115,3 +116,23 @@ def test_a_forked_child_is_told_and_the_parent_is_well() -> None:
         assert ray.get([oid, f.remote()]) == [1, 1]
     finally:
         ray.shutdown()
+
+
+def test_what_has_died_is_not_remembered_for_ever() -> None:
+    class Member:
+        forgotten = 0
+
+        def forget(self) -> None:
+            Member.forgotten += 1
+
+    remembered = session_state.Remembered()
+    kept = [Member() for _ in range(100)]
+    for member in kept:
+        remembered.add(member)
+    for _ in range(10_000):
+        remembered.add(Member())
+    assert len(remembered._members) <= 2 * len(kept) + session_state.FEW_REMEMBERED
+    remembered.forget()
+    assert Member.forgotten == len(kept)
+    remembered.forget()
+    assert Member.forgotten == len(kept)

@@ -25,6 +25,8 @@ MODE_NAMES = {
     SILENT_MODE: "SILENT_MODE",
 }
 
+FEW_REMEMBERED = 64  # so many are never looked through for dead ones
+
 Returns = ObjectID | list[ObjectID] | None
 
 
@@ -78,6 +80,35 @@ class Remembering(Protocol):
     def forget(self) -> None: ...
 
 
+class Remembered:
+    """Weak references to these.
+
+    Not a WeakSet: its code runs whenever a member dies, and a KeyboardInterrupt that happens to come just
+    there is printed and lost."""
+
+    __slots__ = ("_members", "_prune_at")
+
+    def __init__(self) -> None:
+        self._members: list[weakref.ref[Remembering]] = []
+        self._prune_at = FEW_REMEMBERED
+
+    def add(self, member: Remembering) -> None:
+        with _remembering:
+            self._members.append(weakref.ref(member))
+            if len(self._members) > self._prune_at:
+                self._members = [each for each in self._members if each() is not None]
+                self._prune_at = max(FEW_REMEMBERED, 2 * len(self._members))
+
+    def forget(self) -> None:
+        """All of them forget the session."""
+        with _remembering:
+            members, self._members = self._members, []
+        for each in members:
+            member = each()
+            if member is not None:
+                member.forget()
+
+
 class Current:
     """One session as one process sees it; what `current` names from `enter` to `leave`."""
 
@@ -90,13 +121,14 @@ class Current:
         self.config = config
         self.stock = stock  # all that this node has, whether in use or not
         self.info: dict[str, Any] = {}  # what ray.init returned
-        self.remembering: weakref.WeakSet[Remembering] = weakref.WeakSet()
+        self.remembering = Remembered()
         self.at_end: list[Callable[[], None]] = []  # what `leave` does, in this order
 
 
 current: Current | None = None
 _forked = False
 _lock = threading.Lock()
+_remembering = threading.RLock()  # a destructor may run anywhere, and call a function first used there
 
 
 def enter(session: Current) -> None:
@@ -124,8 +156,7 @@ def _leave() -> None:
     if session is None:
         return
     session.submitter = session.arena  # PYTHON_MODE's refers back to the session
-    for each in list(session.remembering):
-        each.forget()
+    session.remembering.forget()
     with contextlib.ExitStack() as stack:
         for step in reversed(session.at_end):
             stack.callback(step)
@@ -157,8 +188,8 @@ def require(what: str) -> Current:
 
 def _after_fork() -> None:
     """The child shares the parent's connection in memory only; it must neither use nor end it."""
-    global current, _forked, _lock
-    _lock = threading.Lock()
+    global current, _forked, _lock, _remembering
+    _lock, _remembering = threading.Lock(), threading.RLock()
     if current is not None:
         _forked = True
         current = None
