@@ -20,6 +20,7 @@ struct Submission {
   const u8* payload = nullptr;
   u64 payload_bytes = 0;
   u32 block = NIL;
+  u32* kept_at = nullptr;  // as a Value's
   std::span<const u32> deps, nested;
   u32 num_returns = 1;
   u32 shape = NIL;

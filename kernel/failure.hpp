@@ -15,6 +15,7 @@ struct KernelError : std::runtime_error {
 
 struct StoreFull : KernelError {
   u64 wanted_bytes, capacity_bytes, used_bytes;
+  bool nothing_may_go = false;  // no value is left that could be spilled
   StoreFull(u64 wanted, u64 capacity, u64 used)
       : KernelError("the object store is full"), wanted_bytes(wanted), capacity_bytes(capacity), used_bytes(used) {}
 };

@@ -190,6 +190,7 @@ inline void hold(Transaction& t, u32 b, u32 process) {
 
 inline void let_go(Transaction& t, u32 b) {
   Block& block = t.m.block(b);
+  if (block.state != BLOCK_HELD) throw KernelError("this block is in use already");
   if (block.next) t.set(t.m.block(block.next).previous, block.previous);
   if (block.previous) t.set(t.m.block(block.previous).next, block.next);
   else t.set(t.m.process(block.process).blocks, block.next);

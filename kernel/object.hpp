@@ -19,6 +19,10 @@ struct Value {
   u64 size = 0;
   u32 block = NIL;  // held by the calling process; moves into the object
   u32 format = 0;
+  u32* kept_at = nullptr;  // where the caller keeps the block's number: 0 once the block is another's
+  void taken() const {
+    if (kept_at) *kept_at = NIL;
+  }
 };
 
 // Elsewhere: what objects lead to.

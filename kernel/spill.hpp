@@ -44,6 +44,7 @@ struct Move {
   u32 block = NIL;      // in the file, in the ledger
   u64 freed_bytes = 0;  // no move: the value was in the file already
   bool again = false;   // no move: the file has got room
+  bool unused = false;  // a value was passed over because it had been used: the next time it may go
 };
 
 // The next value that has not been used since it was looked at last, pinned for the move; looks a bounded
@@ -64,6 +65,7 @@ inline Move choose(Transaction& t, u32 process) {
     if (!may_go(o)) continue;
     if (o.uses & 1) {
       t.write(o.uses, o.uses & ~1u);
+      move.unused = true;
     } else if (copied) {
       move.freed_bytes = leave_heap(t, o);
       break;

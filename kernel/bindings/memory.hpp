@@ -78,16 +78,17 @@ inline void write_block(Client& c, u32 block, u64 offset, const Bytes& bytes) {
   c.write_block(block, offset, bytes.data(), bytes.size());
 }
 
-// Data on its way into the store; a block not used in the end is released.
+// Data on its way into the store; a block that the kernel has not taken in the end is released.
 class Payload {
  public:
   Payload(const SharedClient& c, nb::handle data, u32 format) : client_(c) {
     value.format = format;
     if (nb::isinstance<PyBlock>(data)) {
-      given_ = nb::inst_ptr<PyBlock>(data);
-      if (!given_->block) throw nb::value_error("this Block is in the store already");
-      value.block = given_->block;
-      value.size = given_->bytes;
+      PyBlock* given = nb::inst_ptr<PyBlock>(data);
+      if (!given->block) throw nb::value_error("this Block is in the store already");
+      value.block = given->block;
+      value.size = given->bytes;
+      value.kept_at = &given->block;
       return;
     }
     bytes_.emplace(data);
@@ -95,6 +96,7 @@ class Payload {
     value.bytes = bytes_->data();
     if (value.size > COPY_BYTES) {
       own_ = value.block = c->allocate(value.size);
+      value.kept_at = &own_;
       write_block(*c, own_, 0, *bytes_);
     }
   }
@@ -102,16 +104,11 @@ class Payload {
     if (own_) client_->release_block(own_);
   }
   Payload(const Payload&) = delete;
-  void used() {
-    own_ = NIL;
-    if (given_) given_->block = NIL;
-  }
   Value value;
 
  private:
   const SharedClient& client_;
   std::optional<Bytes> bytes_;
-  PyBlock* given_ = nullptr;
   u32 own_ = NIL;
 };
 

@@ -22,7 +22,7 @@ void translate(const std::exception_ptr& p, void* module) {
   } catch (const Interrupted&) {
     if (!PyErr_Occurred()) PyErr_SetNone(PyExc_KeyboardInterrupt);
   } catch (const StoreFull& e) {
-    raise("StoreFull", nb::make_tuple(e.wanted_bytes, e.capacity_bytes, e.used_bytes));
+    raise("StoreFull", nb::make_tuple(e.wanted_bytes, e.capacity_bytes, e.used_bytes, e.nothing_may_go));
   } catch (const SpillFailed& e) {
     raise("SpillFailed", nb::make_tuple(e.error));
   } catch (const DirectoryFull& e) {

@@ -67,7 +67,6 @@ void add_objects(nb::class_<Arena>& arena) {
             std::vector<u32> list = a.indices(nested);
             Payload p(a.shared, data, fmt);
             u32 o = a.c().put(p.value, list);
-            p.used();
             return a.id_of(o);
           },
           "data"_a, "fmt"_a, "nested"_a = nb::none())
@@ -80,9 +79,7 @@ void add_objects(nb::class_<Arena>& arena) {
           [](Arena& a, Id oid, nb::handle data, u32 fmt, nb::handle nested) {
             std::vector<u32> list = a.indices(nested);
             Payload p(a.shared, data, fmt);
-            bool sealed = a.c().seal(a.index_of(*oid), p.value, list);
-            if (sealed) p.used();
-            return sealed;
+            return a.c().seal(a.index_of(*oid), p.value, list);
           },
           "oid"_a, "data"_a, "fmt"_a, "nested"_a = nb::none())
       .def(

@@ -16,10 +16,10 @@ nb::object Arena::submit(nb::handle payload, nb::handle deps, nb::handle nested,
   s.payload = p.value.bytes;
   s.payload_bytes = p.value.size;
   s.block = p.value.block;
+  s.kept_at = p.value.kept_at;
   std::vector<u32> out;
   if (actor) c().call(index_of(*actor), s, out);
   else c().submit(s, out);
-  p.used();
   return ids_of(out);
 }
 
@@ -32,7 +32,6 @@ nb::object Arena::next(nb::handle data, u32 format) {
   } else {
     Payload p(shared, data, format);
     go_on = client.next(&p.value, a);
-    p.used();
   }
   if (!go_on) return nb::none();
   return work_of(a);
@@ -66,8 +65,6 @@ void Arena::finish(nb::list results) {
   }
   for (size_t i = 0; i < payloads.size(); ++i) list.push_back(Result{payloads[i]->value, nested[i]});
   c().seal_results(list);
-  for (auto& p : payloads)
-    if (!p->value.block || c().m().block(p->value.block).state == BLOCK_USED) p->used();
 }
 
 void add_tasks(nb::class_<Arena>& arena) {
@@ -102,7 +99,6 @@ void add_tasks(nb::class_<Arena>& arena) {
             std::vector<u32> list = a.indices(nested);
             Payload p(a.shared, data, fmt);
             a.c().fail(p.value, list, journal);
-            if (!p.value.block || a.c().m().block(p.value.block).state == BLOCK_USED) p.used();
           },
           "data"_a, "fmt"_a, "nested"_a = nb::none(), "journal"_a = true)
       .def("task_id",
@@ -159,8 +155,8 @@ void add_actors(nb::class_<Arena>& arena) {
             s.payload = p.value.bytes;
             s.payload_bytes = p.value.size;
             s.block = p.value.block;
+            s.kept_at = p.value.kept_at;
             u32 o = a.c().create_actor(s, checkpoint_interval);
-            p.used();
             return a.id_of(o);
           },
           "cls"_a, "payload"_a, "deps"_a.none(), "nested"_a.none(), "shape"_a, "checkpoint_interval"_a)
@@ -177,7 +173,6 @@ void add_actors(nb::class_<Arena>& arena) {
           [](Arena& a, nb::handle data, u32 fmt) {
             Payload p(a.shared, data, fmt);
             a.c().actor_failed(p.value);
-            p.used();
           },
           "data"_a, "fmt"_a)
       .def(
@@ -186,7 +181,6 @@ void add_actors(nb::class_<Arena>& arena) {
             std::vector<u32> list = a.indices(nested);
             Payload p(a.shared, data, fmt);
             a.c().checkpoint(p.value, list);
-            p.used();
           },
           "data"_a, "fmt"_a, "nested"_a = nb::none())
       .def("last_checkpoint",

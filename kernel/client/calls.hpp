@@ -119,6 +119,7 @@ inline u32 Client::build(u32 th, const Submission& s, TaskKind kind, u32 a, u32 
     }
     t.commit();
   }
+  if (s.kept_at) *s.kept_at = NIL;
   if (actor_object) adopt(actor_object, HOLD_IN_OBJECT | actor_object);
   if (parts > AT_ONCE) build_rest(th, i, s, actor_object, out);
   if (a) remember_lane(a);

@@ -12,9 +12,9 @@ inline u64 Client::journal(JournalKind kind, const u8* bytes, u32 size) {
     u32 b = allocate(size);
     write_block(b, 0, bytes, size);
     try {
-      o = put(Value{nullptr, size, b, 2}, {});
+      o = put(Value{nullptr, size, b, 2, &b}, {});
     } catch (...) {
-      release_block(b);
+      if (b) release_block(b);
       throw;
     }
   }

@@ -41,6 +41,7 @@ inline u32 Client::put(const Value& v, std::span<const u32> nested) {
       Transaction last(m(), th);
       object::seal(last, o, v);
       last.commit();
+      v.taken();
     } catch (...) {
       drop_local(o);
       throw;
@@ -50,6 +51,7 @@ inline u32 Client::put(const Value& v, std::span<const u32> nested) {
   for (u32 contained : nested) object::add_nested(t, o, contained);
   object::seal(t, o, v);
   t.commit();
+  v.taken();
   adopt(o, ref);
   return o;
 }
@@ -65,6 +67,7 @@ inline bool Client::seal(u32 o, const Value& v, std::span<const u32> nested) {
     if (pending) object::add_nested(t, o, contained);
   bool sealed = object::seal(t, o, v);
   t.commit();
+  if (sealed) v.taken();
   drain();
   return sealed;
 }
@@ -90,8 +93,10 @@ inline u32 Client::allocate(u64 bytes) {
       t.commit();
       if (m().reserves()) reserve_block(b, bytes);
       return b;
-    } catch (const StoreFull& full) {
-      if (bytes > full.capacity_bytes || !spill(bytes)) throw;
+    } catch (StoreFull& full) {
+      if (bytes > full.capacity_bytes) throw;
+      full.nothing_may_go = !spill(bytes);
+      if (full.nothing_may_go) throw;
     }
   }
 }

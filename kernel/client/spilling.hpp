@@ -28,7 +28,9 @@ inline u64 Client::spill(u64 bytes) {
   Stay stay(*this);
   u64 freed = 0;
   u64 looked = 0;
-  while (freed < bytes && looked <= 2 * u64(h_.objects.high_water) + SPILL_LOOK) {
+  bool unused = false;
+  // Once round all objects, and once more if any had been used before.
+  while (freed < bytes && looked <= (unused ? 2 : 1) * u64(peek(h_.objects.high_water)) + SPILL_LOOK) {
     must_be_open();
     if (!peek(h_.heaps[SPILL_FILE].first)) return freed;
     spill::Move move;
@@ -45,7 +47,9 @@ inline u64 Client::spill(u64 bytes) {
       t.commit();
     }
     freed += move.freed_bytes;
-    looked = move.object || move.freed_bytes || move.again ? 0 : looked + SPILL_LOOK;
+    bool moves = move.object || move.freed_bytes || move.again;
+    looked = moves ? 0 : looked + SPILL_LOOK;
+    unused = !moves && (unused || move.unused);
     if (!move.object) continue;
     int error = transfer(true, data, size, at);
     Transaction t(m(), thread());

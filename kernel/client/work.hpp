@@ -28,6 +28,7 @@ inline bool Client::next(const Value* result, Assignment& out) {
     got = may_end(th) ? NIL : worker::take(t, th);
     if (!got && finishing) queue::offer(t);
     t.commit();
+    if (finishing && result) result->taken();
   }
   drain();
   while (!got) {
@@ -85,12 +86,13 @@ inline void Client::seal_results(std::span<const Result> results) {
     add_nested(o, r.nested);
     bool last = !m().object(o).next_return;
     Transaction t(m(), th);
-    object::seal(t, o, r.value);
+    bool sealed = object::seal(t, o, r.value);
     if (!last) {
       t.set(running.returns, m().object(o).next_return);
       object::unreference(t, o);
     }
     t.commit();
+    if (sealed) r.value.taken();
     drain();
     if (last) break;
   }
@@ -121,6 +123,7 @@ inline void Client::fail(const Value& v, std::span<const u32> nested, bool journ
     bool sealed = object::seal(t, first, v);  // not if an attempt before this one came so far
     if (sealed && journal) journal::append(t, {JournalKind::error, job, v.format, nullptr, 0, first});
     t.commit();
+    if (sealed) v.taken();
   }
   drain();
   while (u32 o = m().object(first).next_return) {

@@ -51,7 +51,7 @@ JOURNAL_JOB: int
 JOURNAL_NOTE: int
 
 class KernelError(Exception): ...
-class StoreFull(KernelError): ...  # no room in the heap: args = (wanted, capacity, used) bytes
+class StoreFull(KernelError): ...  # no room in the heap: args = (wanted, capacity, used) bytes, nothing may be spilled
 class SpillFailed(KernelError): ...  # the spill file took nothing: args = (errno,)
 class DirectoryFull(KernelError): ...  # no room in the arena's folder, or of huge pages: args = (errno,)
 class SystemFailed(KernelError): ...  # a call of the system that should not fail: args = (text, errno)

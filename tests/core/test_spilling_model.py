@@ -48,7 +48,7 @@ class Model(RuleBasedStateMachine):
         try:
             self.values.append((self.arena.put(data, RAW), data))
         except _kernel.StoreFull as full:
-            _, capacity, used = full.args
+            _, capacity, used, _ = full.args
             assert used <= capacity == HEAP_BYTES
             # What fits into the heap is refused only while much is held, or heap and file are full of values.
             kept = sum(len(data) for _, data in self.values + self.views)

@@ -89,7 +89,7 @@ class Store(RuleBasedStateMachine):
 
     def _may_be_full(self, full: _kernel.StoreFull, size: int) -> None:
         """What fits is refused only while much is kept."""
-        _, capacity, used = full.args
+        _, capacity, used, _ = full.args
         assert used <= capacity == HEAP_BYTES
         kept = sum(len(known.data) for known in self.objects.values())
         assert kept + size > HEAP_BYTES // 4

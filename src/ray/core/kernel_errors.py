@@ -23,7 +23,7 @@ def translated(error: _kernel.KernelError, what: str, ids: Iterable[object] = ()
     """`what` names the call of the API that met the error, `ids` are among the values that it was given."""
     match error:
         case _kernel.StoreFull():
-            wanted, capacity, used = error.args
+            wanted, capacity, used, _ = error.args
             return ObjectStoreFullError(wanted, capacity, used)
         case _kernel.DirectoryFull():
             arena = _kernel.current()

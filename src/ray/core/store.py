@@ -99,12 +99,12 @@ def with_room(session: Current, attempt: Callable[[], T]) -> T:
         try:
             return attempt()
         except StoreFull as error:
-            wanted, capacity, used = error.args
+            wanted, capacity, used, nothing_may_go = error.args
             refusal = ObjectStoreFullError(wanted, capacity, used, limit_ms)
             if wanted > capacity:
                 raise ObjectStoreFullError(wanted, capacity, used, 0) from None
             try:
-                spilled = session.arena.spill(wanted)
+                spilled = 0 if nothing_may_go else session.arena.spill(wanted)
             except SpillFailed as failure:
                 refusal = _spill_error(failure)
         except SpillFailed as failure:
