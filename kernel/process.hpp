@@ -129,7 +129,7 @@ inline void bury_task(Transaction& t, Thread& thread, u32 i, i32 status, u32 pid
     t.set(task.flags, task.flags + ONE_STOP);
     queue::rest(t, i);
   } else if (p.stop) {
-    t.set(task.flags, task.flags | u32(STOPPED));
+    t.write(task.flags, task.flags | u32(STOPPED));  // if undone, the burial is begun again, and ends here
     t.set(task.report, p.report);
     if (p.report) object::reference(t, p.report);
     task::fail(t, i);
