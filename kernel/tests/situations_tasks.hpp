@@ -104,7 +104,8 @@ inline void add_takes(Situations& list) {
                       s.task(Act::gate, 1, o);
                       for (u32 i = 0; i < 3; ++i) {
                         Options other;
-                        other.shape = s.random.below(5);
+                        // One at least fits beside any other: the helper may have taken the first.
+                        other.shape = i ? s.random.below(5) : 0;
                         s.task(Act::gate, 1, other);
                       }
                     },
