@@ -1,5 +1,5 @@
 # One executable a file of kernel/tests; no Python, no nanobind.
-set(sanitizers none address undefined thread)
+set(sanitizers none "address,undefined" thread)
 if(NOT RAY_SANITIZE IN_LIST sanitizers)
   message(FATAL_ERROR "RAY_SANITIZE is '${RAY_SANITIZE}'; it must be one of: ${sanitizers}")
 endif()

@@ -16,7 +16,7 @@ from tests.chaos.attack import FULL, WATCHDOG_S, Attack
 from tests.chaos.growth import Bound, Series
 from tests.session.family import Family, port_of
 
-CI_S = 35.0  # in `make test`, to which start and end are added
+CI_S = 20.0  # in `make test`, to which start and end are added
 CHAOS_S = 180.0  # in `make chaos`
 SOAK_S = float(os.environ.get("SOAK_SECONDS") or (CHAOS_S if FULL else CI_S))
 FAULT_S = 10.0 if SOAK_S >= CHAOS_S else 3.0  # from one fault to the next
