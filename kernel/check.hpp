@@ -238,6 +238,7 @@ class Checker {
         ++running;
         expect(t.thread && runs_on(m.thread(t.thread), i), "task ", i, " runs on no thread");
       }
+      expect(!t.shape || m.shape(t.shape).used, "task ", i, " has a demand that is forgotten");
       bool waits = t.state == TASK_WAITING && t.pending && TaskKind(t.kind) != TaskKind::actor_call;
       bool kept = t.state == TASK_HELD && TaskKind(t.kind) == TaskKind::actor_create;
       if (waits || kept || (t.state == TASK_DROPPING && t.pending)) places_[i] += 1;

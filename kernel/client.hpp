@@ -9,6 +9,7 @@
 #include "wait.hpp"
 
 #include <algorithm>
+#include <bitset>
 #include <memory>
 #include <span>
 #include <vector>
@@ -164,7 +165,8 @@ class Client {
 
   // --- calls ----------------------------------------------------------------------------------------
 
-  u32 shape(const i64 (&need)[RESOURCE_KINDS]);
+  // The handle of a demand, for a Submission.
+  u32 shape(const resources::Needs& need);
   // Fills `out` with the return objects, in order, held for this process.
   void submit(const Submission& s, std::vector<u32>& out);
   u32 create_actor(const Submission& s, u32 interval);
@@ -260,6 +262,8 @@ class Client {
   bool stuck(u32 th, std::span<const u32> targets, Standstill& seen);
 
   void must_be_actor(u32 o);
+  u32 shape_now(u32 handle);
+  bool forget_shapes();
   u32 build(u32 th, const Submission& s, TaskKind kind, u32 a, u32 interval, const u8* id, std::vector<u32>& out);
   void build_rest(u32 th, u32 i, const Submission& s, u32 actor_object, std::vector<u32>& out);
   void launch(Transaction& t, u32 th, u32 i);
@@ -291,6 +295,12 @@ class Client {
   u8 root_id_[TASK_ID_BYTES] = {};
   u8 current_parent_[TASK_ID_BYTES] = {};
   std::vector<u32> drops_;
+  // Demands by their handles, and by what handle each goes now.
+  struct KnownShape {
+    resources::Needs need;
+    u32 now;
+  };
+  std::unordered_map<u32, KnownShape> shapes_;
 };
 
 }  // namespace ray

@@ -236,8 +236,18 @@ inline void drop_hold(Transaction& t, u32 ref, SystemFailure code, i32 status, u
   object::drop_hold(t, ref);
 }
 
-// One bounded piece of a burial (or of leaving in good order); true when nothing is left to do.
-inline bool bury_piece(Transaction& t, u32 index, i32 status, bool keep_pinned) {
+// A burial, or leaving in good order, and how far it is.
+struct Burial {
+  u32 process;
+  i32 status;
+  bool keep_pinned;
+  u32 kept = NIL;  // the last hold in the list that stays
+};
+
+// One bounded piece; true when nothing is left to do.
+inline bool bury_piece(Transaction& t, Burial& burial) {
+  u32 index = burial.process;
+  i32 status = burial.status;
   Process& p = t.m.process(index);
   if (u32 i = p.threads) {
     if (u32 l = t.m.thread(i).lanes) mailbox::close_lane(t, l);
@@ -255,7 +265,14 @@ inline bool bury_piece(Transaction& t, u32 index, i32 status, bool keep_pinned) 
     return false;
   }
   u32 ref = p.holds;
-  while (keep_pinned && ref && object::hold_at(t.m, ref).pins) ref = object::hold_at(t.m, ref).next;
+  if (burial.keep_pinned) {
+    auto stays = [&](u32 r) { return object::hold_at(t.m, r).process == index && object::hold_at(t.m, r).pins; };
+    if (burial.kept && stays(burial.kept)) ref = object::hold_at(t.m, burial.kept).next;
+    for (u32 n = 0; ref && stays(ref); ref = object::hold_at(t.m, ref).next) {
+      burial.kept = ref;
+      if (++n == PINS_LOOK) return false;
+    }
+  }
   if (!ref) return true;
   drop_hold(t, ref, SystemFailure::worker_died, status, p.pid);
   return false;

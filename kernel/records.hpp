@@ -192,6 +192,8 @@ struct Shape {
   u32 creations;  // of them, actors to be created
   u32 passed;     // younger tasks that went before its first one
   u64 holds_back_until_ns;
+  u64 last_used;   // sequence of the last task made with it
+  u32 generation;  // how often the record was given to another demand, modulo SHAPE_GENERATIONS
 };
 
 enum Stop : u32 { NOT_STOPPED = 0, STOPPED_FOR_GOOD = 1, STOPPED_TO_RUN_AGAIN = 2 };

@@ -8,6 +8,8 @@
 
 namespace ray::resources {
 
+using Needs = std::array<i64, RESOURCE_KINDS>;
+
 inline bool gpus_fit(const Header& h, i64 need) {
   if (need == 0) return true;
   i64 whole = need / UNIT;
@@ -33,22 +35,34 @@ inline bool feasible(const Header& h, const Shape& s) {
 
 inline bool cpu_fits(const Header& h, const Shape& s) { return s.need[CPU] <= 0 || s.need[CPU] <= h.free[CPU]; }
 
+// What processes know a demand by; its record may be given to another demand once no task or actor has it.
+inline u32 handle(Mapping& m, u32 i) { return m.shape(i).generation * SHAPES_MAX + i; }
+inline u32 index_of(u32 handle) { return handle % SHAPES_MAX; }
+inline bool is_current(Mapping& m, u32 handle) {
+  return peek(m.shape(index_of(handle)).generation) == handle / SHAPES_MAX;
+}
+
 // The index of this combination, made if it is new.
-inline u32 intern(Transaction& t, const i64 (&need)[RESOURCE_KINDS]) {
+inline u32 intern(Transaction& t, const Needs& need) {
   u32 unused = NIL;
   for (u32 i = 1; i < SHAPES_MAX; ++i) {
-    Shape& s = t.m.shape(i);
-    if (!s.used) {
-      if (!unused) unused = i;
-      break;
-    }
-    if (memcmp(s.need, need, sizeof s.need) == 0) return i;
+    const Shape& s = t.m.shape(i);
+    if (!s.used && !unused) unused = i;
+    if (s.used && memcmp(s.need, need.data(), sizeof s.need) == 0) return i;
   }
   if (!unused) throw TableFull("resource demands", SHAPES_MAX - 1);
   Shape& s = t.m.shape(unused);
   for (u32 k = 0; k < RESOURCE_KINDS; ++k) t.set(s.need[k], need[k]);
   t.set(s.used, 1u);
+  t.write(s.passed, 0u);
   return unused;
+}
+
+// Nobody has this demand.  Undone, it is forgotten all the same: whoever wants it makes it anew.
+inline void forget(Transaction& t, u32 i) {
+  Shape& s = t.m.shape(i);
+  t.write(s.used, 0u);
+  t.write(s.generation, (s.generation + 1) % SHAPE_GENERATIONS);
 }
 
 inline void take_cpu(Transaction& t, const Shape& s) {

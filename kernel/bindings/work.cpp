@@ -50,7 +50,7 @@ nb::tuple Arena::work_of(const Assignment& a) {
     deps = list;
   }
   return nb::make_tuple(u32(a.kind), a.function_key, bytes, deps, a.num_returns,
-                        u64(task.job) * SHAPES_MAX + task.shape);
+                        u64(task.job) << 32 | resources::handle(client.m(), task.shape));
 }
 
 void Arena::finish(nb::list results) {

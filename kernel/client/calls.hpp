@@ -5,12 +5,62 @@
 
 namespace ray {
 
-inline u32 Client::shape(const i64 (&need)[RESOURCE_KINDS]) {
+inline u32 Client::shape(const resources::Needs& need) {
   must_be_open();
+  for (;;) try {
+      Transaction t(m(), thread());
+      u32 handle = resources::handle(m(), resources::intern(t, need));
+      t.commit();
+      shapes_.try_emplace(handle, KnownShape{need, handle});
+      return handle;
+    } catch (const TableFull&) {
+      if (!forget_shapes()) throw;
+    }
+}
+
+inline u32 Client::shape_now(u32 handle) {
+  if (resources::is_current(m(), handle)) return handle;
+  auto known = shapes_.find(handle);
+  if (known == shapes_.end()) throw KernelError("this process knows no demand of this number");
+  if (!resources::is_current(m(), known->second.now)) known->second.now = shape(known->second.need);
+  return known->second.now;
+}
+
+// Demands that no task or actor has make room for others; false if there is none.  Tasks made since the look
+// began are known by their sequence.  Of an undone transaction a record may say that it is being made: those that
+// are stand under their threads, and an actor's demand is its creation's until that is done.
+inline bool Client::forget_shapes() {
+  std::bitset<SHAPES_MAX> had;
+  u64 since = std::atomic_ref(h_.sequence).load();
+  auto look = [&](const Pool& pool, auto shape_of) {
+    for (u32 i = 1; i <= peek(pool.high_water);) {
+      Transaction t(m(), thread());
+      for (u32 n = 0; n < SHAPE_LOOK && i <= pool.high_water; ++n, ++i) had.set(shape_of(i));
+      t.commit();
+    }
+  };
+  look(h_.threads, [&](u32 i) {
+    const Thread& thread = m().thread(i);
+    return thread.process && thread.building ? m().task(thread.building).shape : NIL;
+  });
+  look(h_.tasks, [&](u32 i) {
+    const Task& task = m().task(i);
+    return task.state == TASK_FREE || task.state == TASK_BUILDING ? NIL : task.shape;
+  });
+  look(h_.actors, [&](u32 i) {
+    const Actor& actor = m().actor(i);
+    return actor.state == ACTOR_FREE || actor.state == ACTOR_CREATING ? NIL : actor.shape;
+  });
+  bool any = false;
   Transaction t(m(), thread());
-  u32 i = resources::intern(t, need);
+  for (u32 i = 1; i < SHAPES_MAX; ++i) {
+    const Shape& s = m().shape(i);
+    if (!s.used || had[i] || s.last_used > since) continue;
+    resources::forget(t, i);
+    any = true;
+  }
   t.commit();
-  return i;
+  return any;
 }
 
 inline void Client::submit(const Submission& s, std::vector<u32>& out) {
@@ -92,11 +142,16 @@ inline u32 Client::build(u32 th, const Submission& s, TaskKind kind, u32 a, u32 
   new_lane_ = NIL;
   u32 job_number = u32(job());
   u32 i, actor_object = NIL;
-  {
+  for (;;) {
+    u32 handle = shape_now(s.shape), shape = resources::index_of(handle);
     Transaction t(m(), th);
-    if (kind == TaskKind::actor_create) a = mailbox::create(t, id, s.function, s.shape, interval, process_);
+    if (!resources::is_current(m(), handle)) {  // since
+      t.commit();
+      continue;
+    }
+    if (kind == TaskKind::actor_create) a = mailbox::create(t, id, s.function, shape, interval, process_);
     u32 function = a ? m().actor(a).cls : s.function;
-    i = task::create(t, {kind, function, s.num_returns, s.shape, s.max_retries, job_number, a, id, s.payload,
+    i = task::create(t, {kind, function, s.num_returns, shape, s.max_retries, job_number, a, id, s.payload,
                          s.payload_bytes, s.block});
     if (a) {
       Actor& actor = m().actor(a);
@@ -117,7 +172,10 @@ inline u32 Client::build(u32 th, const Submission& s, TaskKind kind, u32 a, u32 
     } else {
       t.set(m().thread(th).building, i);
     }
+    Shape& its = m().shape(m().task(i).shape);
+    t.write(its.last_used, m().task(i).sequence);
     t.commit();
+    break;
   }
   if (s.kept_at) *s.kept_at = NIL;
   if (actor_object) adopt(actor_object, HOLD_IN_OBJECT | actor_object);

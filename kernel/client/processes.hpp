@@ -144,9 +144,10 @@ inline void Client::bury_record(u32 index, u64 serial, i32 status, bool keep_pin
     t.set(m().process(index).status, u32(status));
     t.commit();
   }
+  process::Burial burial{index, status, keep_pinned};
   for (bool done = false; !done;) {
     Transaction t(m(), log());
-    done = gone() || process::bury_piece(t, index, status, keep_pinned);
+    done = gone() || process::bury_piece(t, burial);
     t.commit();
   }
   drain();

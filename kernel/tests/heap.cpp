@@ -197,7 +197,7 @@ bool stopped_half_way(const Half& half, Scarce scarce, u32 spare) {
   for (u32 i = 0; i < 30; ++i) args.push_back(i % 2 ? c.reserve() : c.put(Value{nullptr, 0, NIL, FORMAT_TEST}, {}));
   u8 byte = 1;
   args.push_back(c.put(Value{&byte, 1, NIL, FORMAT_TEST}, {}));  // the function
-  i64 need[] = {UNIT, 0, 0};
+  resources::Needs need = {UNIT, 0, 0};
   args.push_back(c.shape(need));
   auto before = statistics(c.m());
   u32 filler = NIL;

@@ -263,6 +263,39 @@ void longest_transaction() {
   expect(longest <= UNDO_MAX * 9 / 10, "a transaction has %u records of %u", longest, UNDO_MAX);
 }
 
+// The table of demands is full: those that nobody has make room, and are made anew when they are wanted again.
+void demands() {
+  Node n(4, 0, 1000);
+  Worker w = n.add_worker();
+  std::vector<u32> shapes, tasks;
+  for (u32 i = 0; i < 3 * SHAPES_MAX; ++i) {
+    shapes.push_back(n.shape(UNIT, 0, i));
+    tasks.push_back(n.submit(shapes.back()));
+    expect(n.take(w) == tasks.back(), "task %u of a demand of its own is not taken", i);
+    n.finish(w);
+  }
+  for (u32 i : {5, 300, 700, 5}) {
+    u32 task = n.submit(shapes[i]);
+    expect(n.m.shape(n.m.task(task).shape).need[CUSTOM] == i, "demand %u is another's by now", i);
+    n.take(w);
+    n.finish(w);
+  }
+  // All in use: by tasks in the queue, and by one actor.
+  u32 actor = n.c.create_actor(n.submission(n.shape(0, 0, 1)), 0);
+  n.take(w);
+  n.finish(w);
+  for (u32 i = 1; i < SHAPES_MAX - 1; ++i) n.submit(n.shape(UNIT, 0, 2 * i));
+  bool full = false;
+  try {
+    n.shape(UNIT, 0, 3);
+  } catch (const TableFull&) {
+    full = true;
+  }
+  expect(full, "a demand in use was given away");
+  n.look("after many demands");
+  n.c.drop_local(actor);
+}
+
 // Tasks that wait for one value run in the order in which they were made.
 void dependents() {
   Node n(1);
@@ -289,6 +322,7 @@ int main() {
   hold_back();
   longest_transaction();
   dependents();
+  demands();
   printf("order: %u failed\n", failures);
   return failures ? 1 : 0;
 }

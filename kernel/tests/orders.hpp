@@ -135,7 +135,7 @@ inline void spawn(Client& c, Board& board, const Order& order, const Task& paren
     s.function = parent.function;
     s.payload = reinterpret_cast<const u8*>(&child);
     s.payload_bytes = sizeof child;
-    s.shape = parent.shape;
+    s.shape = resources::handle(c.m(), parent.shape);
     s.max_retries = 5;
     c.submit(s, out);
     board.returned[child.tag] = 1;

@@ -154,6 +154,29 @@ void pins() {
   expect_whole(c, "pins");
 }
 
+// Leaving takes time in proportion to what is held, pinned or not.
+void many_pins() {
+  Client c(make_arena());
+  c.enter(ProcessKind::driver, nullptr);
+  u8 byte = 1;
+  std::vector<u32> pinned;
+  for (u32 i = 0; i < 200'000; ++i) {
+    u32 o = c.put(small(byte), {});
+    if (i % 2) continue;
+    c.pin(o);
+    pinned.push_back(o);
+  }
+  u64 from = now_ns();
+  c.leave();
+  u64 took_ms = (now_ns() - from) / 1'000'000;
+  printf("leaving with %zu pins: %llu ms\n", pinned.size(), static_cast<unsigned long long>(took_ms));
+  expect(took_ms < 5000, "leaving with many pins is soon done");
+  expect(c.header().objects.used == pinned.size(), "what is not pinned goes");
+  for (u32 o : pinned) c.unpin(o);
+  expect(!c.header().objects.used && !c.header().processes.used, "everything goes with its pins");
+  expect_whole(c, "many pins");
+}
+
 }  // namespace
 
 int main() {
@@ -162,6 +185,7 @@ int main() {
   for (u32 i = 0; i < (short_form() ? 3u : 30u); ++i) many_references(random, 20'000);
   forked_children();
   pins();
+  many_pins();
   printf("references: %u failed\n", failures);
   return failures ? 1 : 0;
 }

@@ -59,8 +59,29 @@ inline void add_task_situations(Situations& list) {
   gpu.shape = 3;
   list.push_back(submits("with GPUs", nothing, gpu));
   list.push_back({"a new shape", ProcessKind::driver, nothing, {}, {}, [](Stage& s) {
-                    i64 need[] = {i64(1 + s.random.below(UNIT)), 0, 0};
+                    resources::Needs need = {i64(1 + s.random.below(UNIT)), 0, 0};
                     s.c.shape(need);
+                  }});
+  auto full_table = [](Stage& s) {
+    s.task(Act::value);
+    s.x = s.c.shape({7, 0, 0});
+    while (resources::is_current(s.m, s.x)) s.c.shape({i64(s.random.next() >> 40), 0, 0});
+    for (u32 i = 1; i < SHAPES_MAX; ++i)
+      if (!s.m.shape(i).used) s.c.shape({i64(s.random.next() >> 40), 0, 0});
+  };
+  list.push_back(
+      {"a new shape in the place of one that nobody has", ProcessKind::driver, full_table, {}, {}, [](Stage& s) {
+         s.c.shape({i64(s.random.next() >> 40), 0, 0});
+       }});
+  list.push_back({"submit with a shape that was forgotten", ProcessKind::driver, full_table, {}, {}, [](Stage& s) {
+                    Order order{Act::value, s.new_tag(), 1, 4};
+                    std::vector<u32> out;
+                    Submission task;
+                    task.function = s.take(s.function);
+                    task.payload = reinterpret_cast<const u8*>(&order);
+                    task.payload_bytes = sizeof order;
+                    task.shape = s.x;
+                    s.c.submit(task, out);
                   }});
 }
 

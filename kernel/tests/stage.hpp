@@ -33,8 +33,8 @@ class Stage {
     c.enter(ProcessKind::driver, root);
     board.clear();
     function = put(2);
-    i64 needs[][RESOURCE_KINDS] = {{UNIT, 0, 0},        {0, 0, 0},       {UNIT, UNIT / 2, 0},
-                                   {UNIT, 2 * UNIT, 0}, {UNIT, 0, UNIT}, {4 * UNIT, 0, 0}};
+    resources::Needs needs[] = {{UNIT, 0, 0},        {0, 0, 0},       {UNIT, UNIT / 2, 0},
+                                {UNIT, 2 * UNIT, 0}, {UNIT, 0, UNIT}, {4 * UNIT, 0, 0}};
     for (auto& need : needs) shapes.push_back(c.shape(need));
     held.clear();
     make_ballast();

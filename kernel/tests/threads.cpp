@@ -215,7 +215,7 @@ struct Crew {
 
 void drive(Client& c, Board& board, u64 seed, u32 rounds, bool actors) {
   static std::atomic<u32> next_tag{64};
-  i64 need[] = {UNIT, 0, 0};
+  resources::Needs need = {UNIT, 0, 0};
   u32 function = c.put(Value{nullptr, 0, NIL, FORMAT_TEST}, {});
   Driver driver{c, board, Random(seed), function, c.shape(need), next_tag};
   for (u32 i = 0; i < rounds && !board.trouble; ++i) driver.something(actors);

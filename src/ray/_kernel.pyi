@@ -172,7 +172,7 @@ class Arena:
     def wait_room(self, timeout_ms: int) -> None: ...  # until heap memory was freed, or the time is over
 
     # --- tasks ---
-    def shape(self, cpu: int, gpu: int, custom: int) -> int: ...  # interned, in 1/10,000
+    def shape(self, cpu: int, gpu: int, custom: int) -> int: ...  # this process's number for so much, in 1/10,000
     def submit(
         self,
         function: ObjectID,

@@ -1,12 +1,15 @@
 """The node's limits: of worker processes, and of the kernel's tables."""
 
+import pickle
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import ray
 from ray import errors
 from ray.core import session_state
+from ray.serialization import formats
 
 WORKERS = 4
 DEPTH = 30
@@ -42,15 +45,36 @@ def test_tasks_that_wait_for_tasks_without_end() -> None:
     assert reached.value.limit == WORKERS
 
 
-@pytest.mark.usefixtures("few_workers")
-def test_a_full_table_is_named() -> None:
-    def nothing() -> None: ...
+def _asks_for(demand: float) -> Any:
+    def echo(value: Any) -> Any:
+        return value
 
-    def fill() -> None:
+    return ray.remote(num_cpus=demand)(echo)
+
+
+@pytest.mark.usefixtures("few_workers")
+def test_any_number_of_demands_one_after_the_other() -> None:
+    known = [_asks_for(number / 10_000) for number in range(1, 2 * SHAPES)]
+    for number, echo in enumerate(known):
+        assert ray.get(echo.remote(number)) == number
+    # The first ones have been forgotten meanwhile, and are made anew.
+    for number in (0, 1, SHAPES, 0):
+        assert ray.get(known[number].remote(number)) == number
+
+
+@pytest.mark.usefixtures("few_workers")
+def test_more_demands_at_once_than_the_table_has() -> None:
+    never = session_state.require("test").arena.reserve()
+    queued = []
+
+    def queue() -> None:
         for number in range(1, SHAPES + 2):
-            ray.get(ray.remote(num_cpus=number / 10_000)(nothing).remote())
+            queued.append(_asks_for(number / 10_000).remote(never))
 
     with pytest.raises(errors.TableFullError, match="resource demands") as full:
-        fill()
+        queue()
     assert full.value.capacity == SHAPES
-    assert ray.get(ray.remote(num_cpus=1 / 10_000)(len).remote("as before")) == 9
+    assert len(queued) >= SHAPES - 2  # the rest is the session's own
+    assert ray.get(_asks_for(1 / 10_000).remote("as before")) == "as before"
+    session_state.require("test").arena.seal(never, pickle.dumps(None), formats.PICKLE)
+    assert ray.get(queued) == [None] * len(queued)
