@@ -59,6 +59,7 @@ struct Board {
   std::atomic<u32> stage;
   std::atomic<u32> unseen_attempts;  // so often a process may die between taking a task and beginning it
   std::atomic<u32> steps, undo_most, finished, rounds;
+  std::atomic<u32> kills, recovery_kills;
   std::atomic<i64> killed_at, recovery_killed_at;
   std::atomic<u32> site_count;
   Site sites[SITES];

@@ -5,6 +5,8 @@
 
 #include "round.hpp"
 
+#include <thread>
+
 using namespace ray;
 using namespace ray::testing;
 
@@ -21,6 +23,7 @@ constexpr u32 PASSES = 20;
 constexpr u32 ROUNDS_AN_ARENA = 150;
 constexpr u64 SHORT_NS_A_SITUATION = 250'000'000;
 constexpr u32 SHORT_ROUNDS_LEAST = 6;
+constexpr u64 HAND_OVER_NS = 100'000'000;
 
 struct Tries {
   Board& board;
@@ -28,7 +31,6 @@ struct Tries {
   Random random;
   std::unique_ptr<Stage> stage;
   u32 rounds_here = 0;
-  u64 recoveries = 0;
 
   // One round; a fresh arena now and then, since the journal keeps some objects.
   bool round(const Danger& danger, bool note = false) {
@@ -37,7 +39,10 @@ struct Tries {
       rounds_here = 0;
       board.clear();
     }
-    return run_round(*stage, situation, danger, note);
+    bool finished = run_round(*stage, situation, danger, note);
+    if (!finished) board.kills += 1;
+    if (danger.recovery_kill_at && board.recovery_killed_at != -1) board.recovery_kills += 1;
+    return finished;
   }
 
   // Kills the operation at one step, and then whoever recovers at every step of that.
@@ -47,7 +52,6 @@ struct Tries {
       danger.kill_at = step;
       danger.recovery_kill_at = r;
       if (round(danger) || board.recovery_killed_at == -1) return;
-      ++recoveries;
     }
   }
 };
@@ -79,6 +83,45 @@ void run_long(Tries& tries) {
   }
 }
 
+// How long the mutex takes from an owner that is killed in the middle of a transaction to one that waits for it.
+bool hands_over(u32 times, Random& random) {
+  ArenaOptions options;
+  options.heap_bytes = 1 << 20;
+  Client c(Mapping::create(options));
+  c.enter(ProcessKind::driver, nullptr);
+  Board* board = make_board();
+  std::vector<u64> took;
+  for (u32 n = 0; n < times; ++n) {
+    board->at(0);
+    pid_t owner = start([&] {
+      Transaction t(c.m(), NIL);
+      for (u32 i = random.below(200); i > 0; --i) t.set(c.header().next_job, i);
+      board->at(1);
+      for (;;) pause();
+    });
+    board->until([&] { return board->stage.load() == 1; });
+    u64 taken = 0;
+    std::thread waiter([&] {
+      take_mutex(c.m());
+      taken = now_ns();
+      pthread_mutex_unlock(&c.header().mutex);
+    });
+    usleep(random.below(4000));
+    u64 killed = now_ns();
+    kill(owner, SIGKILL);
+    waiter.join();
+    await(owner);
+    took.push_back(taken - killed);
+  }
+  std::sort(took.begin(), took.end());
+  printf("the mutex passes on from the dead: %u times, median %.2f ms, p99 %.2f ms, at most %.2f ms\n", times,
+         double(took[times / 2]) / 1e6, double(took[times * 99 / 100]) / 1e6, double(took.back()) / 1e6);
+  bool whole = check(c.m()).empty() && c.header().recoveries == times;
+  if (!whole) printf("FAILED: the arena is not whole after deaths with the mutex\n");
+  if (took.back() > HAND_OVER_NS) printf("FAILED: the mutex takes longer than it may to pass on\n");
+  return whole && took.back() <= HAND_OVER_NS;
+}
+
 struct Running {
   const Situation* situation;
   Board* board;
@@ -94,8 +137,9 @@ int main(int argc, char** argv) {
   std::map<pid_t, Running> running;
   std::vector<Board*> boards;
   u32 failed = 0, most_undo = 0;
-  u64 rounds = 0;
+  u64 rounds = 0, kills = 0, recovery_kills = 0, steps = 0;
   std::string longest;
+  if (argc == 1 && !hands_over(short_form() ? 100 : 2000, random)) return 1;
   u32 at_once = std::max(2u, std::thread::hardware_concurrency());
   for (u32 i = 0; i < at_once; ++i) boards.push_back(make_board());
 
@@ -121,7 +165,7 @@ int main(int argc, char** argv) {
              board->rounds.load(), board->undo_most.load());
     }
     fflush(stdout);
-    rounds += board->rounds;
+    rounds += board->rounds, kills += board->kills, recovery_kills += board->recovery_kills, steps += board->steps;
     if (board->undo_most > most_undo) most_undo = board->undo_most, longest = situation->name;
     boards.push_back(board);
   };
@@ -144,8 +188,13 @@ int main(int argc, char** argv) {
     running[pid] = {&situation, board, its_seed};
   }
   while (!running.empty()) collect();
-  printf("crash: %u situations, %llu rounds, longest log %u of %u (%s), %u failed\n", count,
-         static_cast<unsigned long long>(rounds), most_undo, UNDO_MAX, longest.c_str(), failed);
+  auto number = [](u64 n) { return static_cast<unsigned long long>(n); };
+  printf(
+      "crash: %u situations of %llu steps in all, %llu rounds, killed %llu times (%s), and %llu times while "
+      "recovering\n",
+      count, number(steps), number(rounds), number(kills),
+      short_form() ? "a sample of the steps" : "each step 20 times", number(recovery_kills));
+  printf("crash: longest log %u of %u (%s), %u failed\n", most_undo, UNDO_MAX, longest.c_str(), failed);
   if (most_undo > UNDO_MAX * 9 / 10) {
     printf("FAILED: a transaction uses more than 90 %% of its log\n");
     ++failed;
