@@ -189,7 +189,8 @@ class Arena:
     def next(self, data: bytes | None = None, fmt: int = 0) -> Work | None:
         """Worker: seals data as the running task's only result (None: nothing is running, or
         finish/fail was called), and takes the next task in the same transaction.  Waits for
-        one.  None: this process shall end."""
+        one.  None: this process shall end.  What a signal handler raises comes out of it during the wait,
+        when the result has been taken: call it again without one."""
     def complete(self) -> None: ...  # the running task is done, its results sealed; takes no other
     def set_helper(self, helper: Callable[[Work], None] | None) -> None:
         """At the limit of workers, a wait inside a task calls this with a task that it waits for; the

@@ -1,9 +1,10 @@
 """A worker process from its first task to its end."""
 
 import signal
+import traceback
 from types import FrameType
 
-from ray._kernel import Arena, ArenaClosed, DirectoryFull, StoreFull
+from ray._kernel import Arena, ArenaClosed, DirectoryFull, KernelError, StoreFull
 from ray.core import session_state
 
 # Brings cloudpickle, which every function needs to be unpickled: the workers are forked with it.
@@ -30,6 +31,12 @@ def main(arena: Arena) -> None:
                 work = arena.next(data, fmt)
             except (StoreFull, DirectoryFull):  # the last task's small result found no room
                 executor.finish([(data, fmt, None)])
+                data = None
+                continue
+            except (KernelError, SystemExit):
+                raise
+            except BaseException:  # of a signal handler that a task left behind; the result was taken before
+                traceback.print_exc()
                 data = None
                 continue
             if work is None:
