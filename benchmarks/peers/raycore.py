@@ -1,4 +1,4 @@
-"""This project, from the environment that `make build` made."""
+"""This project: the checkout, in an environment with what it needs and no more."""
 
 import contextlib
 import functools
@@ -10,7 +10,7 @@ from peers import ACTORS, CHUNKS, DEPENDENCIES, NESTED, ORDER, STORE, WAIT, WORK
 
 TITLE = "raycore"
 PACKAGES: list[str] = []
-LOCK = ""
+LOCK = "dev.lock"
 CAN = {DEPENDENCIES, STORE, WAIT, NESTED, ACTORS, ORDER, CHUNKS}
 FIRST_RESULT = f"""
 import ray

@@ -183,7 +183,7 @@ def held_up(system: Any) -> dict[str, float]:
 
 def worker_s(arena: Any, key: int) -> float:
     """From one task's start to the next one's, in a worker that finds the next each time."""
-    starts = sorted(start for _, _, start, _, _, function in arena.events() if function == key)
+    starts = sorted(start for _, _, start, _, _, function, _ in arena.events() if function == key)
     return statistics.median(later - start for start, later in itertools.pairwise(starts)) / 1e9
 
 

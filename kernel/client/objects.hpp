@@ -2,6 +2,7 @@
 #pragma once
 
 #include "client.hpp"
+#include "copying.hpp"
 
 namespace ray {
 
@@ -119,24 +120,16 @@ inline void Client::release_block(u32 b) {
   t.commit();
 }
 
-// Pages never touched before are written through the file: the system then fills them without first
-// clearing them.
 inline void Client::write_block(u32 b, u64 offset, const u8* bytes, u64 size) {
   const Block& block = m().block(b);
   u64 start = u64(block.offset) * GRANULE_BYTES + offset;
   u64 cold = u64(block.cold_from) * GRANULE_BYTES;
-  u64 warm_bytes = start >= cold ? 0 : (cold - start < size ? cold - start : size);
-  if (warm_bytes < size && size - warm_bytes < 65536) warm_bytes = size;
-  memcpy(m().heap(start), bytes, warm_bytes);
-  int fd = warm_bytes < size ? m().own_fd() : -1;
-  while (warm_bytes < size) {
-    ssize_t n = pwrite(fd, bytes + warm_bytes, size - warm_bytes, off_t(m().heap_offset() + start + warm_bytes));
-    if (n <= 0) {
-      memcpy(m().heap(start + warm_bytes), bytes + warm_bytes, size - warm_bytes);
-      break;
-    }
-    warm_bytes += u64(n);
-  }
+  u64 warm_bytes = start >= cold ? 0 : std::min(cold - start, size);
+  if (size - warm_bytes < COLD_BYTES) warm_bytes = size;
+  copying::stream(m().heap(start), bytes, warm_bytes);
+  if (warm_bytes == size) return;
+  start += warm_bytes;
+  copying::fill_cold(m().own_fd(), m().heap_offset() + start, m().heap(start), bytes + warm_bytes, size - warm_bytes);
 }
 
 inline u32 Client::value_of(u32 o) {

@@ -440,3 +440,26 @@ class TestReuseOfPicklers:
         for thread in threads:
             thread.join()
         assert problems == []
+
+
+def test_an_array_needs_no_cloudpickle_and_gives_the_same_bytes():
+    arrays = (
+        "np.arange(5000.0), np.arange(6).reshape(2, 3).T, np.array(['a', 'b']), np.array('2020', 'M8[Y]')"
+    )
+    source = f"""
+import sys
+import numpy as np
+from ray.serialization.values import serialize
+
+def flat(value):
+    data, fmt, nested = serialize(value)
+    return (data if type(data) is bytes else data.to_bytes()), fmt, nested
+
+arrays = [{arrays}]
+alone = [flat(array) for array in arrays]
+assert "cloudpickle" not in sys.modules
+serialize([arrays])  # brings it
+assert "cloudpickle" in sys.modules
+assert [flat(array) for array in arrays] == alone
+"""
+    subprocess.run([sys.executable, "-c", source], check=True, timeout=60)

@@ -371,6 +371,24 @@ def test_idle_workers_above_the_number_of_cpus_are_let_go(programs: Programs) ->
     assert running.finish().code == 0
 
 
+def test_what_the_driver_has_imported_is_there_in_workers_that_are_forked_later(programs: Programs) -> None:
+    source = """
+    import colorsys, sys, time, ray
+    ray.init(num_cpus=1)
+
+    @ray.remote(num_cpus=0)
+    class Fresh:
+        def has(self):
+            return "colorsys" in sys.modules
+
+    deadline = time.monotonic() + 10
+    while not ray.get(Fresh.remote().has.remote()):  # the template imports when it has nothing else to do
+        assert time.monotonic() < deadline
+    """
+    done = programs.run(source)
+    assert done.code == 0, done.errors
+
+
 def test_num_workers_are_started_up_front(programs: Programs) -> None:
     text = driver(UNTIL_RELEASED).replace("num_cpus=2", "num_cpus=1, num_workers=5")
     running = programs.start(text)

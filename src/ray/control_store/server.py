@@ -53,7 +53,7 @@ loglevel notice
 logfile ""
 always-show-logo no
 disable-thp yes
-hz 10
+hz 1
 """
 
 

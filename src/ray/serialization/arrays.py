@@ -4,6 +4,7 @@ Numpy's own reduction keeps strided arrays and some types in the pickle, where t
 writable; and it costs three lookups of global names, which is most of the time for a small array.
 """
 
+import io
 import pickle
 from typing import Any
 
@@ -22,6 +23,27 @@ def reduce_array(array: Any) -> tuple[Any, ...]:
     if not flags.c_contiguous and flags.f_contiguous:
         return rebuild_array, (pickle.PickleBuffer(_as_bytes(array.T)), name, shape, "F")
     return rebuild_array, (pickle.PickleBuffer(_as_bytes(array)), name, shape)
+
+
+def is_plain_array(value: object) -> bool:
+    """Whether it is an exact `numpy.ndarray` of numbers, dates or text: nothing in it needs cloudpickle."""
+    kind = type(value)
+    return (
+        kind.__name__ == "ndarray" and kind.__module__ == "numpy" and value.dtype.kind in _NAMED_KINDS  # type: ignore[attr-defined]
+    )
+
+
+class _ArrayPickler(pickle.Pickler):
+    def reducer_override(self, value: Any) -> Any:
+        return reduce_array(value) if is_plain_array(value) else NotImplemented
+
+
+def dumps_plain_array(array: object) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    """The same as `pickling.dumps_out_of_band` makes of a plain array, without what that imports."""
+    file = io.BytesIO()
+    buffers: list[pickle.PickleBuffer] = []
+    _ArrayPickler(file, 5, buffer_callback=buffers.append).dump(array)
+    return file.getvalue(), buffers
 
 
 def _as_bytes(array: Any) -> Any:

@@ -18,6 +18,7 @@ class KeeperSpec:
         script_folder: str,  # of the driver's script; "" when there is none
         argv: list[str],
         preload: list[str],  # modules that the template imports before it forks
+        preload_later: list[str],  # and others, when it has nothing else to do
         driver_pid: int,
         arena_fd: int,
         host: str,
@@ -35,6 +36,7 @@ class KeeperSpec:
         self.script_folder = script_folder
         self.argv = argv
         self.preload = preload
+        self.preload_later = preload_later
         self.driver_pid = driver_pid
         self.arena_fd = arena_fd
         self.host = host

@@ -10,7 +10,7 @@ from ray.control_store.server import BINARY_NAMES, find_binary
 from ray.core.session_state import SILENT_MODE
 from ray.core.system_limits import refused, refused_by_kernel, require_open_files
 from ray.errors import InitError, RayError, RaySystemError, SystemLimitError
-from ray.session import jobs, machine
+from ray.session import jobs, machine, preloading
 from ray.session.addresses import Address, check_is_local
 from ray.session.launch import KeeperHandle, package_path
 from ray.session.names import socket_name
@@ -22,8 +22,6 @@ from ray.session.session import Session
 from ray.session.spec import KeeperSpec
 from ray.session.spill_file import give_spill_file
 
-# Imported by the template before it forks, when the driver has them: each worker would need them.
-PRELOADED = ("numpy",)
 TASK_ID_BYTES, ID_BYTES = 16, 20
 TABLES_BYTES = 16 << 20  # what the arena takes beside the values, in a session of some thousand tasks
 
@@ -112,7 +110,8 @@ def _spec(options: SessionOptions, arena: _kernel.Arena, binary: str) -> KeeperS
         sys_path=absolute(sys.path),
         script_folder="".join(absolute([os.path.dirname(main_file)])) if main_file else "",
         argv=list(sys.argv),
-        preload=[name for name in PRELOADED if name in sys.modules],
+        preload=preloading.at_once(sys.modules),
+        preload_later=preloading.later(sys.modules),
         driver_pid=os.getpid(),
         arena_fd=arena.fd,
         host=options.node_ip_address,

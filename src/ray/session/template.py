@@ -65,6 +65,7 @@ class Template:
         self._broken_read, self._broken_write = os.pipe()
         os.set_blocking(self._broken_read, False)
         self.starting: dict[int, int] = {}  # forked workers that have not joined the arena: pid, since when
+        self.to_import = [name for name in reversed(spec.preload_later) if name not in sys.modules]
 
     def _terminate(self, signum: int, frame: FrameType | None) -> None:
         """From the system when the keeper has died; from others, and the keeper starts a new template."""
@@ -80,7 +81,7 @@ class Template:
                 pause_ms = self.fork_from_ms - now_ms()
                 if pause_ms > 0:
                     self.arena.wait_demand(pause_ms)
-                elif not self._fork_and_retire():
+                elif not self._fork_and_retire() and not self._import_next():
                     self.arena.wait_demand(WAIT_MS)
         except _kernel.ArenaClosed:
             return
@@ -117,6 +118,17 @@ class Template:
         if extra:
             self.arena.retire(extra)
         return count > 0
+
+    def _import_next(self) -> bool:
+        """Imports one of the modules that workers will need, so that demand is looked at in between.
+
+        False when there is none left, or no core to spare."""
+        if not self.to_import or self.starting or self.arena.stats()["running_tasks"] >= self.spec.num_cpus:
+            return False
+        import_for_workers(self.to_import.pop())
+        if not self.to_import:
+            gc.freeze()
+        return True
 
     def _look_at_starting(self) -> None:
         if not self.starting:
@@ -227,8 +239,12 @@ def prepare(spec: KeeperSpec) -> None:
     sys.modules["__main__"] = type(sys)("__main__")
     with one_thread_each():
         for name in spec.preload:
-            with contextlib.suppress(ImportError):  # the task that needs it says so better
-                importlib.import_module(name)
+            import_for_workers(name)
+
+
+def import_for_workers(name: str) -> None:
+    with contextlib.suppress(Exception):  # the task that needs it says so better
+        importlib.import_module(name)
 
 
 @contextlib.contextmanager
