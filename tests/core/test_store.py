@@ -235,6 +235,7 @@ def test_other_full_tables_and_tasks_get_an_error(full: Callable[[str, int], Ful
     assert (caught.value.table, caught.value.capacity) == ("objects", 1000)
     session = session_state.require("test")
     full("tasks", 100)
+    f.forget()  # the submitter that it was bound to
     session.mode = ray.WORKER_MODE
     try:
         with pytest.raises(TableFullError, match="tasks"):

@@ -19,6 +19,7 @@ from ray._kernel import COPY_BYTES, Block, ObjectID, collect
 from ray.core.session_state import Current
 from ray.core.store import block_of, put
 from ray.serialization.arguments import is_simple
+from ray.serialization.values import ATOMS, TEXTS
 
 _dumps = pickle.dumps
 _loads = pickle.loads
@@ -38,8 +39,6 @@ _ALL_DEPENDENCIES = bytes([_DEPENDENCIES])
 
 _NO_KEYWORDS: dict[str, Any] = {}
 
-_ATOMS = frozenset({int, float, bool, type(None)})
-_TEXTS = frozenset({str, bytes})
 _handles: set[type] = set()
 
 
@@ -56,7 +55,7 @@ def encode(session: Current, args: tuple[Any, ...], kwargs: dict[str, Any]) -> E
     if not kwargs:
         for value in args:
             kind = type(value)
-            if kind in _ATOMS or (kind in _TEXTS and len(value) <= SHORT):
+            if kind in ATOMS or (kind in TEXTS and len(value) <= SHORT):
                 continue
             break
         else:
@@ -77,7 +76,7 @@ def _encode(session: Current, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         kind = type(value)
         if kind is ObjectID:
             deps.append(value)
-        elif kind in _ATOMS:
+        elif kind in ATOMS:
             continue
         elif kind in _handles or is_simple(value):
             contains = True

@@ -22,6 +22,7 @@ class _Bound(NamedTuple):
     """What a call needs that is the same for all calls in one session."""
 
     session: Current
+    submit: Callable[..., Any]  # the session's
     function: ObjectID
     shape: int
 
@@ -67,21 +68,19 @@ class RemoteFunction:
         Raises ArgumentTypeError if the arguments do not fit the function, RayConnectionError before
         ray.init, InfeasibleResourcesError if this node can never run it."""
         bound = self._bound
-        if bound is None or bound.session is not session_state.current:
+        if bound is None or bound[0] is not session_state.current:
             bound = self._bind()
+        session, submit, function, shape = bound
         if kwargs or not self._low <= len(args) <= self._high:
             self._signature.check(args, kwargs, self._definition.name)
-        session = bound.session
+        returns, retries = self._num_returns, self._max_retries
         try:
-            if args or kwargs:
-                payload, deps, nested = encode(session, args, kwargs)
-            else:
-                payload, deps, nested = NO_ARGUMENTS
-            call = bound.function, payload, deps, nested, self._num_returns, bound.shape, self._max_retries
+            payload, deps, nested = encode(session, args, kwargs) if args or kwargs else NO_ARGUMENTS
             try:
-                return session.submitter.submit(*call)
+                return submit(function, payload, deps, nested, returns, shape, retries)
             except TableFull:
-                return with_entry(session, functools.partial(session.submitter.submit, *call))
+                again = functools.partial(submit, function, payload, deps, nested, returns, shape, retries)
+                return with_entry(session, again)
         except KernelError as error:
             raise translated(error, f"{self._definition.name}.remote", (*args, *kwargs.values())) from None
 
@@ -122,7 +121,8 @@ class RemoteFunction:
         session = session_state.require(f"{self._definition.name}.remote")
         try:
             shape = shape_of(session, self._options.demand, self._definition.name)
-            bound = _Bound(session, self._definition.exported(session), shape)
+            function = self._definition.exported(session)
+            bound = _Bound(session, session.submitter.submit, function, shape)
         except KernelError as error:
             raise translated(error, f"{self._definition.name}.remote") from None
         self._bound = bound

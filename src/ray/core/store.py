@@ -4,6 +4,7 @@ import gc
 import os
 import time
 from collections.abc import Callable
+from pickle import dumps
 from typing import Any, TypeVar
 
 from ray._kernel import (
@@ -21,7 +22,8 @@ from ray.core.failures import raised
 from ray.core.session_state import WORKER_MODE, Current
 from ray.core.timeouts import FOREVER_MS
 from ray.errors import ObjectStoreFullError, RayError, SpillError, SystemLimitError
-from ray.serialization.values import Parts, deserialize, serialize
+from ray.serialization.formats import PICKLE
+from ray.serialization.values import ATOMS, TEXTS, Parts, deserialize, serialize
 
 FIRST_PAUSE_MS = 1
 LONGEST_PAUSE_MS = 50
@@ -54,6 +56,11 @@ def sealable(
     session: Current, value: object, subject: str = "the value"
 ) -> tuple[bytes | Block, int, list[ObjectID] | None]:
     """A value as the kernel seals it; large buffers are copied into the store here, once."""
+    kind = type(value)
+    if kind in ATOMS or (kind in TEXTS and len(value) <= COPY_BYTES):  # type: ignore[arg-type]
+        pickled = dumps(value, 5)  # as `serialize` does, without that call
+        if len(pickled) <= COPY_BYTES:
+            return pickled, PICKLE, None
     data, fmt, nested = serialize(value, subject)
     if type(data) is bytes and len(data) <= COPY_BYTES:
         return data, fmt, nested

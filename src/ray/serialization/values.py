@@ -30,7 +30,9 @@ _FEW = 8  # a tuple or list up to this length is looked through for the fast way
 
 PIECE_BYTES = 32 << 20  # copied in ten milliseconds, also into memory never touched before
 _HEADER = struct.Struct("<IIQ")
-_SCALARS = frozenset((type(None), bool, int, float, str, bytes))
+ATOMS = frozenset((type(None), bool, int, float))
+TEXTS = frozenset((str, bytes))
+_SCALARS = ATOMS | TEXTS
 _dumps = pickle.dumps
 _loads = pickle.loads
 

@@ -36,7 +36,8 @@ class ActorHost:
         self._session = session
         self._interval = min(interval, CALLS_KEPT)  # 0: no checkpoints
         self._calls = 0  # since the last checkpoint, or try at one
-        self._names: dict[str, tuple[str, str]] = {}
+        self.saves = self._interval > 0
+        self.known_names: dict[str, tuple[str, str]] = {}
 
     @classmethod
     def brought_up(
@@ -60,16 +61,14 @@ class ActorHost:
 
     def names(self, method: str) -> tuple[str, str]:
         """A method's full name, and what its results are called in errors."""
-        known = self._names.get(method)
-        if known is None:
-            full_name = f"{self.name}.{method}"
-            known = self._names[method] = full_name, f"the result of {full_name}"
-        return known
+        full_name = f"{self.name}.{method}"
+        names = self.known_names[method] = full_name, f"the result of {full_name}"
+        return names
 
     def count_call(self) -> bool:
-        """True if a checkpoint is due after this call."""
+        """Of an actor that saves its state: True if a checkpoint is due after this call."""
         self._calls += 1
-        return 0 < self._interval <= self._calls
+        return self._calls >= self._interval
 
     def state(self) -> Sealed | None:
         """The state after the calls so far, to be stored.  None: it can't be saved, which is reported.

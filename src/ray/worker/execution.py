@@ -29,6 +29,7 @@ class Executor:
         self._session = session
         self._arena = session.arena
         self._definitions = Definitions(session)
+        self._known = self._definitions.known
         self._calls: dict[int, int] = {}  # of the functions with max_calls
         self._host: ActorHost | None = None
         self._blas = BlasThreads(session.arena)
@@ -50,13 +51,7 @@ class Executor:
     ) -> Result:
         """Never raises what the user's code raises.  Raises ArenaClosed when the session has ended."""
         if setting != self._setting or self._gpus.declared:  # which GPUs is not in the number
-            self._setting = setting
-            self._blas.fit()
-            self._gpus.show()
-            if self._host is None:
-                self._paths.enter(self._arena.job)
-            else:
-                self._paths.add(self._arena.job)
+            self._settle(setting)
         if kind == TASK:
             result = self._run_task(key, payload, deps, num_returns)
             if self.ended:
@@ -66,6 +61,16 @@ class Executor:
             assert self._host is not None
             return self._run_call(self._host, payload, deps, num_returns)
         return self._create_actor(key, payload, deps)
+
+    def _settle(self, setting: int) -> None:
+        """What differs from the last task's: resources, and whose driver's modules are imported."""
+        self._setting = setting
+        self._blas.fit()
+        self._gpus.show()
+        if self._host is None:
+            self._paths.enter(self._arena.job)
+        else:
+            self._paths.add(self._arena.job)
 
     def help(self, work: Work) -> None:
         """Runs a task on top of the one that waits for it: there may be no more workers.
@@ -81,21 +86,25 @@ class Executor:
         self._name, self.interruptible = name, interruptible
 
     def _run_task(self, key: int, payload: bytes, deps: list[ObjectID] | None, num_returns: int) -> Result:
+        # Most of what a small task costs is here and in `_commit`, so they call few other functions.
         self._name = ""
         try:
             self.interruptible = True
-            loaded = self._definitions.known.get(key) or self._load(key)
-            if loaded.max_calls and self._host is None:
+            name, max_calls, target, subject = self._known.get(key) or self._load(key)
+            self._name = name
+            if max_calls and self._host is None:
                 calls = self._calls[key] = self._calls.get(key, 0) + 1
-                self.ended = self.ended or calls >= loaded.max_calls
-            name = self._name = loaded.name
-            args, kwargs = arguments(self._session, payload, deps, name) if deps else decode(payload, [])
-            value = loaded.target(*args, **kwargs)
-            del args, kwargs
+                self.ended = self.ended or calls >= max_calls
+            if deps or payload:
+                args, kwargs = arguments(self._session, payload, deps, name) if deps else decode(payload, [])
+                value = target(*args, **kwargs)
+                del args, kwargs
+            else:
+                value = target()
             sealed = (
-                [sealable(self._session, value, loaded.subject)]
+                sealable(self._session, value, subject)
                 if num_returns == 1
-                else results(self._session, value, num_returns, name, loaded.subject)
+                else results(self._session, value, num_returns, name, subject)
             )
             self.interruptible = False
         except BaseException as error:
@@ -107,18 +116,18 @@ class Executor:
         self, host: ActorHost, payload: bytes, deps: list[ObjectID] | None, num_returns: int
     ) -> Result:
         self._name = host.name
-        save = host.count_call()
+        save = host.saves and host.count_call()
         result = _NOTHING
         try:
             self.interruptible = True
-            (method, *args), kwargs = (
-                arguments(self._session, payload, deps, host.name) if deps else decode(payload, [])
-            )
-            self._name, subject = host.names(method)
-            value = getattr(host.instance, method)(*args, **kwargs)
-            del args, kwargs
+            args, kwargs = arguments(self._session, payload, deps, host.name) if deps else decode(payload, [])
+            method = args[0]
+            self._name, subject = host.known_names.get(method) or host.names(method)
+            call = getattr(host.instance, method)
+            value = call(*args[1:], **kwargs) if kwargs or len(args) > 1 else call()
+            del args, kwargs, call
             sealed = (
-                [sealable(self._session, value, subject)]
+                sealable(self._session, value, subject)
                 if num_returns == 1
                 else results(self._session, value, num_returns, self._name, subject)
             )
@@ -156,14 +165,15 @@ class Executor:
         self._name = name_behind(self._arena, definition.binary())
         return self._definitions.load(key, definition)
 
-    def _commit(self, sealed: list[Sealed], at_once: bool) -> Result:
-        """at_once: not only when the next task is taken."""
+    def _commit(self, sealed: Sealed | list[Sealed], at_once: bool) -> Result:
+        """One result, or the list of several.  at_once: not only when the next task is taken."""
         flush()
-        if len(sealed) == 1 and not at_once:
-            data, fmt, nested = sealed[0]
-            if nested is None and type(data) is bytes:
+        if type(sealed) is tuple:
+            data, fmt, nested = sealed
+            if nested is None and type(data) is bytes and not at_once:
                 return data, fmt
-        self.finish(sealed)
+            sealed = [sealed]
+        self.finish(sealed)  # type: ignore[arg-type]  # a list by now
         return _NOTHING
 
     def finish(self, sealed: list[Sealed]) -> None:
