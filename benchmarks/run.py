@@ -37,7 +37,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 HERE = Path(__file__).parent
 RESULTS = environments.FOLDER / "results.json"
 LIMIT_S = 900  # of one question to one system
-PATIENCE_S = 60  # of its repeats, for a system that is slow
+PATIENCE_S = 300  # of its repeats, for a system that is slow
 FOR_EVER_S = 1e9
 TEN_MS = 0.01
 PEERS = ("pypi_ray", "dask", "loky", "pool")
