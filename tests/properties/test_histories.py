@@ -31,6 +31,7 @@ STEPS = 6  # of each client with each promise
 SIZES = (0, 100, 5000)  # bytes behind the number: in the record, copied, in a block
 HEAD_START_S = 0.005  # for the last client to hear of it
 CALLERS, CALLS, AT_ONCE = 4, 12, 3
+WATCHDOG_S = 60.0
 
 
 class Racer(Hands):
@@ -173,17 +174,21 @@ class Register:
         return os.getpid()
 
 
-def use(handle: Any, caller: str, seed: int) -> list[Operation]:
-    """Calls of one caller, some of them under way at the same time."""
+def use(handle: Any, caller: str, seed: int, together: threading.Barrier | None = None) -> list[Operation]:
+    """Calls of one caller, some of them under way at the same time; the first ones of all that meet at the
+    barrier certainly are."""
     chance = random.Random(seed)
     done = []
-    for _ in range(CALLS):
+    for turn in range(CALLS):
         begun = []
-        for _ in range(chance.randint(1, AT_ONCE)):
+        first = together is not None and turn == 0
+        for _ in range(AT_ONCE if first else chance.randint(1, AT_ONCE)):
             name = chance.choice(["read", "write", "swap", "add"])
             argument = None if name == "read" else chance.randrange(1, 1 << 20)
             called = time.monotonic_ns()
             begun.append((called, name, argument, getattr(handle, name).remote(argument)))
+        if together is not None and first:
+            together.wait(WATCHDOG_S)
         for called, name, argument, oid in begun:
             result = ray.get(oid)
             done.append(Operation(caller, float(called), float(time.monotonic_ns()), name, argument, result))
@@ -204,9 +209,10 @@ def use_in_threads(
         use_in_a_task.remote(handle, f"task {number}", chance.randrange(1 << 30))
         for number in range(CALLERS // 2)
     ]
+    together = threading.Barrier(CALLERS // 2)
     threads = [
         threading.Thread(
-            target=lambda number, seed: found.extend(use(handle, f"thread {number}", seed)),
+            target=lambda number, seed: found.extend(use(handle, f"thread {number}", seed, together)),
             args=(number, chance.randrange(1 << 30)),
         )
         for number in range(CALLERS // 2)
