@@ -41,10 +41,21 @@ struct ArenaOptions {
 class Pages {
  public:
   Pages() = default;
+  // At an address that lies within its huge page as the offset does within the file's: else none can be mapped.
   Pages(u64 bytes, int protection, int flags, int fd, u64 offset = 0) : bytes_(bytes) {
-    void* p = mmap(nullptr, bytes, protection, flags | MAP_NORESERVE, fd, off_t(offset));
-    if (p == MAP_FAILED) throw SystemFailed("can't map " + std::to_string(bytes) + " bytes of the arena", errno);
-    base_ = static_cast<u8*>(p);
+    u64 room = bytes + HUGE_PAGE_BYTES;
+    u8* p = mapped(nullptr, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    u64 before = (offset - reinterpret_cast<u64>(p)) & (HUGE_PAGE_BYTES - 1);
+    base_ = p + before;
+    try {
+      mapped(base_, bytes, protection, flags | MAP_FIXED, fd, offset);
+    } catch (...) {
+      munmap(p, room);
+      throw;
+    }
+    u64 end = (before + bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    if (before) munmap(p, before);
+    if (end < room) munmap(p + end, room - end);
   }
   ~Pages() {
     if (base_) munmap(base_, bytes_);
@@ -54,6 +65,12 @@ class Pages {
   u8* base() const { return base_; }
 
  private:
+  u8* mapped(u8* at, u64 bytes, int protection, int flags, int fd, u64 offset) {
+    void* p = mmap(at, bytes, protection, flags | MAP_NORESERVE, fd, off_t(offset));
+    if (p == MAP_FAILED) throw SystemFailed("can't map " + std::to_string(bytes_) + " bytes of the arena", errno);
+    return static_cast<u8*>(p);
+  }
+
   u8* base_ = nullptr;
   u64 bytes_ = 0;
 };

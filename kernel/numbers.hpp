@@ -40,9 +40,10 @@ inline constexpr u32 INLINE_PAYLOAD_BYTES = 64;   // of arguments, in their task
 inline constexpr u32 COPY_BYTES = 4096;           // copied inside one transaction
 inline constexpr u32 SNAPSHOT_BYTES = 4096;       // up to here `get` copies instead of pinning
 inline constexpr u32 SESSION_BYTES = 16384;
-inline constexpr u64 STREAM_BYTES = 4 << 20;  // from here on a copy goes around the caches
-inline constexpr u64 COLD_BYTES = 64 << 10;   // fewer, never touched before, are copied like others
-inline constexpr u64 COLD_PIECE_BYTES = 512 << 10;
+inline constexpr u64 STREAM_BYTES = 4 << 20;            // from here on a copy goes around the caches
+inline constexpr u64 COLD_BYTES = 64 << 10;             // fewer, never touched before, are copied like others
+inline constexpr u64 SLOW_HUGE_PAGE_NS = 10'000'000;    // to make one: thirty times what it takes
+inline constexpr u64 NO_HUGE_PAGES_NS = 1'000'000'000;  // after that, or after none at all
 
 // Table sizes.  Memory is taken only as far as a table has ever been filled.
 inline constexpr u32 OBJECTS_MAX = 1u << 22;

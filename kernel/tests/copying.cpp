@@ -30,19 +30,19 @@ void streamed() {
 
 // `fd`: of the file that is mapped, or -1: the pages are filled through the map alone.
 void filled(bool through_file) {
-  for (u64 bytes : {u64(1), COLD_BYTES, COLD_PIECE_BYTES, 8 * COLD_PIECE_BYTES - 1, 8 * COLD_PIECE_BYTES,
-                    19 * COLD_PIECE_BYTES + 12345}) {
+  for (u64 bytes : {u64(1), COLD_BYTES, HUGE_PAGE_BYTES, 2 * HUGE_PAGE_BYTES - 1, 4 * HUGE_PAGE_BYTES,
+                    7 * HUGE_PAGE_BYTES + 12345}) {
     u64 start = 4096 + 192, room = start + bytes + 4096;
     int fd = memfd_create("copying", MFD_CLOEXEC);
     expect(fd >= 0 && ftruncate(fd, off_t(room)) == 0, "no memory for the test");
-    u8* map = static_cast<u8*>(mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
-    expect(map != MAP_FAILED, "no map for the test");
+    Pages pages(room, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+    u8* map = pages.base();
+    expect(reinterpret_cast<u64>(map) % HUGE_PAGE_BYTES == 0, "the map is not where huge pages could be");
     std::vector<u8> from = patterned(bytes, u32(bytes));
     fill_cold(through_file ? fd : -1, start, map + start, from.data(), bytes);
     expect(!memcmp(map + start, from.data(), bytes), "a copy from both ends differs");
     for (u64 i = 0; i < 64; ++i)
       expect(!map[start - 1 - i] && !map[start + bytes + i], "a copy from both ends wrote beyond its own");
-    munmap(map, room);
     close(fd);
   }
 }
