@@ -67,8 +67,8 @@ inline void fill_small(int fd, u64 file_offset, u8* to, const u8* from, u64 byte
   memcpy(to, from, bytes);
 }
 
-// Into pages never touched before: of huge ones where they can be had, whose making costs the system a tenth; from
-// both ends, the back in a thread of its own.
+// Into pages never touched before: of huge ones where they can be had, which cost the system less than the small ones
+// that they stand for; from both ends, the back in a thread of its own.
 inline void fill_cold(int fd, u64 file_offset, u8* to, const u8* from, u64 bytes) {
   u64 head = std::min(bytes, u64(-reinterpret_cast<u64>(to) & (HUGE_PAGE_BYTES - 1)));
   u64 pieces = (bytes - head) / HUGE_PAGE_BYTES, tail = head + pieces * HUGE_PAGE_BYTES;
