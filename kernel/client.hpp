@@ -257,7 +257,8 @@ class Client {
   template <typename Look>
   void wait_awaiting(u32 th, const wait::Deadline& deadline, std::span<const u32> targets, Look look);
   template <typename Done>
-  bool sleep_on(std::atomic<u32>& word, std::atomic<u32>& sleepers, const wait::Deadline& deadline, Done done);
+  bool sleep_on(std::atomic<u32>& word, std::atomic<u32>& sleepers, const wait::Deadline& deadline, Done done,
+                long slice_ns = SLEEP_SLICE_NS);
   u32 take_help(u32 th, std::span<const u32> targets);
   bool stuck(u32 th, std::span<const u32> targets, Standstill& seen);
 

@@ -40,10 +40,10 @@ inline constexpr u32 INLINE_PAYLOAD_BYTES = 64;   // of arguments, in their task
 inline constexpr u32 COPY_BYTES = 4096;           // copied inside one transaction
 inline constexpr u32 SNAPSHOT_BYTES = 4096;       // up to here `get` copies instead of pinning
 inline constexpr u32 SESSION_BYTES = 16384;
-inline constexpr u64 STREAM_BYTES = 4 << 20;            // from here on a copy goes around the caches
-inline constexpr u64 COLD_BYTES = 64 << 10;             // fewer, never touched before, are copied like others
-inline constexpr u64 SLOW_HUGE_PAGE_NS = 10'000'000;    // to make one: thirty times what it takes
-inline constexpr u64 NO_HUGE_PAGES_NS = 1'000'000'000;  // after that, or after none at all
+inline constexpr u64 STREAM_BYTES = 4 << 20;         // from here on a copy goes around the caches
+inline constexpr u64 COLD_BYTES = 64 << 10;          // fewer, never touched before, are copied like others
+inline constexpr u64 SLOW_HUGE_PAGE_NS = 1'500'000;  // to make one: more than its small pages take
+inline constexpr u64 NO_HUGE_PAGES_NS = 20'000'000;  // after that, or after none at all
 
 // Table sizes.  Memory is taken only as far as a table has ever been filled.
 inline constexpr u32 OBJECTS_MAX = 1u << 22;
@@ -83,6 +83,8 @@ inline constexpr u32 HELP_STEPS = 64;
 inline constexpr u64 STUCK_NS = 3'000'000'000;  // without a task begun or done, before anybody looks whether all wait
 inline constexpr u32 HELP_DEPTH_MAX = 48;       // tasks that wait below the one that runs on a worker's stack
 inline constexpr long SLEEP_SLICE_NS = 100'000'000;
+inline constexpr long IDLE_SLICE_NS = 300'000'000;  // of who has had nothing to do for so many slices
+inline constexpr u32 IDLE_AFTER = 10;
 inline constexpr u64 OWNER_STOPPED_NS = 3'000'000'000;    // later than the node manager's lock watch is with it
 inline constexpr i64 TIMEOUT_MAX_MS = 1'000'000'000'000;  // three decades: as good as for ever
 inline constexpr long SPIN_NS = 25'000;

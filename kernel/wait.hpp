@@ -2,7 +2,8 @@
 //
 // A waiter first spins a little, if a seat is free (seats are as many as cores, so spinners never crowd
 // out work), then sleeps on its thread's own futex word in slices of at most 100 ms, and looks again
-// after each.
+// after each.  Who is no user's thread, or a worker that has had nothing to do for a second, sleeps 300 ms at
+// most: what an idle session costs is mostly such looks.
 #pragma once
 
 #include "worker.hpp"
@@ -50,11 +51,11 @@ class Deadline {
     if (end_ && end_ < sooner.end_) sooner.end_ = end_;
     return sooner;
   }
-  long slice_ns() const {
-    if (!end_) return SLEEP_SLICE_NS;
+  long slice_ns(long longest = SLEEP_SLICE_NS) const {
+    if (!end_) return longest;
     u64 now = now_ns();
     if (now >= end_) return 0;
-    return end_ - now < u64(SLEEP_SLICE_NS) ? long(end_ - now) : SLEEP_SLICE_NS;
+    return std::min(i64(end_ - now), i64(longest));
   }
 
  private:
@@ -65,7 +66,7 @@ enum class Outcome { done, timeout, interrupted, closed };
 
 // Sleeps on this thread's word until done; `look` runs after every slice.
 template <typename Done>
-inline Outcome sleep(Mapping& m, u32 thread, const Deadline& deadline, Done done) {
+inline Outcome sleep(Mapping& m, u32 thread, const Deadline& deadline, Done done, long slice_ns = SLEEP_SLICE_NS) {
   Thread& me = m.thread(thread);
   HostPause pause;
   for (;;) {
@@ -77,7 +78,7 @@ inline Outcome sleep(Mapping& m, u32 thread, const Deadline& deadline, Done done
       me.sleeping.store(0, std::memory_order_relaxed);
       return Outcome::done;
     }
-    futex_wait(me.word, value, deadline.slice_ns());
+    futex_wait(me.word, value, deadline.slice_ns(slice_ns));
     me.sleeping.store(0, std::memory_order_relaxed);
     if (done()) return Outcome::done;
     if (m.header().shut.load(std::memory_order_relaxed)) return Outcome::closed;

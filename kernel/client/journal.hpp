@@ -35,9 +35,10 @@ inline u64 Client::journal_read(u64 after, i64 timeout_ms, std::vector<JournalIt
   flush_drops();
   wait::Deadline deadline(timeout_ms);
   u32 seen = h_.journal_word.load();
-  sleep_on(h_.journal_word, h_.journal_sleepers, deadline, [&] {
+  auto longer = [&] {
     return std::atomic_ref(h_.journal_last).load(std::memory_order_acquire) > after || h_.journal_word.load() != seen;
-  });
+  };
+  sleep_on(h_.journal_word, h_.journal_sleepers, deadline, longer, IDLE_SLICE_NS);
   Transaction t(m(), thread());
   u64 sequence = journal::first_after(h_, after);
   std::vector<std::pair<u32, u32>> adopted;  // known to this process only once they are committed

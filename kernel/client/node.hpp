@@ -28,7 +28,8 @@ inline Demand Client::demand() {
 inline void Client::wait_demand(i64 timeout_ms) {
   wait::Deadline deadline(timeout_ms);
   u32 seen = demand_seen_;
-  sleep_on(h_.demand_word, h_.demand_sleepers, deadline, [&] { return h_.demand_word.load() != seen; });
+  auto changed = [&] { return h_.demand_word.load() != seen; };
+  sleep_on(h_.demand_word, h_.demand_sleepers, deadline, changed, IDLE_SLICE_NS);
   demand_seen_ = h_.demand_word.load();
 }
 

@@ -148,7 +148,7 @@ inline void Client::wait_awaiting(u32 th, const wait::Deadline& deadline, std::s
 // Sleeps on a word that many may sleep on; false when interrupted, closed or out of time.
 template <typename Done>
 inline bool Client::sleep_on(std::atomic<u32>& word, std::atomic<u32>& sleepers, const wait::Deadline& deadline,
-                             Done done) {
+                             Done done, long slice_ns) {
   bool interrupted = false, ok = false;
   {
     HostPause pause;
@@ -156,7 +156,7 @@ inline bool Client::sleep_on(std::atomic<u32>& word, std::atomic<u32>& sleepers,
     for (;;) {
       u32 value = word.load(std::memory_order_seq_cst);
       if ((ok = done()) || h_.shut.load() || deadline.passed()) break;
-      futex_wait(word, value, deadline.slice_ns());
+      futex_wait(word, value, deadline.slice_ns(slice_ns));
       if ((interrupted = pause.interrupted())) break;
     }
     sleepers.fetch_sub(1, std::memory_order_seq_cst);

@@ -31,7 +31,7 @@ inline bool Client::next(const Value* result, Assignment& out) {
     if (finishing && result) result->taken();
   }
   drain();
-  while (!got) {
+  for (u32 slices = 0; !got;) {
     must_be_open();
     if (may_end(th) && must_end(th)) return false;
     u32 value = me.word.load(std::memory_order_seq_cst);
@@ -43,8 +43,8 @@ inline bool Client::next(const Value* result, Assignment& out) {
     if (got || may_end(th)) continue;
     if (!idle) continue;
     if (wait::spin(m(), th, woken)) continue;
-    wait::Deadline slice(100);
-    wait::Outcome outcome = wait::sleep(m(), th, slice, woken);
+    long slice_ns = slices++ < IDLE_AFTER ? SLEEP_SLICE_NS : IDLE_SLICE_NS;
+    wait::Outcome outcome = wait::sleep(m(), th, wait::Deadline(slice_ns / 1'000'000), woken, slice_ns);
     if (outcome == wait::Outcome::interrupted) throw Interrupted("");
     late = outcome == wait::Outcome::timeout;
     drain();
