@@ -42,8 +42,7 @@ def signal_on_parent_death(parent: int, signum: int) -> None:
 
 def set_name(name: str) -> None:
     """The name that `ps -e` and `top` show; the system keeps the first 15 bytes."""
-    with open("/proc/self/comm", "w") as file:
-        file.write(name)
+    _write_own("comm", name)
 
 
 def set_oom_score(score: int) -> None:
@@ -52,10 +51,18 @@ def set_oom_score(score: int) -> None:
     A lower score than the present one needs a privilege; without it nothing changes.
     """
     try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write(str(score))
+        _write_own("oom_score_adj", str(score))
     except OSError:
         return
+
+
+def _write_own(name: str, text: str) -> None:
+    """Without a file object: each worker would build one, of pages that it otherwise shares."""
+    fd = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
 
 
 def stat(pid: int) -> tuple[str, int, int] | None:

@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from types import FrameType
 
 from ray import _kernel
@@ -26,8 +25,8 @@ from ray.session.record import SessionRecord
 from ray.session.say import say
 from ray.session.services import GAVE_UP_STATUS, redirect_output
 from ray.session.spec import KeeperSpec
-from ray.worker import loop
-from ray.worker.blas import VARIABLES
+from ray.worker import blas, loop
+from ray.worker.execution import Executor
 
 # What a worker frees and allocates again in every step of a loop, numpy's temporaries say, stays with it:
 # else each time costs page faults, nearly half the time of a small network's gradient.
@@ -41,6 +40,8 @@ SIGNAL_OF_ORPHANS = signal.SIGURG
 
 
 class Template:
+    executor: Executor  # what workers begin with; from when the session's record is there
+
     def __init__(self, spec: KeeperSpec, keeper: int) -> None:
         self.spec = spec
         self.keeper = keeper
@@ -189,14 +190,13 @@ class Template:
         gc.enable()
         for signum in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(signum, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         end_with_session(template, self.keeper)
         processes.set_name("ray-worker")
         processes.set_oom_score(processes.OOM_SCORE_OF_WORKERS)
         redirect_output(self.spec.logs, f"worker-{os.getpid()}")
         self.arena.register(_kernel.WORKER)
         self.arena.make_current()
-        loop.main(self.arena)
+        loop.main(self.executor)
 
 
 def now_ms() -> int:
@@ -237,9 +237,9 @@ def prepare(spec: KeeperSpec) -> None:
         _kernel.keep_freed_memory(KEPT_BYTES)
     sys.argv[:] = spec.argv
     sys.modules["__main__"] = type(sys)("__main__")
-    with one_thread_each():
-        for name in spec.preload:
-            import_for_workers(name)
+    blas.begin_with_one()
+    for name in spec.preload:
+        import_for_workers(name)
 
 
 def import_for_workers(name: str) -> None:
@@ -247,33 +247,17 @@ def import_for_workers(name: str) -> None:
         importlib.import_module(name)
 
 
-@contextlib.contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Numerical libraries loaded inside start no threads, which would not survive the fork.
-
-    Each worker fits their number to its task. Where the user has set one, that is left alone.
-    """
-    if any(name in os.environ for name in VARIABLES):
-        yield
-        return
-    os.environ.update(dict.fromkeys(VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name in VARIABLES:
-            os.environ.pop(name, None)
-
-
 def run(spec: KeeperSpec, keeper: int, record_fd: int) -> None:
     """The template's process; returns when the session has ended. The pipe ends when the record is there."""
     processes.become_subreaper()
     prepare(spec)
     template = Template(spec, keeper)
-    # What lives now lives for ever; left out of collections, its pages stay shared with the workers.
     gc.disable()
-    gc.freeze()
     os.read(record_fd, 1)
     os.close(record_fd)
+    template.executor = loop.prepare(template.arena)
+    # What lives now lives for ever; left out of collections, its pages stay shared with the workers.
+    gc.freeze()
     template.loop()
     if os.getppid() != keeper:
         end.end_orphans(template.arena, spec.token)

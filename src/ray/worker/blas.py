@@ -18,8 +18,16 @@ VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
+# Read before any task changes it: workers are forked from a process that has imported this.
+_left_to_user = any(name in os.environ for name in VARIABLES)
 # Packages that bring such a library; looking for it in the process's memory map takes a millisecond.
 _BRINGERS = ("numpy", "scipy", "torch", "sklearn", "numba", "jax", "tensorflow", "faiss")
+
+
+def begin_with_one() -> None:
+    """In the template: libraries that it loads start no threads, which would not survive the fork."""
+    if not _left_to_user:
+        os.environ.update(dict.fromkeys(VARIABLES, "1"))
 
 
 class BlasThreads:
@@ -27,14 +35,13 @@ class BlasThreads:
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
-        self._left_to_user = any(name in os.environ for name in VARIABLES)
-        self._threads = 0  # that the libraries were told
+        self._threads = 1  # that the libraries were told: by `begin_with_one`, to begin with
         self._modules = 0  # loaded when the libraries were last looked for
         self._controller: Any = None
 
     def fit(self) -> None:
         """For the task that begins."""
-        if self._left_to_user:
+        if _left_to_user:
             return
         threads = max(1, self._arena.running_shape()[0] // UNIT)
         if threads != self._threads:

@@ -26,7 +26,7 @@ class Executor:
     """Runs what the kernel hands to this worker, in its main thread."""
 
     def __init__(self, session: Current) -> None:
-        self._session = session
+        self.session = session
         self._arena = session.arena
         self._definitions = Definitions(session)
         self._known = self._definitions.known
@@ -96,15 +96,15 @@ class Executor:
                 calls = self._calls[key] = self._calls.get(key, 0) + 1
                 self.ended = self.ended or calls >= max_calls
             if deps or payload:
-                args, kwargs = arguments(self._session, payload, deps, name) if deps else decode(payload, [])
+                args, kwargs = arguments(self.session, payload, deps, name) if deps else decode(payload, [])
                 value = target(*args, **kwargs)
                 del args, kwargs
             else:
                 value = target()
             sealed = (
-                sealable(self._session, value, subject)
+                sealable(self.session, value, subject)
                 if num_returns == 1
-                else results(self._session, value, num_returns, name, subject)
+                else results(self.session, value, num_returns, name, subject)
             )
             self.interruptible = False
         except BaseException as error:
@@ -120,16 +120,16 @@ class Executor:
         result = _NOTHING
         try:
             self.interruptible = True
-            args, kwargs = arguments(self._session, payload, deps, host.name) if deps else decode(payload, [])
+            args, kwargs = arguments(self.session, payload, deps, host.name) if deps else decode(payload, [])
             method = args[0]
             self._name, subject = host.known_names.get(method) or host.names(method)
             call = getattr(host.instance, method)
             value = call(*args[1:], **kwargs) if kwargs or len(args) > 1 else call()
             del args, kwargs, call
             sealed = (
-                sealable(self._session, value, subject)
+                sealable(self.session, value, subject)
                 if num_returns == 1
-                else results(self._session, value, num_returns, self._name, subject)
+                else results(self.session, value, num_returns, self._name, subject)
             )
             self.interruptible = False
         except BaseException as error:
@@ -151,8 +151,8 @@ class Executor:
             self.interruptible = True
             loaded = self._load(key)
             self._name = loaded.name
-            (interval, *args), kwargs = arguments(self._session, payload, deps, loaded.name)
-            self._host = ActorHost.brought_up(self._session, loaded, interval, args, kwargs)
+            (interval, *args), kwargs = arguments(self.session, payload, deps, loaded.name)
+            self._host = ActorHost.brought_up(self.session, loaded, interval, args, kwargs)
             self.interruptible = False
         except BaseException as error:
             data, fmt, _ = self._failure(error)
@@ -179,7 +179,7 @@ class Executor:
     def finish(self, sealed: list[Sealed]) -> None:
         """Seals the running task's results; waits for room, and fails the task if none comes."""
         try:
-            with_room(self._session, lambda: self._arena.finish(sealed))
+            with_room(self.session, lambda: self._arena.finish(sealed))
         except NO_ROOM as error:
             self._fail(error)
 
@@ -205,6 +205,6 @@ class Executor:
         """A failure must be stored: it is small, and someone may wait for it."""
         while True:
             try:
-                return with_room(self._session, attempt)
+                return with_room(self.session, attempt)
             except NO_ROOM:
                 continue

@@ -13,14 +13,19 @@ from ray.worker import environment
 from ray.worker.execution import Executor
 
 
-def main(arena: Arena) -> None:
+def prepare(arena: Arena) -> Executor:
+    """What all workers begin with. In the template: each page that a forked worker need not write stays shared,
+    and writing one costs it as much as running a task."""
+    return Executor(environment.joined(arena))
+
+
+def main(executor: Executor) -> None:
     """Runs tasks, or one actor, until the kernel has no more work for this process.
 
     Called in a freshly forked process that has registered as a worker; owns its main thread."""
-    session = environment.joined(arena)
-    session_state.enter(session)
+    arena = executor.session.arena
+    session_state.enter(executor.session)
     environment.reseed()
-    executor = Executor(session)
     _interrupt_user_code_only(executor)
     arena.set_helper(executor.help)
     data: bytes | None = None
