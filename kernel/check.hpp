@@ -609,6 +609,7 @@ inline std::vector<std::pair<std::string, i64>> statistics(Mapping& m) {
       {"cpu_total", h.total[CPU]},
       {"gpu_total", h.total[GPU]},
       {"custom_total", h.total[CUSTOM]},
+      {"jobs_ended", h.jobs_ended},
       {"journal_last", i64(h.journal_last)},
       {"recoveries", h.recoveries},
   };

@@ -221,6 +221,7 @@ class Client {
   void nudge();
   u32 retire(u32 count);
   std::vector<Activity> activities();
+  u32 end_jobs(std::vector<Activity>& running);
   // Kills a worker for what it does, if it still does that: it runs again after a rest, or fails with this report.
   bool stop(u32 pid, u64 key, int pidfd, u32 report, bool again);
   u32 resting() { return peek(h_.resting_count); }
@@ -309,6 +310,7 @@ class Client {
 #include "client/actors.hpp"
 #include "client/calls.hpp"
 #include "client/helping.hpp"
+#include "client/jobs.hpp"
 #include "client/journal.hpp"
 #include "client/node.hpp"
 #include "client/objects.hpp"

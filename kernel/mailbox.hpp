@@ -22,7 +22,7 @@ inline void add_work(Transaction& t, u32 a) {
 }
 
 // A new actor and its object, held by `process`; its creation task is made in the same transaction.
-inline u32 create(Transaction& t, const u8* task_id, u32 cls, u32 shape, u32 interval, u32 process) {
+inline u32 create(Transaction& t, const u8* task_id, u32 cls, u32 shape, u32 interval, u32 job, u32 process) {
   u8 id[ID_BYTES];
   task::return_id(id, task_id, PUT_INDEX | 0x4000'0000u);
   u32 a = actors(t.m).take(t);
@@ -39,9 +39,10 @@ inline u32 create(Transaction& t, const u8* task_id, u32 cls, u32 shape, u32 int
   actor.checkpoint = actor.failure = NIL;
   actor.cls = cls;
   actor.failure_code = actor.failure_status = actor.failure_pid = 0;
-  actor.killed = actor.unreferenced = actor.deaths = 0;
+  actor.job_ended = actor.unreferenced = actor.deaths = 0;
   actor.waits = actor.wait_next = actor.work_next = actor.working = 0;
   actor.shape = shape;
+  actor.job = job;
   object::reference(t, cls);
   t.write(actor.state, ACTOR_CREATING);
   object::hold(t, o, process);

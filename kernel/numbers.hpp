@@ -17,7 +17,7 @@ using i64 = std::int64_t;
 inline constexpr u32 NIL = 0;
 
 inline constexpr u64 ARENA_MAGIC = 0x52415941'52454e41ull;
-inline constexpr u32 LAYOUT_VERSION = 1;
+inline constexpr u32 LAYOUT_VERSION = 2;
 
 inline constexpr u32 UNIT = 10'000;  // resources are whole numbers of 1/10,000
 inline constexpr u32 RESOURCE_KINDS = 3;
@@ -75,6 +75,7 @@ inline constexpr u64 TRIM_LEAST_BYTES = 1 << 20;  // free places of the spill fi
 inline constexpr u64 TRIM_PIECE_BYTES = 4 << 20;  // of one, at a time
 inline constexpr u32 SPILL_LOOK = 256;            // objects looked at in one transaction for one to spill
 inline constexpr u32 SHAPE_LOOK = 1024;           // tasks looked at in one transaction for whose demands there are
+inline constexpr u32 JOB_LOOK = 1024;             // tasks looked at in one transaction for one of an ended job
 inline constexpr u32 PINS_LOOK = 256;             // pinned holds that are passed over in one transaction
 inline constexpr u32 HOLD_BACK_AFTER = 512;       // younger tasks that may pass one that does not fit
 inline constexpr u64 HOLD_BACK_NS = 2'000'000'000;
@@ -104,7 +105,8 @@ enum class SystemFailure : u32 {
   actor_killed = 3,
   task_stopped = 4,
   actor_stopped = 5,
-  object_lost = 6
+  object_lost = 6,
+  job_ended = 7
 };
 
 }  // namespace ray

@@ -100,8 +100,9 @@ inline void clear_seats(Mapping& m, u32 thread) {
   }
 }
 
-// `report` says it in other words, if there is one.
+// `report` says it in other words, if there is one.  Of a job that has ended nobody asks for errors.
 inline void note_failure(Transaction& t, Task& task, SystemFailure code, u32 report) {
+  if (task.flags & JOB_ENDED) return;
   if (report) {
     journal::append(t, {JournalKind::error, task.job, t.m.object(report).format, nullptr, 0, report});
     return;
@@ -154,12 +155,14 @@ inline void bury_actor(Transaction& t, Thread& thread, u32 running, i32 status, 
   }
   bool creating = running && running == actor.creation;
   const Process& p = t.m.process(thread.process);
-  bool may_live = actor.state != ACTOR_DEAD && !actor.unreferenced && p.stop != STOPPED_FOR_GOOD;
+  bool may_live = actor.state != ACTOR_DEAD && !actor.unreferenced && !actor.job_ended && p.stop != STOPPED_FOR_GOOD;
   if (may_live && actor.interval && actor.deaths < ACTOR_DEATHS_MAX) {
     mailbox::restart(t, a, creating ? NIL : running, p.stop == STOPPED_TO_RUN_AGAIN);
     return;
   }
-  SystemFailure why = p.stop ? SystemFailure::actor_stopped : SystemFailure::actor_died;
+  SystemFailure why = actor.job_ended ? SystemFailure::job_ended
+                      : p.stop        ? SystemFailure::actor_stopped
+                                      : SystemFailure::actor_died;
   if (p.report && actor.state != ACTOR_DEAD && !actor.failure) {
     object::reference(t, p.report);
     t.set(actor.failure, p.report);

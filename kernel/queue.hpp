@@ -89,6 +89,18 @@ inline void resume(Transaction& t) {
   push(t, i, true);
 }
 
+// Out of the line, for good.
+inline void stop_resting(Transaction& t, u32 i) {
+  u32 before = NIL;
+  for (u32 x = t.h.resting_head; x != i; x = t.m.task(x).next) before = x;
+  u32 after = t.m.task(i).next;
+  if (before) t.set(t.m.task(before).next, after);
+  else t.set(t.h.resting_head, after);
+  if (!after) t.set(t.h.resting_tail, before);
+  t.set(t.h.resting_count, t.h.resting_count - 1);
+  t.set(t.m.task(i).next, NIL);
+}
+
 struct Choice {
   u32 shape = NIL;
   u64 sequence = ~0ull;

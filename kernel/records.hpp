@@ -67,6 +67,7 @@ enum TaskFlag : u32 {
   COUNTS_ACTOR = 1,     // holds a reference to its actor's object
   ACTOR_GONE = 2,       // fails with what its actor failed with
   STOPPED = 4,          // fails with the report of who stopped it
+  JOB_ENDED = 8,        // its driver has ended
   ONE_STOP = 1u << 16,  // from this bit on: how often it was stopped
 };
 
@@ -163,13 +164,14 @@ struct alignas(64) Actor {
   u32 failure;     // object, counted: what every call returns
   u32 cls;         // object, counted: its class
   u32 failure_code, failure_status, failure_pid;
-  u32 killed;
+  u32 job_ended;  // its driver's: the next death is its last
   u32 unreferenced;
   u32 deaths;
   u32 waits;  // linked in the list of actors that wait for a CPU
   u32 wait_next;
   u32 work_next, working;
   u32 shape;
+  u32 job;
 };
 
 // The calls of one caller to one actor, in order.
@@ -332,6 +334,7 @@ struct Header {
   u32 resting_head, resting_tail, resting_count;
   u32 object_work, task_work_head, task_work_tail, actor_work;
   u32 next_job;
+  u32 jobs_ended;  // ever, modulo 2^32
   u32 running_count;
   u32 ready_count;
   u32 actor_had_turn;

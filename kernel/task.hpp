@@ -183,6 +183,7 @@ inline SystemData failure_data(Mapping& m, const Task& task) {
   d.pid = i32(task.failure_pid);
   d.attempt = task.attempt;
   if (task.flags & STOPPED) d.code = i32(SystemFailure::task_stopped);
+  if (task.flags & JOB_ENDED) d.code = i32(SystemFailure::job_ended);
   u32 named = task.function;
   if (task.flags & ACTOR_GONE) {
     const Actor& actor = m.actor(task.actor);

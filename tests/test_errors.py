@@ -47,6 +47,7 @@ SAMPLES = [
     errors.ActorKilledError("Counter.add", 79),
     errors.OutOfMemoryError("mod.f", 80, SHORTAGE),
     errors.ActorOutOfMemoryError("Counter", 81, SHORTAGE),
+    errors.JobEndedError("mod.f"),
 ]
 
 

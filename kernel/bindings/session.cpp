@@ -56,6 +56,14 @@ void add_session(nb::class_<Arena>& arena) {
       .def("make_current", [](Arena& a) { current() = a.shared; });
 }
 
+nb::list to_list(const std::vector<Activity>& activities) {
+  nb::list out;
+  for (const Activity& each : activities)
+    out.append(nb::make_tuple(each.pid, each.started, each.kind, each.key, to_bytes(each.function_id, ID_BYTES),
+                              each.job, each.since_ns, each.retriable, each.stops));
+  return out;
+}
+
 void add_node(nb::class_<Arena>& arena) {
   arena.def(
            "bury", [](Arena& a, u32 pid, i32 status) { return a.c().bury(pid, status); }, "pid"_a, "status"_a)
@@ -86,14 +94,12 @@ void add_node(nb::class_<Arena>& arena) {
       .def("nudge", [](Arena& a) { a.c().nudge(); })
       .def(
           "retire", [](Arena& a, u32 count) { return a.c().retire(count); }, "count"_a)
-      .def("running",
+      .def("running", [](Arena& a) { return to_list(a.c().activities()); })
+      .def("end_jobs",
            [](Arena& a) {
-             nb::list out;
-             for (const Activity& each : a.c().activities())
-               out.append(nb::make_tuple(each.pid, each.started, each.kind, each.key,
-                                         to_bytes(each.function_id, ID_BYTES), each.job, each.since_ns, each.retriable,
-                                         each.stops));
-             return out;
+             std::vector<Activity> running;
+             u32 doomed = a.c().end_jobs(running);
+             return nb::make_tuple(doomed, to_list(running));
            })
       .def(
           "stop",

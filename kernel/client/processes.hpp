@@ -140,6 +140,8 @@ inline void Client::bury_record(u32 index, u64 serial, i32 status, bool keep_pin
   {
     Transaction t(m(), log());
     if (gone()) return t.commit();
+    const Process& p = m().process(index);
+    if (p.state == PROCESS_ALIVE && p.job) t.set(h_.jobs_ended, h_.jobs_ended + 1);
     t.set(m().process(index).state, keep_pinned ? PROCESS_LEFT : PROCESS_DYING);
     t.set(m().process(index).status, u32(status));
     t.commit();

@@ -27,6 +27,7 @@ inline void nothing(Stage&) {}
 }  // namespace ray::testing
 
 #include "situations_actors.hpp"
+#include "situations_jobs.hpp"
 #include "situations_objects.hpp"
 #include "situations_processes.hpp"
 #include "situations_spill.hpp"
@@ -44,6 +45,7 @@ inline Situations all_situations() {
   add_process_situations(list);
   add_spill_situations(list);
   add_stopping_situations(list);
+  add_job_situations(list);
   return list;
 }
 

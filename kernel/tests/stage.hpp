@@ -279,7 +279,7 @@ class Stage {
     std::map<std::string, i64> now;
     for (auto& [name, value] : statistics(m)) now[name] = value;
     for (const char* name : {"tasks_done", "recoveries", "journal_last", "heap_touched_bytes", "heap_blocks",
-                             "spill_file_capacity_bytes", "spilled_bytes", "restored_bytes"})
+                             "spill_file_capacity_bytes", "spilled_bytes", "restored_bytes", "jobs_ended"})
       now.erase(name);
     now["ready_tasks"] = h.ready_count;
     std::set<u32> kept;

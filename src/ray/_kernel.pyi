@@ -35,6 +35,7 @@ ACTOR_KILLED: int
 TASK_STOPPED: int
 ACTOR_STOPPED: int
 OBJECT_LOST: int
+JOB_ENDED: int
 
 # formats from here up to 255 are failures as well: FORMAT_ALIAS follows what it points to
 FORMAT_ERROR: int  # 100: caller's formats 100..199 are errors, 0..99 are values
@@ -252,6 +253,9 @@ class Arena:
         """Kills this worker, if it still does what the key names; else False.  When it is buried, what may run
         again does if `again` is set, after `resume`; all else fails with the report, an object of a failure's
         format."""
+    def end_jobs(self) -> tuple[int, list[tuple[int, int, int, int, bytes, int, int, bool, int]]]:
+        """Fails the tasks of ended drivers that have not begun; how many those were, and what of theirs still runs,
+        as `running` has it, for the caller to stop. Nothing is left when neither was there."""
     @property
     def resting(self) -> int: ...  # tasks that were stopped and wait for `resume`; takes no lock
     def resume(self) -> bool: ...  # the one that has rested longest may run; False: none rests

@@ -385,6 +385,17 @@ class ActorKilledError(ActorDiedError):
         self.pid = pid
 
 
+class JobEndedError(RayError):
+    """The driver that had started a task or an actor has ended, and what it had started with it."""
+
+    def __init__(self, function_name: str) -> None:
+        self.function_name = function_name
+        super().__init__(
+            f"{_name(function_name, 'A task')} has no result: the driver that had started it has ended, "
+            "and with it its tasks and actors. Whoever shares results with other drivers must outlive them."
+        )
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class MemoryShortage:
     """Why a process was stopped: how much, of what, by whom. All figures are in bytes."""

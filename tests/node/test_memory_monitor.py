@@ -11,10 +11,10 @@ import pytest
 
 from ray import _kernel
 from ray.config import Config
-from ray.node import memory_monitor
 from ray.node.memory_holders import Holders, private_bytes, store_bytes
 from ray.node.memory_limits import MemoryLimits
-from ray.node.memory_monitor import MemoryMonitor, now_ms
+from ray.node.memory_monitor import MemoryMonitor
+from ray.node.process_tree import ProcessTree, now_ms
 from ray.policy.memory import LATEST_MS, PATIENCE_PAUSES, Allowance, Pause, Rank
 from ray.serialization.failures import decode_failure
 from ray.serialization.formats import OUT_OF_MEMORY, RAW
@@ -249,13 +249,13 @@ def test_the_next_is_stopped_only_when_the_memory_of_the_first_is_back(
     node.submit(3)
     first, second = node.worker(), node.worker()
     waited = []
-    original = memory_monitor.wait_for_ends
+    original = ProcessTree.wait
 
-    def noted(pidfds: list[int], timeout_ms: int) -> None:
-        original(pidfds, timeout_ms)
+    def noted(tree: ProcessTree, timeout_ms: int) -> None:
+        original(tree, timeout_ms)
         waited.append((node.alive(first), node.alive(second)))
 
-    monkeypatch.setattr(memory_monitor, "wait_for_ends", noted)
+    monkeypatch.setattr(ProcessTree, "wait", noted)
     short(node)
     assert waited == [(True, False)]
 

@@ -6,11 +6,7 @@ has come back.  In a thread of its own, since it sleeps little when there is lit
 """
 
 import contextlib
-import os
-import select
-import signal
 import threading
-import time
 
 from ray import _kernel
 from ray.config import Config
@@ -18,6 +14,7 @@ from ray.core.names import name_behind
 from ray.errors import MemoryShortage, SerializationError
 from ray.node.memory_holders import Holders, Running, store_bytes
 from ray.node.memory_limits import MemoryLimits
+from ray.node.process_tree import ProcessTree, now_ms
 from ray.policy.memory import (
     LATEST_MS,
     LITTLE_OF_LIMIT,
@@ -33,6 +30,7 @@ from ray.policy.memory import (
 )
 from ray.serialization.formats import OUT_OF_MEMORY
 from ray.serialization.shortages import Stopped
+from ray.session import processes
 from ray.session.machine import NO_LIMIT_BYTES
 from ray.session.say import say
 
@@ -103,17 +101,11 @@ class MemoryMonitor:
         if chosen is None:
             self._say_once(tight, holders)
             return
-        with contextlib.ExitStack() as open_fds:
-            watched = {}
-            for pid in holders.trees[chosen.pid]:
-                with contextlib.suppress(ProcessLookupError):
-                    watched[pid] = os.pidfd_open(pid)
-                    open_fds.callback(os.close, watched[pid])
-            if chosen.pid in watched and self._stop_worker(tight, holders, chosen, watched[chosen.pid]):
-                for fd in watched.values():
-                    with contextlib.suppress(ProcessLookupError):
-                        signal.pidfd_send_signal(fd, signal.SIGKILL)
-                wait_for_ends(list(watched.values()), GONE_MS)
+        with ProcessTree(holders.trees[chosen.pid]) as tree:
+            pidfd = tree.fds.get(chosen.pid)
+            if pidfd is not None and self._stop_worker(tight, holders, chosen, pidfd):
+                tree.kill()
+                tree.wait(GONE_MS)
 
     def _stop_worker(self, tight: Allowance, holders: Holders, chosen: Worker, pidfd: int) -> bool:
         """False when it does something else by now."""
@@ -159,7 +151,7 @@ class MemoryMonitor:
             return f"{name!r} in process {pid}" if name else f"idle worker {pid}"
         if pid in holders.drivers:
             return f"the driver {pid}"
-        return f"process {pid} ({command(pid)})"
+        return f"process {pid} ({processes.name(pid)})"
 
     def _name(self, running: Running) -> str:
         """Of the function or class; "" if it can't be told."""
@@ -177,29 +169,3 @@ class MemoryMonitor:
             f"{tight.what} has {tight.used_bytes >> 20:,} of {tight.limit_bytes >> 20:,} MiB in use, and no "
             f"task holds enough to be worth stopping. The largest are: {others}."
         )
-
-
-def now_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
-
-
-def command(pid: int) -> str:
-    """The short name of a process, as `ps` shows it."""
-    try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return "gone"
-
-
-def wait_for_ends(pidfds: list[int], timeout_ms: int) -> None:
-    """Until all of these processes have ended, and given back what they held; or the time is over."""
-    poller = select.poll()
-    for fd in pidfds:
-        poller.register(fd, select.POLLIN)
-    deadline = now_ms() + timeout_ms
-    left = len(pidfds)
-    while left and (rest_ms := deadline - now_ms()) > 0:
-        for fd, _ in poller.poll(rest_ms):
-            poller.unregister(fd)
-            left -= 1

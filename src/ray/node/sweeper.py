@@ -1,4 +1,4 @@
-"""What is done once in a while: burying the dead that nobody reaps, giving disk space back.
+"""What is done once in a while: burying the dead that nobody reaps, ending jobs, giving disk space back.
 
 The dead are attached drivers, and processes that lost template and keeper.
 
@@ -11,6 +11,7 @@ import os
 import signal
 
 from ray import _kernel
+from ray.node.job_end import JobEnd
 from ray.session import jobs, processes
 
 # Nobody has seen how it ended; what leaves no trace was most likely killed.
@@ -28,6 +29,7 @@ class Sweeper:
         self._watched: dict[tuple[int, int], int] = {}  # drivers by pid and start time: their pidfds
         self._dead: set[tuple[int, int]] = set()  # found dead in the last sweep
         self._spilled_bytes = 0  # ever, as of the last sweep
+        self._job_end = JobEnd(arena)
         self._look = asyncio.Event()
 
     async def run(self) -> None:
@@ -35,7 +37,9 @@ class Sweeper:
         try:
             while not self.arena.is_shut:
                 self.sweep()
-                self.trim()
+                stats = self.arena.stats()
+                self._job_end.look(stats["jobs_ended"])
+                self.trim(stats["spilled_bytes"])
                 try:
                     await asyncio.wait_for(self._look.wait(), self.sweep_s)
                 except TimeoutError:
@@ -65,10 +69,9 @@ class Sweeper:
                 dead.add(identity)
         self._dead = dead
 
-    def trim(self) -> None:
+    def trim(self, spilled_bytes: int) -> None:
         """Gives the disk back what values have left in the spill file, while nobody writes to that: who does
         takes those places first, and they are cheaper as they are."""
-        spilled_bytes = self.arena.stats()["spilled_bytes"]
         if spilled_bytes and spilled_bytes == self._spilled_bytes:
             self.arena.trim_spill_file(TRIM_BYTES)
         self._spilled_bytes = spilled_bytes

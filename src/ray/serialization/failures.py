@@ -23,6 +23,7 @@ from ray.errors import (
     ActorDiedError,
     ActorKilledError,
     ActorOutOfMemoryError,
+    JobEndedError,
     ObjectLostError,
     OutOfMemoryError,
     RayError,
@@ -200,6 +201,8 @@ def _system_failure(data: "bytes | View | memoryview", function_name: str) -> Ra
         return OutOfMemoryError(function_name, pid)
     if code == _kernel.ACTOR_STOPPED:
         return ActorOutOfMemoryError(function_name, pid)
+    if code == _kernel.JOB_ENDED:
+        return JobEndedError(function_name)
     if code == _kernel.OBJECT_LOST:
         return ObjectLostError(named.hex())
     return RaySystemError(f"{function_name or 'A task'} failed in the kernel with the unknown code {code}.")

@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Iterator
 
 from ray.session.names import socket_name
 
@@ -121,12 +122,20 @@ def receive(connection: socket.socket) -> int:
 
 
 def owners_of(port: int) -> list[int]:
-    """User ids that have a session's socket for this port open (from /proc/net/unix)."""
-    owners = []
+    """User ids that have a session's socket for this port open."""
+    return sorted({uid for uid, each in _open_sockets() if each == port})
+
+
+def ports_of(uid: int) -> list[int]:
+    """Ports that a user has a session's socket for."""
+    return sorted({port for each, port in _open_sockets() if each == uid})
+
+
+def _open_sockets() -> Iterator[tuple[int, int]]:
+    """User id and port in the names of sessions' sockets (from /proc/net/unix); anyone can take a name."""
     with open("/proc/net/unix", encoding="ascii", errors="replace") as table:
         for line in table:
             name = line.rsplit(None, 1)[-1]
             prefix, _, last = name.rpartition("-")
-            if prefix.startswith("@ray-") and last == str(port) and prefix[5:].isdigit():
-                owners.append(int(prefix[5:]))
-    return sorted(set(owners))
+            if prefix.startswith("@ray-") and prefix[5:].isdigit() and last.isdigit():
+                yield int(prefix[5:]), int(last)

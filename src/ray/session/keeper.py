@@ -2,7 +2,8 @@
 
 A single-threaded loop. It starts Redis, template and node manager and restarts those that die, hands
 the arena's descriptor to drivers of the same user, and ends every descendant when the driver dies,
-when the driver says so, or when the template can't be brought up. It is a subreaper: whatever a task
+when the driver says so, or when the template can't be brought up. The keeper of a standalone session
+(`ray start`) has no driver: SIGTERM ends it (`ray stop`). It is a subreaper: whatever a task
 has started becomes its child in the end, and is found.
 
 Redis and the template are started before the rest is even imported: the one decides when `ray.init`
@@ -15,7 +16,15 @@ import time
 from ray.session import processes
 from ray.session.pipes import WORD_RECORD, send_message
 from ray.session.say import say
-from ray.session.services import GAVE_UP_STATUS, NodeManager, RedisServer, Service, Template
+from ray.session.services import (
+    GAVE_UP_STATUS,
+    PRIMARY,
+    NodeManager,
+    RedisServer,
+    Service,
+    Template,
+    redirect_output,
+)
 from ray.session.spec import KeeperSpec
 
 TYPE_CHECKING = False  # `typing` takes longer to import than all of this file
@@ -33,15 +42,16 @@ def monotonic_ms() -> int:
 
 class Keeper:
     def __init__(self, spec: KeeperSpec, command_fd: int, report_fd: int) -> None:
-        processes.keep_only(command_fd, report_fd, spec.arena_fd)
+        processes.keep_only(command_fd, report_fd, spec.arena_fd, spec.spill_fd)
         self.spec = spec
         self.command_fd = command_fd
         self.report_fd = report_fd
         self.ending = False
         self.reported = False
+        self._has_record = False
         self._arena: Arena | None = None
         self._has_joined = False
-        names = ["redis", *(f"redis-shard-{number}" for number in range(1, spec.redis_count))]
+        names = [PRIMARY, *(f"redis-shard-{number}" for number in range(1, spec.redis_count))]
         self.servers = [RedisServer(name, spec) for name in names]
         self.template = Template(spec)
         self.node_manager = NodeManager(spec)
@@ -50,6 +60,8 @@ class Keeper:
     def run(self) -> None:
         """Never returns: the process exits when nothing of the session is left."""
         processes.set_name("ray-keeper")
+        if self.spec.is_standalone:
+            redirect_output(self.spec.logs, "keeper")  # the terminal is not its own for long
         processes.become_subreaper()
         processes.set_oom_score(processes.OOM_SCORE_OF_SERVICES)
         try:
@@ -80,16 +92,25 @@ class Keeper:
 
     def _bury(self, pid: int, status: int) -> None:
         """A worker whose template was killed, or something that a task had started."""
-        from ray import _kernel
-
         arena = self.arena()
         # The keeper never waits: whoever keeps the mutex, the node manager deals with it, and buries.
         if arena.lock_holder(MUTEX_MS):
             return
-        if not self._has_joined:
-            arena.register(_kernel.KEEPER)
-            self._has_joined = True
+        self._join()
         arena.bury(pid, status)
+
+    def _join(self) -> None:
+        from ray import _kernel
+
+        if not self._has_joined:
+            self.arena().register(_kernel.KEEPER)
+            self._has_joined = True
+
+    def _keep_spill_file(self) -> None:
+        """The arena opens it through the process that has given it, for as long as the session lives."""
+        self._join()
+        self.arena().set_spill_file(self.spec.spill_fd, self.spec.spill_bytes)
+        os.close(self.spec.spill_fd)
 
     # --- the loop ---
 
@@ -109,6 +130,9 @@ class Keeper:
         self._poller = select.poll()
         for fd in (self._wake_fd, self.command_fd, *(server.log_fd for server in self.servers)):
             self._poller.register(fd, select.POLLIN)
+        self._driver_fd = -1
+        if self.spec.is_standalone:
+            return
         # A copy of the command pipe may live on in a forked child of the driver, so its end does not
         # tell of the driver's death; the pidfd does.
         try:
@@ -175,11 +199,17 @@ class Keeper:
     def _obey(self) -> None:
         import select
 
-        if os.read(self.command_fd, 1) == WORD_RECORD:
+        word = os.read(self.command_fd, 1)
+        if word == WORD_RECORD:
             # From here on the arena holds the session's record, which those who attach read first.
             self._poller.register(self._listener.fd, select.POLLIN)
             self.template.record_is_there()
             self.node_manager.start_at_ms = monotonic_ms() + NODE_MANAGER_DELAY_MS
+            self._has_record = True
+            if self.spec.spill_fd >= 0:
+                self._keep_spill_file()
+        elif not word and self.spec.is_standalone and self._has_record:
+            self._poller.unregister(self.command_fd)  # who started it has left it alone
         else:
             self.ending = True
 

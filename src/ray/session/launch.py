@@ -1,4 +1,4 @@
-"""The driver's end of its keeper: spawning it, hearing that it is ready, telling it to end."""
+"""The starter's end of its keeper: spawning it, hearing that it is ready, ending it or leaving it alone."""
 
 import contextlib
 import fcntl
@@ -32,6 +32,8 @@ class KeeperHandle:
             command_read, self._command_fd = _pipe(given, kept)
             self._report_fd, report_write = _pipe(kept, given)
             spec.arena_fd = _high(spec.arena_fd, given)
+            if spec.spill_fd >= 0:
+                spec.spill_fd = _high(spec.spill_fd, given)
             self.pid = _spawn(spec, command_read, report_write)
             try:
                 self._pidfd = os.pidfd_open(self.pid)
@@ -80,16 +82,24 @@ class KeeperHandle:
         A keeper that takes longer is killed, and what is left of the session with it.
         """
         self._say(WORD_END)
-        poller = select.poll()
-        poller.register(self._pidfd, select.POLLIN)
-        if not poller.poll(timeout_ms):
+        if not self.wait(timeout_ms / 1000):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
         if self._reap() != 0:
             # It was killed, by us or by others. Its helpers are ending the rest, and so are we.
             end_session(self.token)
+        self.detach()
+
+    def detach(self) -> None:
+        """Lets go of it: a standalone session goes on by itself."""
         for fd in (self._command_fd, self._report_fd, self._pidfd):
             os.close(fd)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether it has ended, by itself or by others, within that time."""
+        poller = select.poll()
+        poller.register(self._pidfd, select.POLLIN)
+        return bool(poller.poll(timeout_s * 1000))
 
     def _reap(self) -> int | None:
         """Exit status of the dead keeper; None when the program has reaped it itself."""
@@ -135,7 +145,7 @@ def _spawn(spec: KeeperSpec, command_fd: int, report_fd: int) -> int:
     boot = os.path.join(os.path.dirname(__file__), "boot.py")
     arguments = [sys.executable, "-S", *_interpreter_flags(), boot, str(command_fd), str(report_fd)]
     # Duplicating a descriptor onto itself is how posix_spawn lets the child inherit it.
-    given = (command_fd, report_fd, spec.arena_fd)
+    given = [fd for fd in (command_fd, report_fd, spec.arena_fd, spec.spill_fd) if fd >= 0]
     actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in given]
     actions.append((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))
     caught = set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}

@@ -45,6 +45,15 @@ def set_name(name: str) -> None:
     _write_own("comm", name)
 
 
+def name(pid: int) -> str:
+    """The same of another process; "gone" when it is."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "gone"
+
+
 def set_oom_score(score: int) -> None:
     """Sets how soon the out-of-memory killer takes this process and those it will start.
 

@@ -18,8 +18,8 @@ class SessionRecord:
     redis_password: str
     socket_name: str  # where the keeper hands out the arena, "@" for the zero byte
     keeper_pid: int
-    driver_pid: int  # of the driver whose end is the session's
-    job: int  # that driver's number
+    driver_pid: int  # of the driver whose end is the session's; 0: nobody's
+    job: int  # that driver's number; 0 without one
     start_time_s: float  # since the epoch
     num_cpus: int
     num_gpus: int

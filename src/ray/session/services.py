@@ -9,6 +9,7 @@ from ray.session import processes
 from ray.session.say import say
 from ray.session.spec import KeeperSpec
 
+PRIMARY = "redis"
 GAVE_UP_STATUS = 71  # of a template that has ended the session (EX_OSERR, sysexits.h)
 SIGKILL, SIGTERM = 9, 15  # the module `signal` takes 4 ms, and Redis waits for this one
 
@@ -128,7 +129,9 @@ class RedisServer(Service):
 
     def __init__(self, name: str, spec: KeeperSpec) -> None:
         super().__init__(name, spec)
-        self.port = server.random_port()
+        # The primary's may be asked for; then it is that one or none.
+        self.is_fixed = name == PRIMARY and spec.redis_port > 0
+        self.port = spec.redis_port if self.is_fixed else server.random_port()
         self.ports_tried = 1
         self.ready = False
         self.log_tail = b""
@@ -153,6 +156,8 @@ class RedisServer(Service):
     def move(self) -> bool:
         """Chooses another port; False after too many."""
         self.ready = False
+        if self.is_fixed:
+            return False
         self.ports_tried += 1
         self.port = server.random_port()
         return self.ports_tried <= server.PORT_ATTEMPTS

@@ -1,4 +1,4 @@
-"""What a driver tells the keeper that it starts."""
+"""What whoever starts a keeper tells it."""
 
 import marshal
 
@@ -19,14 +19,17 @@ class KeeperSpec:
         argv: list[str],
         preload: list[str],  # modules that the template imports before it forks
         preload_later: list[str],  # and others, when it has nothing else to do
-        driver_pid: int,
+        driver_pid: int,  # whose end is the session's; 0: nobody's
         arena_fd: int,
         host: str,
         password: str,
         redis_binary: str,
         redis_count: int,  # the primary included
+        redis_port: int,  # of the primary; 0: any
         num_workers: int,
         num_cpus: int,
+        spill_fd: int,  # of the spill file, when the keeper has to keep it; else -1
+        spill_bytes: int,
         logs: str,  # folder for the output of all processes; "": where the driver's goes
         settings: dict[str, int | float],  # the fields of ray.config.Config
     ) -> None:
@@ -43,10 +46,18 @@ class KeeperSpec:
         self.password = password
         self.redis_binary = redis_binary
         self.redis_count = redis_count
+        self.redis_port = redis_port
         self.num_workers = num_workers
         self.num_cpus = num_cpus
+        self.spill_fd = spill_fd
+        self.spill_bytes = spill_bytes
         self.logs = logs
         self.settings = settings
+
+    @property
+    def is_standalone(self) -> bool:
+        """Whether the session goes on without those who started it."""
+        return self.driver_pid == 0
 
     def setting(self, name: str) -> int:
         """A whole-number setting, for those who don't import ray.config."""

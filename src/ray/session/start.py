@@ -1,9 +1,11 @@
 """Starting a session for one script: the arena here, all other processes under a keeper."""
 
+import contextlib
 import dataclasses
 import os
 import sys
 import time
+from collections.abc import Iterator
 
 from ray import _kernel
 from ray.control_store.server import BINARY_NAMES, find_binary
@@ -35,6 +37,15 @@ def start_session(options: SessionOptions) -> Session:
     Raises InitError for arguments that this machine can't meet, RaySystemError when a process does not
     start, SystemLimitError when that is for want of files, processes, memory or room.
     """
+    binary = check_machine(options)
+    with refusals(options):
+        session = _start(options, binary)
+    _tell(options, session.record)
+    return session
+
+
+def check_machine(options: SessionOptions) -> str:
+    """Whether a session of these options can be had here; returns Redis's file. Raises as above."""
     refuse_other_ray()
     binary = find_binary()
     if binary is None:
@@ -49,8 +60,14 @@ def start_session(options: SessionOptions) -> Session:
     if options.plasma_directory is not None:
         _check_room(options.plasma_directory, options.object_store_bytes)
     require_open_files()
+    return binary
+
+
+@contextlib.contextmanager
+def refusals(options: SessionOptions) -> Iterator[None]:
+    """Says what the system refused, and which limit that is."""
     try:
-        session = _start(options, binary)
+        yield
     except RayError:
         raise
     except OSError as error:
@@ -58,27 +75,29 @@ def start_session(options: SessionOptions) -> Session:
     except _kernel.KernelError as error:
         folder = options.plasma_directory or ""
         raise refused_by_kernel("The session's shared memory can't be made", error, folder) from error
-    _tell(options, session.record)
-    return session
 
 
-def _start(options: SessionOptions, binary: str) -> Session:
-    arena = _kernel.Arena.create(
+def new_arena(options: SessionOptions) -> _kernel.Arena:
+    return _kernel.Arena.create(
         options.object_store_bytes,
         options.resources,
         options.plasma_directory,
         options.huge_pages,
         options.config.worker_limit,
     )
+
+
+def _start(options: SessionOptions, binary: str) -> Session:
+    arena = new_arena(options)
     keeper: KeeperHandle | None = None
     try:
         job = root_id(options.object_id_seed)
         arena.register(_kernel.DRIVER, job)
         give_spill_file(arena, options.config.spill_fraction)
-        spec = _spec(options, arena, binary)
+        spec = spec_of(options, arena, binary)
         keeper = KeeperHandle(spec)
         ports = keeper.wait_ready(options.config.start_ms)
-        record = _record(options, spec, arena.job, keeper.pid, ports)
+        record = record_of(options, spec, arena.job, keeper.pid, ports)
         arena.set_session(record.dump())
         keeper.publish()
         jobs.write_start(arena, job)
@@ -101,7 +120,8 @@ def root_id(seed: int | None) -> bytes:
     return digest + bytes(ID_BYTES - TASK_ID_BYTES)
 
 
-def _spec(options: SessionOptions, arena: _kernel.Arena, binary: str) -> KeeperSpec:
+def spec_of(options: SessionOptions, arena: _kernel.Arena, binary: str) -> KeeperSpec:
+    """For the keeper of a session whose driver this process is."""
     token = os.urandom(16).hex()
     main_file = getattr(sys.modules.get("__main__"), "__file__", None)
     return KeeperSpec(
@@ -118,6 +138,9 @@ def _spec(options: SessionOptions, arena: _kernel.Arena, binary: str) -> KeeperS
         password=os.urandom(24).hex(),
         redis_binary=binary,
         redis_count=1 + options.num_redis_shards,
+        redis_port=0,
+        spill_fd=-1,
+        spill_bytes=0,
         num_workers=options.num_workers,
         num_cpus=options.num_cpus,
         logs=_make_log_folder(token) if options.redirect_output else "",
@@ -133,7 +156,7 @@ def absolute(paths: list[str]) -> list[str]:
         return [path for path in paths if os.path.isabs(path)]
 
 
-def _record(
+def record_of(
     options: SessionOptions, spec: KeeperSpec, job: int, keeper_pid: int, ports: list[int]
 ) -> SessionRecord:
     addresses = [str(Address(options.node_ip_address, port)) for port in ports]

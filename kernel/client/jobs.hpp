@@ -1,0 +1,91 @@
+// The end of a job: of what a driver had begun, when the driver has ended.
+//
+// Which jobs have ended is written down nowhere: it is those whose driver is not there any more.  So whoever dies
+// while it sees to them is replaced by one that begins anew.
+#pragma once
+
+#include "stopping.hpp"
+
+namespace ray {
+namespace jobs {
+
+// As of one moment: drivers may come and go while the tables are walked.
+struct Living {
+  std::vector<u32> jobs{0};  // 0: of what was begun outside of any task
+  u32 last;                  // younger ones are too young to have ended
+
+  explicit Living(Mapping& m) : last(m.header().next_job) {
+    for (u32 i = 1; i <= m.header().processes.high_water; ++i) {
+      const Process& p = m.process(i);
+      if (p.state == PROCESS_ALIVE && p.job) jobs.push_back(p.job);
+    }
+  }
+  bool has(u32 job) const { return job > last || std::find(jobs.begin(), jobs.end(), job) != jobs.end(); }
+};
+
+// A task that has not begun.  Calls are their actor's, which may be another job's.
+inline bool may_doom(const Task& task) {
+  return task.state == TASK_READY || task.state == TASK_RESTING ||
+         (task.state == TASK_WAITING && TaskKind(task.kind) != TaskKind::actor_call);
+}
+
+inline void doom(Transaction& t, u32 i) {
+  Task& task = t.m.task(i);
+  if (task.state == TASK_READY) queue::remove(t, i);
+  if (task.state == TASK_RESTING) queue::stop_resting(t, i);
+  t.set(task.flags, task.flags | u32(JOB_ENDED));
+  if (TaskKind(task.kind) == TaskKind::actor_create) {
+    t.set(t.m.actor(task.actor).creation, NIL);
+    mailbox::die(t, task.actor, SystemFailure::job_ended, 0, 0);
+    task::drop(t, i);
+  } else {
+    task::fail(t, i);
+  }
+}
+
+// Whose end would end it: an actor's is its actor's, whoever calls.
+inline u32 job_of(Mapping& m, const Thread& thread) {
+  if (thread.actor) return m.actor(thread.actor).job;
+  return thread.task ? m.task(thread.task).job : 0;
+}
+
+}  // namespace jobs
+
+// Fails what has not begun, and returns how much that was; what runs is for the caller to stop.  Nothing is left when
+// neither was there: what runs could have begun something new meanwhile.
+inline u32 Client::end_jobs(std::vector<Activity>& running) {
+  must_be_open();
+  u32 th = thread(), doomed = 0;
+  Transaction first(m(), th);
+  jobs::Living living(m());
+  first.commit();
+  for (u32 i = 1, last = 1; i <= last;) {
+    Transaction t(m(), th);
+    last = h_.tasks.high_water;
+    for (u32 end = std::min(last, i + JOB_LOOK); i <= end; ++i) {
+      const Task& task = m().task(i);
+      if (!jobs::may_doom(task) || living.has(task.job)) continue;
+      jobs::doom(t, i++);
+      ++doomed;
+      break;
+    }
+    t.commit();
+  }
+  drain();
+  Transaction t(m(), th);
+  for (u32 i = 1; i <= h_.processes.high_water; ++i) {
+    const Process& p = m().process(i);
+    if (p.state != PROCESS_ALIVE || ProcessKind(p.kind) != ProcessKind::worker || p.stop) continue;
+    u32 x = stopping::main_thread(m(), p);
+    if (!x || living.has(jobs::job_of(m(), m().thread(x)))) continue;
+    const Thread& thread = m().thread(x);
+    // Written, not set: to undo it would change nothing, since a job that has ended stays so.
+    if (u32 a = thread.actor) t.write(m().actor(a).job_ended, 1u);
+    else t.write(m().task(thread.task).flags, m().task(thread.task).flags | u32(JOB_ENDED));
+    running.push_back(stopping::activity_of(m(), p, thread));
+  }
+  t.commit();
+  return doomed;
+}
+
+}  // namespace ray

@@ -1,0 +1,83 @@
+"""`ray status`."""
+
+import datetime
+import json
+from typing import Any
+
+import click
+
+from ray import _kernel
+from ray.core.resources import amounts, free_of, stock_of
+from ray.session.standalone import Found, find_sessions
+
+ANSWER_S = 2.0  # of each session
+GIB = 1 << 30
+
+
+@click.command(short_help="Show this user's sessions on this machine.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: a list with one object a session.")
+def status(as_json: bool) -> None:
+    """Show what runs in the sessions of this user on this machine: resources, tasks, memory, drivers."""
+    found = [_described(each) for each in find_sessions(ANSWER_S)]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    if not found:
+        click.echo("No session of this user runs on this machine. `ray start --head` starts one.")
+    for each in found:
+        _show(each)
+
+
+def _described(found: Found) -> dict[str, Any]:
+    record, arena = found.record, found.arena
+    stats = arena.stats()
+    stock, free = amounts(stock_of(arena)), amounts(free_of(arena))
+    return {
+        "redis_address": record.redis_address,
+        "started_by": "ray start" if found.is_standalone else f"process {record.driver_pid}",
+        "start_time_s": record.start_time_s,
+        "resources": {
+            name: {"total": total, "used": total - free.get(name, 0.0)} for name, total in stock.items()
+        },
+        "workers": stats["workers"],
+        "idle_workers": stats["idle_workers"],
+        "running_tasks": stats["running_tasks"],
+        "ready_tasks": stats["ready_tasks"],
+        "tasks_done": stats["tasks_done"],
+        "actors": stats["actors"],
+        "objects": stats["objects"],
+        "store_used_bytes": stats["heap_used_bytes"],
+        "store_capacity_bytes": stats["heap_capacity_bytes"],
+        "spilled_bytes": stats["spill_file_used_bytes"],
+        "drivers": [pid for pid, _, kind, _, _ in arena.processes() if kind == _kernel.DRIVER],
+        "logs": record.logs,
+    }
+
+
+def _show(session: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    since = datetime.datetime.fromtimestamp(session["start_time_s"]).astimezone()
+    table = Table(
+        title=f"Session at {session['redis_address']}",
+        caption=f"started by {session['started_by']}, {since:%Y-%m-%d %H:%M:%S}",
+        show_header=False,
+        title_justify="left",
+        caption_justify="left",
+    )
+    for name, amount in session["resources"].items():
+        table.add_row(name, f"{amount['used']:g} of {amount['total']:g} in use")
+    table.add_row(
+        "tasks", "{running_tasks:,} running, {ready_tasks:,} ready, {tasks_done:,} done".format(**session)
+    )
+    table.add_row("workers", "{workers:,}, of them {idle_workers:,} idle".format(**session))
+    table.add_row("actors", f"{session['actors']:,}")
+    used, capacity = session["store_used_bytes"] / GIB, session["store_capacity_bytes"] / GIB
+    table.add_row("object store", f"{used:.2f} of {capacity:.2f} GiB in use, {session['objects']:,} objects")
+    if session["spilled_bytes"]:
+        table.add_row("spilled to disk", f"{session['spilled_bytes'] / GIB:.2f} GiB")
+    table.add_row("drivers", ", ".join(map(str, session["drivers"])) or "none")
+    if session["logs"]:
+        table.add_row("logs", session["logs"])
+    Console().print(table)

@@ -1,0 +1,45 @@
+"""`ray stop`."""
+
+import click
+
+from ray.errors import RayConnectionError
+from ray.session.standalone import Found, end_standalone, find_sessions
+
+ANSWER_S = 2.0  # of each session
+
+
+@click.command(short_help="End sessions that `ray start` has started.")
+@click.option("--address", metavar="HOST:PORT", help="Only the session there.  [default: all of this user]")
+def stop(address: str | None) -> None:
+    """End what `ray start` has started for this user on this machine, and say what that was.
+
+    Sessions that a script has started end with their script; they, and those of other users, are left alone.
+    """
+    found = find_sessions(ANSWER_S)
+    chosen = [each for each in found if each.is_standalone and address in (None, each.record.redis_address)]
+    if address and not chosen:
+        raise RayConnectionError.nobody_listens(address, _why_not(address, found))
+    if not chosen:
+        click.echo("Nothing to end: no session of this user was started by `ray start`.")
+    for each in chosen:
+        ended = end_standalone(each)
+        names = ", ".join(f"{name} {pid}" for pid, name in ended)
+        click.echo(f"Ended the session at {each.record.redis_address}, {len(ended)} processes: {names}.")
+    for each in found:
+        if not each.is_standalone and address is None:
+            click.echo(
+                f"Left alone: the session at {each.record.redis_address}, which ends with the script that "
+                f"started it (process {each.record.driver_pid})."
+            )
+
+
+def _why_not(address: str, found: list[Found]) -> str:
+    for each in found:
+        if each.record.redis_address == address:
+            return (
+                f"the session there ends with the script that started it (process {each.record.driver_pid})"
+            )
+    known = ", ".join(each.record.redis_address for each in found if each.is_standalone)
+    return (
+        f"this user's sessions are at {known}" if known else "this user has none that `ray start` has started"
+    )

@@ -1,0 +1,184 @@
+"""`ray start`, `ray stop` and `ray status`, as a shell runs them."""
+
+import os
+import re
+import signal
+import socket
+
+import pytest
+
+from ray.session.standalone import DEFAULT_PORT
+from tests.api.programs import Programs, wait_for
+from tests.cli import head as cli
+from tests.cli.head import Head
+from tests.session.family import name_of
+
+ADD = """
+import sys
+import ray
+
+@ray.remote
+def add(a, b):
+    return a + b
+
+ray.init(redis_address=sys.argv[1])
+print(ray.get(add.remote(40, 2)))
+"""
+OWN_SESSION = """
+import os, time
+import ray
+
+print(ray.init(num_cpus=1)["redis_address"], flush=True)
+while not os.path.exists("release"):
+    time.sleep(0.01)
+"""
+
+
+def test_a_session_outlives_its_starter_and_its_drivers(programs: Programs, head: Head) -> None:
+    for _ in range(2):
+        assert programs.run(ADD, head.address).out == "42\n"
+    status = head.status()
+    assert status["started_by"] == "ray start"
+    assert status["resources"]["CPU"]["total"] == 2
+    assert status["tasks_done"] >= 2
+
+
+def test_what_start_prints_is_what_there_is(programs: Programs, head: Head) -> None:
+    assert "2 CPUs" in head.said
+    logs = re.search(r"logs +(\S+)", head.said)
+    assert logs
+    assert "redis.out" in os.listdir(logs[1])
+    assert os.stat(logs[1]).st_mode & 0o777 == 0o700
+    shown = cli.run(programs, "status")
+    assert shown.code == 0, shown.both
+    assert head.address in shown.out
+
+
+def test_what_tasks_print_goes_to_the_logs(programs: Programs, head: Head) -> None:
+    done = programs.run(ADD.replace("return", "print('printed', flush=True); return"), head.address)
+    assert (done.out, done.err) == ("42\n", "")
+    folder = re.search(r"logs +(\S+)", head.said)
+    assert folder
+
+    def found() -> bool | None:
+        names = [name for name in os.listdir(folder[1]) if name.startswith("worker-")]
+        return any("printed" in open(os.path.join(folder[1], name)).read() for name in names) or None
+
+    assert wait_for(found, 5.0)
+
+
+def test_stop_ends_it_and_says_what_that_was(programs: Programs) -> None:
+    head = Head.start(programs, "--num-cpus=1")
+    assert programs.run(ADD, head.address).out == "42\n"  # there are workers by now
+    said = head.stop().out
+    assert programs.gone()
+    for name in ("ray-keeper", "ray-template", "ray-worker"):
+        assert name in said
+    again = cli.run(programs, "stop", f"--address={head.address}")
+    assert again.code == 1
+    assert head.address in again.err
+
+
+def test_two_sessions_of_one_user_are_two(programs: Programs, head: Head) -> None:
+    other = Head.start(programs, "--num-cpus=1")
+    assert other.address != head.address
+    assert programs.run(ADD, other.address).out == "42\n"
+    other.stop()
+    assert programs.run(ADD, head.address).out == "42\n"
+
+
+def test_a_scripts_session_is_its_own(programs: Programs) -> None:
+    script = programs.start(OWN_SESSION)
+    address = script.line()
+    done = cli.run(programs, "stop", f"--address={address}")
+    assert done.code == 1
+    assert f"process {script.pid}" in done.err
+    (programs.folder / "release").touch()
+    assert script.finish().code == 0
+
+
+def test_a_taken_port_is_named_with_its_holder(programs: Programs) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = cli.run(programs, "start", "--head", f"--redis-port={port}")
+    assert done.code == 1
+    assert f"process {os.getpid()}" in done.err
+    assert "--redis-port" in done.err
+    assert programs.gone()
+
+
+def test_the_port_that_was_asked_for(programs: Programs) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    done = cli.run(programs, "start", "--head", f"--redis-port={port}", "--num-cpus=1")
+    assert done.code == 0, done.both
+    head = Head(programs, f"127.0.0.1:{port}", done.out)
+    assert programs.run(ADD, head.address).out == "42\n"
+    head.stop()
+    assert programs.gone()
+
+
+def test_the_usual_port_is_left_to_who_has_it(programs: Programs) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", DEFAULT_PORT))
+            taken.listen()
+        except OSError:
+            pass  # somebody has it already, which is as good
+        done = cli.run(programs, "start", "--head", "--num-cpus=1")
+        assert done.code == 0, done.both
+        found = re.search(r"127\.0\.0\.1:(\d+)", done.out)
+        assert found
+        assert int(found[1]) != DEFAULT_PORT
+        Head(programs, found[0], done.out).stop()
+    assert programs.gone()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_in_the_foreground_a_signal_ends_it(programs: Programs, signum: int) -> None:
+    running = cli.start(programs, "start", "--head", "--redis-port=0", "--num-cpus=1", "--block")
+    assert "Started a session" in running.line()
+    wait_for(lambda: len(programs.left()) > 3 or None, 5.0)
+    running.send(signum)
+    done = running.finish()
+    assert done.code == 0, done.both
+    assert "Ended the session" in done.out
+    assert programs.gone()
+
+
+def test_in_the_foreground_the_end_of_the_session_is_said(programs: Programs) -> None:
+    running = cli.start(programs, "start", "--head", "--redis-port=0", "--num-cpus=1", "--block")
+    found = re.search(r"127\.0\.0\.1:\d+", running.line())
+    assert found
+    Head(programs, found[0], "").stop()
+    done = running.finish()
+    assert done.code == 1
+    assert "has ended" in done.err
+
+
+def test_what_makes_no_sense_is_refused(programs: Programs) -> None:
+    for args in (
+        ("start",),
+        ("start", "--head", "--num-cpus=-1"),
+        ("start", "--head", "--huge-pages"),
+        ("start", "--head", "--redis-port=99999"),
+        ("start", "--head", "--plasma-directory=/nowhere"),
+        ("start", "--head", "--object-store-memory=12"),
+    ):
+        done = cli.run(programs, *args)
+        assert done.code in (1, 2), (args, done.both)
+        assert "Error: " in done.err
+        assert "Traceback" not in done.err
+    assert programs.gone()
+
+
+def test_a_keeper_that_is_killed_ends_the_session(programs: Programs) -> None:
+    head = Head.start(programs, "--num-cpus=1")
+    (keeper,) = [pid for pid in programs.left() if name_of(pid) == "ray-keeper"]
+    os.kill(keeper, signal.SIGKILL)
+    assert programs.gone()
+    assert cli.run(programs, "stop", f"--address={head.address}").code == 1

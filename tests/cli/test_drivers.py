@@ -1,0 +1,166 @@
+"""Several drivers of one session: when one ends, in any way, what it had begun ends, and nobody else's."""
+
+import os
+import signal
+
+import pytest
+
+from tests.api.programs import Programs, wait_for
+from tests.cli.head import Head
+from tests.session.family import name_of
+
+# Something of every kind, none of which ends by itself.
+BUSY = """
+import os, subprocess, sys, time
+import ray
+
+@ray.remote
+def forever():
+    subprocess.Popen(["sleep", "1000"])
+    while True:
+        time.sleep(1)
+
+@ray.remote
+def after(_):
+    return 1
+
+@ray.remote
+def brief():
+    time.sleep(0.01)
+
+@ray.remote
+class Keeps:
+    def __init__(self):
+        self.kept = ray.put(bytes(1 << 20))
+
+    def itself(self, me):
+        self.me = me
+        return os.getpid()
+
+    def hang(self):
+        time.sleep(1000)
+
+ray.init(redis_address=sys.argv[1])
+actor = Keeps.remote()
+ray.get(actor.itself.remote(actor))
+actor.hang.remote()
+running = forever.remote()
+waiting = [after.remote(running) for _ in range(100)]
+queued = [brief.remote() for _ in range(2000)]
+value = ray.put(bytes(8 << 20))
+time.sleep(0.5)
+print("begun", flush=True)
+"""
+WAIT = """
+while True:
+    time.sleep(1)
+"""
+QUIET = """
+import os, sys, time
+import ray
+
+@ray.remote
+def one():
+    return 1
+
+@ray.remote
+class Counter:
+    def __init__(self):
+        self.count = 0
+
+    def add(self):
+        self.count += 1
+        return self.count, os.getpid()
+
+ray.init(redis_address=sys.argv[1])
+counter = Counter.options(num_cpus=0).remote()
+first, pid = ray.get(counter.add.remote())
+print("here", flush=True)
+calls = 1
+while not os.path.exists("release"):
+    assert ray.get(counter.add.remote())[1] == pid
+    calls += 1
+    time.sleep(0.005)
+assert ray.get(counter.add.remote()) == (calls + 1, pid)
+assert ray.get([one.remote() for _ in range(100)]) == [1] * 100
+assert ray.error_info() == []
+print("undisturbed")
+"""
+
+
+def idle(head: Head, actors: int) -> bool | None:
+    now = head.status()
+    cpus = now["resources"]["CPU"]
+    unused = cpus["used"] == 0 and not now["running_tasks"] and not now["ready_tasks"]
+    return (unused and now["actors"] == actors and now["store_used_bytes"] < 1 << 20) or None
+
+
+@pytest.mark.parametrize("end", ["kill", "exit", "raise", "shutdown"])
+def test_the_end_of_one_is_not_felt_by_another(programs: Programs, head: Head, end: str) -> None:
+    other = programs.start(QUIET, head.address)
+    assert other.line() == "here"
+    tails = {"kill": WAIT, "exit": "", "raise": "raise SystemExit(3)", "shutdown": "ray.shutdown()" + WAIT}
+    busy = programs.start(BUSY + tails[end], head.address)
+    assert busy.line() == "begun"
+    if end == "kill":
+        busy.send(signal.SIGKILL)
+    if end != "shutdown":
+        busy.finish()
+    assert wait_for(lambda: idle(head, actors=1), 10.0), head.status()
+    if end == "shutdown":
+        busy.send(signal.SIGKILL)
+        busy.finish()
+    (programs.folder / "release").touch()
+    done = other.finish()
+    assert done.code == 0, done.both
+    assert done.out.endswith("undisturbed\n")
+
+
+WAITER = """
+import sys, time
+import ray
+
+ray.init(redis_address=sys.argv[1])
+shared = ray.ObjectID(bytes.fromhex(sys.argv[2]))
+print("waiting", flush=True)
+try:
+    ray.get(shared)
+except ray.errors.JobEndedError as error:
+    print(error)
+"""
+SHARER = """
+import sys, time
+import ray
+
+@ray.remote
+def forever():
+    while True:
+        time.sleep(1)
+
+ray.init(redis_address=sys.argv[1])
+shared = forever.remote()
+print(shared.hex(), flush=True)
+while True:
+    time.sleep(1)
+"""
+
+
+def test_who_waits_for_a_result_of_an_ended_driver_is_told(programs: Programs, head: Head) -> None:
+    sharer = programs.start(SHARER, head.address)
+    waiter = programs.start(WAITER, head.address, sharer.line())
+    assert waiter.line() == "waiting"
+    sharer.send(signal.SIGKILL)
+    sharer.finish()
+    assert "'forever' has no result" in waiter.line()
+    assert waiter.finish().code == 0
+
+
+def test_the_end_of_a_job_outlives_its_node_manager(programs: Programs, head: Head) -> None:
+    """Whoever takes the place of a killed one ends what it had not come to."""
+    busy = programs.start(BUSY + WAIT, head.address)
+    assert busy.line() == "begun"
+    (manager,) = [pid for pid in programs.left() if name_of(pid) == "ray-node"]
+    os.kill(manager, signal.SIGKILL)
+    busy.send(signal.SIGKILL)
+    busy.finish()
+    assert wait_for(lambda: idle(head, actors=0), 10.0), head.status()
