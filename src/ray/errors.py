@@ -89,9 +89,10 @@ class RayConnectionError(RayError, ConnectionError):
         """For an address that does not answer."""
         because = f" ({reason})" if reason else ""
         return cls(
-            f"No Ray session of this user answers at {address!r}{because}. Take the address from the "
-            "'redis_address' "
-            "that ray.init() returned in the process that started the session, and check that it still runs.",
+            f"No Ray session of this user answers at {address!r}{because}. Take the address from "
+            "`ray status`, which lists the sessions of this user on this machine, or from the "
+            "'redis_address' that ray.init() returned in the process that started the session, and check "
+            "that it still runs.",
             address,
         )
 

@@ -14,8 +14,7 @@ from ray.worker.execution import Executor
 
 
 def prepare(arena: Arena) -> Executor:
-    """What all workers begin with. In the template: each page that a forked worker need not write stays shared,
-    and writing one costs it as much as running a task."""
+    """What all workers begin with. In the template: pages that a worker need not write stay shared."""
     return Executor(environment.joined(arena))
 
 
