@@ -4,7 +4,7 @@ import datetime
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray._kernel import DRIVER, Arena, KernelError, ObjectID, StaleHandle, WaitTimeout
@@ -20,6 +20,8 @@ from ray.errors import ArgumentError, ArgumentTypeError, GetTimeoutError, Object
 from ray.worker import Worker, global_worker, gpu
 
 if TYPE_CHECKING:
+    from ray.observe.error_printer import ErrorPrinter
+    from ray.observe.output_printer import OutputPrinter
     from ray.session.options import SessionOptions
 
 
@@ -78,7 +80,9 @@ def _init_session(options: "SessionOptions") -> dict[str, Any]:
         session = attach_session(options)
     arena = session.arena
     current = Current(arena, arena, options.driver_mode, session.config, stock_of(arena))
-    return _enter(current, session.info, session.end)
+    return _enter(
+        current, session.info, session.end, session.record.logs if session.record.is_standalone else ""
+    )
 
 
 def _init_local(options: "SessionOptions") -> dict[str, Any]:
@@ -100,22 +104,35 @@ def _init_local(options: "SessionOptions") -> dict[str, Any]:
     return _enter(current, info, arena.leave)
 
 
-def _enter(current: Current, info: dict[str, Any], end: Callable[[], None]) -> dict[str, Any]:
+def _enter(
+    current: Current, info: dict[str, Any], end: Callable[[], None], output: str = ""
+) -> dict[str, Any]:
+    """`output` is the folder with what tasks print, when they don't print where the driver does."""
     current.info = info
     if current.mode != SILENT_MODE:
-        from ray.observe.error_printer import ErrorPrinter
-
-        printer = ErrorPrinter(current.arena)
         try:
-            printer.start()
+            for printer in _printers(current, output):
+                printer.start()
+                current.at_end.append(printer.stop)
         except BaseException:
+            for stop in current.at_end:
+                stop()
             end()
             raise
-        current.at_end.append(printer.stop)
     current.at_end.append(end)
     session_state.enter(current)
     interrupts.at_exit(shutdown)  # as often as there are sessions; the second time it does nothing
     return info
+
+
+def _printers(current: Current, output: str) -> "Iterator[ErrorPrinter | OutputPrinter]":
+    from ray.observe.error_printer import ErrorPrinter
+
+    yield ErrorPrinter(current.arena)
+    if output:
+        from ray.observe.output_printer import OutputPrinter
+
+        yield OutputPrinter(output, current.arena.job)
 
 
 def shutdown() -> None:

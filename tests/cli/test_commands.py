@@ -54,19 +54,6 @@ def test_what_start_prints_is_what_there_is(programs: Programs, head: Head) -> N
     assert head.address in shown.out
 
 
-def test_what_tasks_print_goes_to_the_logs(programs: Programs, head: Head) -> None:
-    done = programs.run(ADD.replace("return", "print('printed', flush=True); return"), head.address)
-    assert (done.out, done.err) == ("42\n", "")
-    folder = re.search(r"logs +(\S+)", head.said)
-    assert folder
-
-    def found() -> bool | None:
-        names = [name for name in os.listdir(folder[1]) if name.startswith("worker-")]
-        return any("printed" in open(os.path.join(folder[1], name)).read() for name in names) or None
-
-    assert wait_for(found, 5.0)
-
-
 def test_stop_ends_it_and_says_what_that_was(programs: Programs) -> None:
     head = Head.start(programs, "--num-cpus=1")
     assert programs.run(ADD, head.address).out == "42\n"  # there are workers by now

@@ -34,7 +34,7 @@ def _described(found: Found) -> dict[str, Any]:
     stock, free = amounts(stock_of(arena)), amounts(free_of(arena))
     return {
         "redis_address": record.redis_address,
-        "started_by": "ray start" if found.is_standalone else f"process {record.driver_pid}",
+        "started_by": "ray start" if found.record.is_standalone else f"process {record.driver_pid}",
         "start_time_s": record.start_time_s,
         "resources": {
             name: {"total": total, "used": total - free.get(name, 0.0)} for name, total in stock.items()

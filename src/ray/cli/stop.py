@@ -16,7 +16,9 @@ def stop(address: str | None) -> None:
     Sessions that a script has started end with their script; they, and those of other users, are left alone.
     """
     found = find_sessions(ANSWER_S)
-    chosen = [each for each in found if each.is_standalone and address in (None, each.record.redis_address)]
+    chosen = [
+        each for each in found if each.record.is_standalone and address in (None, each.record.redis_address)
+    ]
     if address and not chosen:
         raise RayConnectionError.nobody_listens(address, _why_not(address, found))
     if not chosen:
@@ -26,7 +28,7 @@ def stop(address: str | None) -> None:
         names = ", ".join(f"{name} {pid}" for pid, name in ended)
         click.echo(f"Ended the session at {each.record.redis_address}, {len(ended)} processes: {names}.")
     for each in found:
-        if not each.is_standalone and address is None:
+        if not each.record.is_standalone and address is None:
             click.echo(
                 f"Left alone: the session at {each.record.redis_address}, which ends with the script that "
                 f"started it (process {each.record.driver_pid})."
@@ -39,7 +41,7 @@ def _why_not(address: str, found: list[Found]) -> str:
             return (
                 f"the session there ends with the script that started it (process {each.record.driver_pid})"
             )
-    known = ", ".join(each.record.redis_address for each in found if each.is_standalone)
+    known = ", ".join(each.record.redis_address for each in found if each.record.is_standalone)
     return (
         f"this user's sessions are at {known}" if known else "this user has none that `ray start` has started"
     )

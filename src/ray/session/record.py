@@ -29,6 +29,11 @@ class SessionRecord:
     settings: dict[str, int | float]  # the fields of ray.config.Config
     ended: str = ""  # why, when it was not by the driver's end
 
+    @property
+    def is_standalone(self) -> bool:
+        """Whether no driver's end is the session's."""
+        return self.driver_pid == 0
+
     def dump(self) -> bytes:
         return json.dumps({"version": VERSION, **dataclasses.asdict(self)}).encode()
 

@@ -122,10 +122,6 @@ class Found:
     record: SessionRecord
     arena: _kernel.Arena
 
-    @property
-    def is_standalone(self) -> bool:
-        return self.record.driver_pid == 0
-
 
 def find_sessions(timeout_s: float) -> list[Found]:
     """All of this user's, in the order of their ports; each may take so long to answer."""

@@ -4,6 +4,7 @@ import contextlib
 import json
 import random
 import sys
+from typing import Any
 
 from ray._kernel import Arena
 from ray.config import Config
@@ -11,16 +12,15 @@ from ray.core.resources import stock_of
 from ray.core.session_state import WORKER_MODE, Current
 
 
-def joined(arena: Arena) -> Current:
-    """The session as this worker sees it, from the record that lies in the arena."""
-    settings = json.loads(arena.session())["settings"]
-    return Current(arena, arena, WORKER_MODE, Config(**settings), stock_of(arena))
+def record_of(arena: Arena) -> dict[str, Any]:
+    """The session's record: the fields of `ray.session.record.SessionRecord`."""
+    record: dict[str, Any] = json.loads(arena.session())
+    return record
 
 
-def first_job(arena: Arena) -> int:
-    """The job of the driver that started the session."""
-    number: int = json.loads(arena.session())["job"]
-    return number
+def joined(arena: Arena, record: dict[str, Any]) -> Current:
+    """The session as a worker sees it."""
+    return Current(arena, arena, WORKER_MODE, Config(**record["settings"]), stock_of(arena))
 
 
 def reseed() -> None:

@@ -12,9 +12,10 @@ from ray.core.session_state import Current
 from ray.core.store import NO_ROOM, sealable, with_room
 from ray.worker.actor_host import ActorHost
 from ray.worker.blas import BlasThreads
-from ray.worker.environment import first_job, flush
+from ray.worker.environment import flush
 from ray.worker.gpu import VisibleGpus
 from ray.worker.job_paths import JobPaths
+from ray.worker.output import Output
 
 Work = tuple[int, int, bytes, list[ObjectID] | None, int, int]
 # The kernel seals the result while it looks for the next task; nothing: it is sealed already.
@@ -25,7 +26,9 @@ _NOTHING: Result = None, 0
 class Executor:
     """Runs what the kernel hands to this worker, in its main thread."""
 
-    def __init__(self, session: Current) -> None:
+    def __init__(self, session: Current, first_job: int = 0, logs: str = "") -> None:
+        """`first_job` is that of the driver that started the session, `logs` where each job's output goes by
+        itself; 0 and "": there is none."""
         self.session = session
         self._arena = session.arena
         self._definitions = Definitions(session)
@@ -34,7 +37,8 @@ class Executor:
         self._host: ActorHost | None = None
         self._blas = BlasThreads(session.arena)
         self._gpus = VisibleGpus(session.arena, session.stock)
-        self._paths = JobPaths(session.arena, first_job(session.arena))
+        self._paths = JobPaths(session.arena, first_job)
+        self._output = Output(logs)
         self._setting = -1  # the kernel's number for job and resources of the last task
         self._name = ""  # of what runs, for failures
         self.interruptible = False  # the user's code runs
@@ -69,6 +73,7 @@ class Executor:
         self._gpus.show()
         if self._host is None:
             self._paths.enter(self._arena.job)
+            self._output.enter(self._arena.job)
         else:
             self._paths.add(self._arena.job)
 

@@ -15,7 +15,10 @@ from ray.worker.execution import Executor
 
 def prepare(arena: Arena) -> Executor:
     """What all workers begin with. In the template: pages that a worker need not write stay shared."""
-    return Executor(environment.joined(arena))
+    record = environment.record_of(arena)
+    standalone = not record["driver_pid"]
+    session = environment.joined(arena, record)
+    return Executor(session, record["job"], record["logs"] if standalone else "")
 
 
 def main(executor: Executor) -> None:
