@@ -82,6 +82,7 @@ void add_constants(nb::module_& m) {
   m.attr("ACTOR_KILLED") = u32(SystemFailure::actor_killed);
   m.attr("TASK_STOPPED") = u32(SystemFailure::task_stopped);
   m.attr("ACTOR_STOPPED") = u32(SystemFailure::actor_stopped);
+  m.attr("LAYOUT_VERSION") = LAYOUT_VERSION;
   m.attr("JOB_ENDED") = u32(SystemFailure::job_ended);
   m.attr("OBJECT_LOST") = u32(SystemFailure::object_lost);
   m.attr("TASK") = u32(TaskKind::task);

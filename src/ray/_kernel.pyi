@@ -16,6 +16,8 @@ UNIT: int  # 10_000: resources are whole numbers of 1/10,000
 INLINE_BYTES: int  # values up to this size sit in the object's own record
 COPY_BYTES: int  # values up to this size are copied inside one transaction
 
+LAYOUT_VERSION: int  # of the arena: all processes must have the same
+
 # kinds of process
 DRIVER: int
 WORKER: int

@@ -96,6 +96,15 @@ class RayConnectionError(RayError, ConnectionError):
             address,
         )
 
+    @classmethod
+    def incompatible(cls, address: str, theirs: str, ours: str) -> Self:
+        """For a session of a release that this one does not understand."""
+        return cls(
+            f"The session at {address!r} was started by raycore {theirs or '(an early release)'}; this is "
+            f"raycore {ours}, and the two do not understand each other. Use one release in both processes.",
+            address,
+        )
+
 
 class RaySystemError(RayError, RuntimeError):
     """A part of the session itself failed: a process did not start, or answered nonsense."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from ray import _kernel
 from ray.control_store.server import random_port
-from ray.session import handshake
+from ray.session import handshake, record
 from ray.session.names import socket_name
 
 
@@ -30,7 +31,7 @@ def test_the_descriptor_arrives_and_is_the_same_memory(
     pair: tuple[socket.socket, socket.socket], memory: int
 ) -> None:
     ours, theirs = pair
-    handshake.answer(ours, memory, os.getuid())
+    handshake.answer(ours, memory, os.getuid(), "1.2.3")
     fd = handshake.receive(theirs)
     try:
         assert os.pread(fd, 6, 0) == b"shared"
@@ -44,7 +45,7 @@ def test_a_peer_of_another_user_gets_no_descriptor(
     pair: tuple[socket.socket, socket.socket], memory: int
 ) -> None:
     ours, theirs = pair
-    handshake.answer(ours, memory, os.getuid() + 1)
+    handshake.answer(ours, memory, os.getuid() + 1, "1.2.3")
     message, ancillary, _, _ = theirs.recvmsg(100, 100)
     assert message == handshake.REFUSED
     assert ancillary == []
@@ -66,6 +67,25 @@ def test_descriptors_of_an_unknown_protocol_are_closed(
     with pytest.raises(handshake.PeerRefusedError):
         handshake.receive(theirs)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_release_that_is_not_understood_is_named(
+    pair: tuple[socket.socket, socket.socket], memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = pair
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as later:
+        later.setattr(handshake, "MAGIC", b"ray-arena-99")
+        handshake.answer(ours, memory, os.getuid(), "9.9.9")
+    with pytest.raises(handshake.IncompatibleError, match=r"raycore 9\.9\.9") as raised:
+        handshake.receive(theirs)
+    assert raised.value.release == "9.9.9"
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_protocol_changes_with_what_it_stands_for() -> None:
+    """Whoever changes the layout or the record changes the protocol, and then this line."""
+    assert (handshake.PROTOCOL, _kernel.LAYOUT_VERSION, record.VERSION) == (2, 2, 2)
 
 
 def test_a_keeper_that_ends_meanwhile_counts_as_nobody(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -109,7 +129,7 @@ class Serving:
     """A listener with a thread that serves it, as the keeper's loop does."""
 
     def __init__(self, fd: int, port: int) -> None:
-        self.listener = handshake.Listener(fd)
+        self.listener = handshake.Listener(fd, "1.2.3")
         assert self.listener.bind(port)
         self._ending, self._end = socket.socketpair()
         self._thread = threading.Thread(target=self._loop)
@@ -162,7 +182,7 @@ def test_a_peer_that_says_and_reads_nothing_holds_nobody_up(serving: int) -> Non
 
 
 def test_a_name_can_be_held_once(serving: int, memory: int) -> None:
-    second = handshake.Listener(memory)
+    second = handshake.Listener(memory, "1.2.3")
     assert not second.bind(serving)
     second.close()
 
@@ -179,7 +199,7 @@ def test_nobody_listens() -> None:
 
 def test_a_keeper_that_does_not_answer_is_waited_for_only_so_long(memory: int) -> None:
     port = random_port()
-    stopped = handshake.Listener(memory)
+    stopped = handshake.Listener(memory, "1.2.3")
     assert stopped.bind(port)
     with pytest.raises(TimeoutError):
         handshake.connect(port, 0.2)

@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 
+import ray
 from ray import _kernel
 from ray.config import Config
 from ray.core.kernel_errors import translated
@@ -63,6 +64,8 @@ def _receive(address: Address, timeout_ms: int) -> int:
             f"its keeper process did not answer within {timeout_ms} ms: it is stopped, or the machine is "
             "overloaded",
         ) from None
+    except handshake.IncompatibleError as error:
+        raise RayConnectionError.incompatible(str(address), error.release, ray.__version__) from None
     except handshake.PeerRefusedError as error:
         raise RayConnectionError.nobody_listens(str(address), str(error)) from None
 

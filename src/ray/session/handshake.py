@@ -15,13 +15,26 @@ from collections.abc import Iterator
 
 from ray.session.names import socket_name
 
-MAGIC = b"ray-arena-1"
+# What both sides must have alike: this message, the arena's layout, the session's record. Followed by a
+# space and the release of who has started the session.
+PROTOCOL = 2
+_MAGIC_OF_ANY = b"ray-arena-"
+MAGIC = b"%b%d" % (_MAGIC_OF_ANY, PROTOCOL)
+MESSAGE_BYTES = 128
 REFUSED = b"ray-refused"
 BACKLOG = 64
 
 
 class PeerRefusedError(OSError):
     """The other side belongs to another user, or does not speak this protocol."""
+
+
+class IncompatibleError(OSError):
+    """The session was started by a release that this one does not understand."""
+
+    def __init__(self, release: str) -> None:
+        super().__init__(f"it was started by raycore {release or '(an early one)'}")
+        self.release = release
 
 
 def _address(uid: int, port: int) -> str:
@@ -37,8 +50,9 @@ def peer_uid(connection: socket.socket) -> int:
 class Listener:
     """The keeper's side. Nothing here waits for a peer."""
 
-    def __init__(self, arena_fd: int) -> None:
+    def __init__(self, arena_fd: int, release: str) -> None:
         self.arena_fd = arena_fd
+        self.release = release
         self.uid = os.getuid()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
@@ -70,25 +84,26 @@ class Listener:
             with connection:
                 connection.setblocking(False)
                 try:
-                    answer(connection, self.arena_fd, self.uid)
+                    answer(connection, self.arena_fd, self.uid, self.release)
                 except OSError:
                     continue
 
 
-def answer(connection: socket.socket, arena_fd: int, uid: int) -> None:
+def answer(connection: socket.socket, arena_fd: int, uid: int, release: str) -> None:
     """Sends the descriptor to a peer of this user, a refusal to others."""
     if peer_uid(connection) != uid:
         connection.send(REFUSED)
         return
     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [arena_fd]))
-    connection.sendmsg([MAGIC], [rights])
+    connection.sendmsg([MAGIC, b" ", release.encode()[: MESSAGE_BYTES // 2]], [rights])
 
 
 def connect(port: int, timeout_s: float) -> int:
     """The descriptor of the arena of this user's session at that port; the caller closes it.
 
     Raises ConnectionRefusedError when there is no such session, TimeoutError when its keeper does not
-    answer in time, PeerRefusedError when the answer is not to be trusted.
+    answer in time, IncompatibleError when it is of another release, PeerRefusedError when the answer is not
+    to be trusted.
     """
     # Python's own time-out makes the socket non-blocking, and then a full backlog is an error at once.
     limit = struct.pack("@ll", int(timeout_s), int(timeout_s % 1 * 1_000_000))
@@ -107,17 +122,20 @@ def receive(connection: socket.socket) -> int:
     if owner != os.getuid():
         raise PeerRefusedError(f"{connection.getpeername()!r} is held by user {owner}, not by this user")
     room = socket.CMSG_LEN(array.array("i").itemsize)
-    message, ancillary, _, _ = connection.recvmsg(len(MAGIC) + 1, room, socket.MSG_CMSG_CLOEXEC)
+    message, ancillary, _, _ = connection.recvmsg(MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    if message == MAGIC and len(fds) == 1:
+    magic, _, release = message.partition(b" ")
+    if magic == MAGIC and len(fds) == 1:
         return fds[0]
     for fd in fds:
         os.close(fd)
     if not message:
         raise ConnectionRefusedError(errno.ECONNREFUSED, "the session is ending")
+    if magic.startswith(_MAGIC_OF_ANY) and magic != MAGIC:
+        raise IncompatibleError(release.decode(errors="replace"))
     raise PeerRefusedError("the answer was a refusal, or not this package's protocol")
 
 

@@ -126,7 +126,7 @@ class Keeper:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._on_terminate)
-        self._listener = Listener(self.spec.arena_fd)
+        self._listener = Listener(self.spec.arena_fd, self.spec.release)
         self._poller = select.poll()
         for fd in (self._wake_fd, self.command_fd, *(server.log_fd for server in self.servers)):
             self._poller.register(fd, select.POLLIN)

@@ -39,7 +39,8 @@ class SessionRecord:
 
     @classmethod
     def load(cls, data: bytes) -> "SessionRecord":
-        """Raises RaySystemError for the record of another version of this package."""
+        """Raises RaySystemError for the record of another version. A release with the same may have added
+        fields."""
         fields: dict[str, Any] = json.loads(data)
         version = fields.pop("version")
         if version != VERSION:
@@ -47,7 +48,8 @@ class SessionRecord:
                 f"The session was started by another version of this package (its record has version "
                 f"{version}, this one reads {VERSION}). Use the same installation in both processes."
             )
-        return cls(**fields)
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in fields.items() if name in known})
 
     def info(self) -> dict[str, Any]:
         """What `ray.init` returns."""

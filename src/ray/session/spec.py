@@ -12,6 +12,7 @@ class KeeperSpec:
     def __init__(
         self,
         *,
+        release: str,  # of this package, for those who attach
         token: str,  # hexadecimal, names the session
         package_path: list[str],  # where the package `ray` lies
         sys_path: list[str],  # the driver's, for the workers
@@ -33,6 +34,7 @@ class KeeperSpec:
         logs: str,  # folder for the output of all processes; "": where the driver's goes
         settings: dict[str, int | float],  # the fields of ray.config.Config
     ) -> None:
+        self.release = release
         self.token = token
         self.package_path = package_path
         self.sys_path = sys_path

@@ -14,6 +14,7 @@ from ray.session import handshake, preloading, processes, start
 from ray.session.launch import KeeperHandle, end_session
 from ray.session.options import SessionOptions
 from ray.session.record import SessionRecord
+from ray.session.say import say
 from ray.session.spec import KeeperSpec
 from ray.session.spill_file import open_spill_file
 
@@ -129,6 +130,9 @@ def find_sessions(timeout_s: float) -> list[Found]:
     for port in handshake.ports_of(os.getuid()):
         try:
             fd = handshake.connect(port, timeout_s)
+        except handshake.IncompatibleError as error:
+            say(f"the session with port {port} is left out: {error}, which this release does not understand.")
+            continue
         except OSError:  # it ends, or does not answer; or somebody else has its name
             continue
         try:

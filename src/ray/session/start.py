@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+import ray
 from ray import _kernel
 from ray.control_store.server import BINARY_NAMES, find_binary
 from ray.core.session_state import SILENT_MODE
@@ -125,6 +126,7 @@ def spec_of(options: SessionOptions, arena: _kernel.Arena, binary: str) -> Keepe
     token = os.urandom(16).hex()
     main_file = getattr(sys.modules.get("__main__"), "__file__", None)
     return KeeperSpec(
+        release=ray.__version__,
         token=token,
         package_path=package_path(),
         sys_path=absolute(sys.path),
