@@ -122,7 +122,8 @@ inline void bury_task(Transaction& t, Thread& thread, u32 i, i32 status, u32 pid
   t.set(task.thread, NIL);
   t.set(task.failure_status, u32(status));
   t.set(task.failure_pid, pid);
-  if (TaskKind(task.kind) != TaskKind::task) return;  // its actor decides
+  if (TaskKind(task.kind) != TaskKind::task) return;    // its actor decides
+  if (task.flags & JOB_ENDED) return task::fail(t, i);  // it does not run again, and nobody asks why
   const Process& p = t.m.process(thread.process);
   u32 stops = task.flags / ONE_STOP;  // these do not count as retries
   if (p.stop == STOPPED_TO_RUN_AGAIN && task.max_retries) {

@@ -24,7 +24,7 @@ inline void end_all(Stage& s) {
     u32 doomed = s.c.end_jobs(running);
     if (!doomed && running.empty()) break;
     for (const Activity& each : running) {
-      if (!stop_worker(s, pid_t(each.pid), NIL, false)) s.board.complain("a worker could not be stopped");
+      if (!stop_worker(s, pid_t(each.pid), NIL, true)) s.board.complain("a worker could not be stopped");
       s.kill_and_bury(pid_t(each.pid));
     }
   }

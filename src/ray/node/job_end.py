@@ -33,6 +33,7 @@ class JobEnd:
         for each in found:
             with ProcessTree(trees[each.pid]) as tree:
                 pidfd = tree.fds.get(each.pid)
-                # It may do something else by now, of another job.
-                if pidfd is not None and self.arena.stop(each.pid, each.key, pidfd, None, again=False):
+                # It may do something else by now, of another job. And below the task that it runs one of
+                # another job may wait for that, and is to run again; the ended job's do not.
+                if pidfd is not None and self.arena.stop(each.pid, each.key, pidfd, None, again=True):
                     tree.kill()
