@@ -73,10 +73,9 @@ def test_a_silent_driver_prints_nothing(programs: Programs, head: Head) -> None:
     assert (done.out, done.err) == ("", "")
 
 
-def test_a_folder_that_was_cleared_away_fails_no_task(programs: Programs, head: Head) -> None:
+def test_a_folder_that_was_cleared_away_is_made_again(programs: Programs, head: Head) -> None:
+    assert programs.run(PRINTS, head.address, "before").out.count("before") == 150
     shutil.rmtree(head.status()["logs"])
-    done = programs.run(PRINTS, head.address, "unheard")
-    assert done.out == ""
-    os.mkdir(head.status()["logs"], 0o700)
-    done = programs.run(PRINTS, head.address, "heard")
-    assert done.out.count("heard") == 150
+    # Its actor needs a new worker, with a log of its own.
+    assert programs.run(PRINTS, head.address, "after").out.count("after") == 150
+    assert os.stat(head.status()["logs"]).st_mode & 0o777 == 0o700

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 
-from ray.core.job_output import STREAMS, path_of
+from ray.core.logs import STREAMS, of_job
 from ray.core.system_limits import start_thread
 
 LOOK_S = 0.2
@@ -15,7 +15,7 @@ PIECE_BYTES = 64 << 10
 
 class OutputPrinter:
     def __init__(self, folder: str, job: int) -> None:
-        self._files = [_Follower(path_of(folder, job, fd), fd) for fd in STREAMS]
+        self._files = [_Follower(os.path.join(folder, of_job(job, fd)), fd) for fd in STREAMS]
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="ray-output-printer", daemon=True)
 

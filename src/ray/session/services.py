@@ -4,6 +4,7 @@ import os
 import sys
 
 from ray.control_store import server
+from ray.core.logs import STREAMS, open_log
 from ray.policy.restarts import RestartRate
 from ray.session import processes
 from ray.session.say import say
@@ -208,16 +209,11 @@ def leave_stand_in(sys_path: list[str]) -> None:
     sys.path[:] = sys_path
 
 
-def open_log(folder: str, name: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC
-    return os.open(os.path.join(folder, name), flags, 0o600)
-
-
 def redirect_output(folder: str, name: str) -> None:
     """Sends this process's standard output and error to files in a session's log folder; "" does nothing."""
     if not folder:
         return
-    for fd, suffix in ((1, "out"), (2, "err")):
+    for fd, suffix in STREAMS.items():
         log_fd = open_log(folder, f"{name}.{suffix}")
         os.dup2(log_fd, fd)
         os.close(log_fd)

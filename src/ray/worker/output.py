@@ -3,7 +3,7 @@
 import os
 import sys
 
-from ray.core.job_output import STREAMS, path_of
+from ray.core.logs import STREAMS, of_job, open_log
 from ray.worker.environment import flush
 
 
@@ -20,7 +20,7 @@ class Output:
             return
         flush()
         for fd in STREAMS:
-            file = _opened(path_of(self._folder, job, fd))
+            file = _opened(self._folder, of_job(job, fd))
             os.dup2(file, fd)
             os.close(file)
         if not self._job:
@@ -28,16 +28,17 @@ class Output:
         self._job = job
 
 
-def _opened(path: str) -> int:
-    """Somebody may have cleared the folder away; nobody else is to get what this job prints."""
+def _opened(folder: str, name: str) -> int:
+    """Where that can't be had, what the job prints is lost: nobody else is to get it."""
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        return open_log(folder, name)
     except OSError:
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def _by_lines() -> None:
-    """Output to a file would be seen when the task is done."""
+    """Else output to a file is seen when the task is done; or without any buffer, as PYTHONUNBUFFERED has it,
+    a line and its end are two writes, with others' between them."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(line_buffering=True)
+            stream.reconfigure(line_buffering=True, write_through=False)
