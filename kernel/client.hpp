@@ -101,6 +101,7 @@ class Client {
   void must_be_open();
   u32 process() const { return process_; }
   u64 job();
+  u32 maker();
   // This thread's record, made when it is first needed.
   u32 thread();
   void thread_ends(u32 index);
@@ -223,7 +224,7 @@ class Client {
   std::vector<Activity> activities();
   u32 end_jobs(std::vector<Activity>& running);
   // Kills a worker for what it does, if it still does that: it runs again after a rest, or fails with this report.
-  bool stop(u32 pid, u64 key, int pidfd, u32 report, bool again);
+  bool stop(u32 pid, u64 key, int pidfd, u32 report, u32 how);  // how: Stop
   u32 resting() { return peek(h_.resting_count); }
   // The one that has rested longest may run; false: none rests.
   bool resume();

@@ -130,8 +130,8 @@ inline void bury_task(Transaction& t, Thread& thread, u32 i, i32 status, u32 pid
     t.set(task.attempt, task.attempt + 1);
     t.set(task.flags, task.flags + ONE_STOP);
     queue::rest(t, i);
-  } else if (p.stop) {
-    t.write(task.flags, task.flags | u32(STOPPED));  // if undone, the burial is begun again, and ends here
+  } else if (p.stop && p.stop != STOPPED_WITH_ITS_JOB) {  // of another job's above it this one is an ordinary victim
+    t.write(task.flags, task.flags | u32(STOPPED));       // if undone, the burial is begun again, and ends here
     t.set(task.report, p.report);
     if (p.report) object::reference(t, p.report);
     task::fail(t, i);

@@ -198,7 +198,7 @@ struct Shape {
   u32 generation;  // how often the record was given to another demand, modulo SHAPE_GENERATIONS
 };
 
-enum Stop : u32 { NOT_STOPPED = 0, STOPPED_FOR_GOOD = 1, STOPPED_TO_RUN_AGAIN = 2 };
+enum Stop : u32 { NOT_STOPPED = 0, STOPPED_FOR_GOOD = 1, STOPPED_TO_RUN_AGAIN = 2, STOPPED_WITH_ITS_JOB = 3 };
 
 enum ProcessState : u32 { PROCESS_FREE = 0, PROCESS_ALIVE = 1, PROCESS_LEFT = 2, PROCESS_DYING = 3 };
 

@@ -104,9 +104,14 @@ void add_node(nb::class_<Arena>& arena) {
       .def(
           "stop",
           [](Arena& a, u32 pid, u64 key, int pidfd, std::optional<Id> report, bool again) {
-            return a.c().stop(pid, key, pidfd, report ? a.index_of(**report) : NIL, again);
+            return a.c().stop(pid, key, pidfd, report ? a.index_of(**report) : NIL,
+                              again ? STOPPED_TO_RUN_AGAIN : STOPPED_FOR_GOOD);
           },
           "pid"_a, "key"_a, "pidfd"_a, "report"_a.none(), "again"_a)
+      .def(
+          "stop_with_job",
+          [](Arena& a, u32 pid, u64 key, int pidfd) { return a.c().stop(pid, key, pidfd, NIL, STOPPED_WITH_ITS_JOB); },
+          "pid"_a, "key"_a, "pidfd"_a)
       .def_prop_ro("resting", [](Arena& a) { return a.c().resting(); })
       .def("resume", [](Arena& a) { return a.c().resume(); })
       .def(

@@ -140,7 +140,7 @@ inline u32 Client::build(u32 th, const Submission& s, TaskKind kind, u32 a, u32 
   out.assign(s.num_returns, NIL);
   size_t parts = s.num_returns + s.deps.size() + s.nested.size();
   new_lane_ = NIL;
-  u32 job_number = u32(job());
+  u32 job_number = maker();
   u32 i, actor_object = NIL;
   for (;;) {
     u32 handle = shape_now(s.shape), shape = resources::index_of(handle);

@@ -41,18 +41,33 @@ inline void doom(Transaction& t, u32 i) {
   } else {
     task::fail(t, i);
   }
+  queue::offer(t);  // younger ones may have been held back for it
 }
 
-// Whose end would end it: an actor's is its actor's, whoever calls.
-inline u32 job_of(Mapping& m, const Thread& thread) {
-  if (thread.actor) return m.actor(thread.actor).job;
-  return thread.task ? m.task(thread.task).job : 0;
+// Marks what this thread runs, and what waits below it, as far as its job has ended; true if there is any.  An actor
+// is its own job's, whoever calls.  Written, not set: to undo it would change nothing, a job that has ended stays so.
+inline bool mark(Transaction& t, Thread& thread, const Living& living) {
+  if (thread.actor) {
+    Actor& actor = t.m.actor(thread.actor);
+    if (living.has(actor.job)) return false;
+    t.write(actor.job_ended, 1u);
+    return true;
+  }
+  bool any = false;
+  auto look = [&](u32 i) {
+    if (!i || living.has(t.m.task(i).job)) return;
+    t.write(t.m.task(i).flags, t.m.task(i).flags | u32(JOB_ENDED));
+    any = true;
+  };
+  look(thread.task);
+  for (u32 d = 0; d < thread.depth; ++d) look(thread.below[d]);
+  return any;
 }
 
 }  // namespace jobs
 
-// Fails what has not begun, and returns how much that was; what runs is for the caller to stop.  Nothing is left when
-// neither was there: what runs could have begun something new meanwhile.
+// Fails what has not begun, and returns how much that was; what runs is for the caller to stop.  What runs may begin
+// something new behind the look: nothing is left when neither was there twice in a row.
 inline u32 Client::end_jobs(std::vector<Activity>& running) {
   must_be_open();
   u32 th = thread(), doomed = 0;
@@ -75,14 +90,12 @@ inline u32 Client::end_jobs(std::vector<Activity>& running) {
   Transaction t(m(), th);
   for (u32 i = 1; i <= h_.processes.high_water; ++i) {
     const Process& p = m().process(i);
-    if (p.state != PROCESS_ALIVE || ProcessKind(p.kind) != ProcessKind::worker || p.stop) continue;
+    if (p.state == PROCESS_FREE || ProcessKind(p.kind) != ProcessKind::worker) continue;
     u32 x = stopping::main_thread(m(), p);
-    if (!x || living.has(jobs::job_of(m(), m().thread(x)))) continue;
-    const Thread& thread = m().thread(x);
-    // Written, not set: to undo it would change nothing, since a job that has ended stays so.
-    if (u32 a = thread.actor) t.write(m().actor(a).job_ended, 1u);
-    else t.write(m().task(thread.task).flags, m().task(thread.task).flags | u32(JOB_ENDED));
-    running.push_back(stopping::activity_of(m(), p, thread));
+    // Marked also in one that is dying: its burial would have it run again.
+    if (!x || !jobs::mark(t, m().thread(x), living) || p.state != PROCESS_ALIVE || p.stop) continue;
+    running.push_back(stopping::activity_of(m(), p, m().thread(x)));
+    if (u64 key = stopping::actor_key(m(), m().thread(x))) running.back().key = key;
   }
   t.commit();
   return doomed;

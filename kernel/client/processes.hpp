@@ -1,7 +1,7 @@
 // Joining a session and leaving it: processes, their threads, burials.
 #pragma once
 
-#include "client.hpp"
+#include "stopping.hpp"
 
 namespace ray {
 
@@ -53,8 +53,20 @@ inline void Client::enter(ProcessKind kind, const u8* root_id) {
 }
 
 inline u64 Client::job() {
-  u32 running = kind_ == ProcessKind::worker ? m().thread(thread()).task : NIL;
-  return running ? m().task(running).job : m().process(process_).job;
+  if (kind_ != ProcessKind::worker) return m().process(process_).job;
+  if (u32 running = m().thread(thread()).task) return m().task(running).job;
+  return maker();  // a thread that the user's code has started
+}
+
+// The job of what this process begins: its actor's, whoever calls that, or that of the task that it runs.
+inline u32 Client::maker() {
+  if (kind_ != ProcessKind::worker) return m().process(process_).job;
+  Thread& me = m().thread(thread());
+  u32 x = me.is_main ? thread() : stopping::main_thread(m(), m().process(process_));
+  if (!x) return 0;
+  if (u32 a = m().thread(x).actor) return m().actor(a).job;
+  u32 running = me.task ? me.task : m().thread(x).task;
+  return running ? m().task(running).job : 0;
 }
 
 inline void Client::must_be_open() {

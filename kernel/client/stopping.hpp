@@ -20,9 +20,11 @@ inline u32 main_thread(Mapping& m, const Process& p) {
 }
 
 // Names what the thread does; 0: nothing.
-inline u64 key_of(Mapping& m, const Thread& thread) {
-  if (thread.task) return m.task(thread.task).serial << 21 | thread.task;
+inline u64 actor_key(Mapping& m, const Thread& thread) {
   return thread.actor ? ACTOR_KEY | object::key(m, m.actor(thread.actor).object) : 0;
+}
+inline u64 key_of(Mapping& m, const Thread& thread) {
+  return thread.task ? m.task(thread.task).serial << 21 | thread.task : actor_key(m, thread);
 }
 static_assert(TASKS_MAX == 1u << 21, "keys keep 21 bits for the index");
 
@@ -64,16 +66,19 @@ inline std::vector<Activity> Client::activities() {
 }
 
 // Killed before the commit: from then on it can take no other task, since that needs the mutex.
-inline bool Client::stop(u32 pid, u64 key, int pidfd, u32 report, bool again) {
+// An actor's own key stands for it whatever call it runs; with the others it must still do just that.
+inline bool Client::stop(u32 pid, u64 key, int pidfd, u32 report, u32 how) {
   must_be_open();
   Transaction t(m(), thread());
   Process& p = m().process(process::find(m(), pid));
   u32 th = p.state == PROCESS_ALIVE ? stopping::main_thread(m(), p) : NIL;
-  if (!th || p.stop || stopping::key_of(m(), m().thread(th)) != key) {
+  bool same =
+      th && (stopping::key_of(m(), m().thread(th)) == key || (key && stopping::actor_key(m(), m().thread(th)) == key));
+  if (!same || p.stop) {
     t.commit();
     return false;
   }
-  t.set(p.stop, u32(again ? STOPPED_TO_RUN_AGAIN : STOPPED_FOR_GOOD));
+  t.set(p.stop, how);
   if (report) {
     t.set(p.report, report);
     object::reference(t, report);

@@ -24,7 +24,10 @@ inline void end_all(Stage& s) {
     u32 doomed = s.c.end_jobs(running);
     if (!doomed && running.empty()) break;
     for (const Activity& each : running) {
-      if (!stop_worker(s, pid_t(each.pid), NIL, true)) s.board.complain("a worker could not be stopped");
+      int pidfd = open_pidfd(pid_t(each.pid));
+      if (!s.c.stop(each.pid, each.key, pidfd, NIL, STOPPED_WITH_ITS_JOB))
+        s.board.complain("a worker could not be stopped");
+      close(pidfd);
       s.kill_and_bury(pid_t(each.pid));
     }
   }
@@ -80,6 +83,7 @@ inline void add_job_situations(Situations& list) {
     s.at_gate(1);
     s.task(Act::value, 0, o);
   }));
+  list.push_back(ends("a worker that helps, and of what waits below", helping_worker));
   list.push_back(ends("two tasks that rest", [](Stage& s) {
     rest_one(s, 1);
     rest_one(s, 2);

@@ -39,7 +39,7 @@ inline u64 key_of(Stage& s, pid_t pid) {
 
 inline bool stop_worker(Stage& s, pid_t pid, u32 report, bool again) {
   int pidfd = open_pidfd(pid);
-  bool stopped = s.c.stop(u32(pid), key_of(s, pid), pidfd, report, again);
+  bool stopped = s.c.stop(u32(pid), key_of(s, pid), pidfd, report, again ? STOPPED_TO_RUN_AGAIN : STOPPED_FOR_GOOD);
   close(pidfd);
   return stopped;
 }
@@ -91,6 +91,21 @@ inline void rest_one(Stage& s, u32 gate) {
   s.kill_and_bury(pid);
 }
 
+// One with a task that waits below the one that it runs.
+inline void helping_worker(Stage& s) {
+  u32 actor = s.actor(2);
+  s.held.push_back(actor);
+  s.start_worker();
+  s.board.until([&] { return s.m.actor(s.m.object(actor).actor).state == ACTOR_ALIVE; });
+  s.victim = s.start_worker();
+  s.board.until([&] { return s.idle() == 1; });
+  s.h.max_workers = s.h.worker_count;
+  Options on;
+  on.nested = {actor};
+  s.task(Act::spawn_gated, 2, on);
+  s.at_gate(4);
+}
+
 inline void add_stopping_situations(Situations& list) {
   for (const StopCase& each : STOP_CASES) {
     StopCase stop = each;
@@ -123,22 +138,7 @@ inline void add_stopping_situations(Situations& list) {
         list.push_back(stops(what, prepare, again, true));
         list.push_back(stopped(what, prepare, again, true));
       }
-  list.push_back(stopped(
-      "a worker that helps",
-      [](Stage& s) {
-        u32 actor = s.actor(2);
-        s.held.push_back(actor);
-        s.start_worker();
-        s.board.until([&] { return s.m.actor(s.m.object(actor).actor).state == ACTOR_ALIVE; });
-        s.victim = s.start_worker();
-        s.board.until([&] { return s.idle() == 1; });
-        s.h.max_workers = s.h.worker_count;
-        Options on;
-        on.nested = {actor};
-        s.task(Act::spawn_gated, 2, on);
-        s.at_gate(4);
-      },
-      true, true));
+  list.push_back(stopped("a worker that helps", helping_worker, true, true));
   list.push_back({"stop a worker that does something else by now",
                   ProcessKind::node_manager,
                   [](Stage& s) {
@@ -151,7 +151,8 @@ inline void add_stopping_situations(Situations& list) {
                   [](Stage& s) {
                     int pidfd = open_pidfd(s.victim);
                     for (u64 key : {u64(0), key_of(s, s.victim) + 1})
-                      if (s.c.stop(u32(s.victim), key, pidfd, NIL, true)) s.board.complain("the wrong one was stopped");
+                      if (s.c.stop(u32(s.victim), key, pidfd, NIL, STOPPED_TO_RUN_AGAIN))
+                        s.board.complain("the wrong one was stopped");
                   }});
   list.push_back({"resume the first of two tasks that rest",
                   ProcessKind::node_manager,

@@ -255,6 +255,9 @@ class Arena:
         """Kills this worker, if it still does what the key names; else False.  When it is buried, what may run
         again does if `again` is set, after `resume`; all else fails with the report, an object of a failure's
         format."""
+    def stop_with_job(self, pid: int, key: int, pidfd: int) -> bool:
+        """The same for what `end_jobs` has found: a task of another job that waits on the same stack runs again as
+        often as it may."""
     def end_jobs(self) -> tuple[int, list[tuple[int, int, int, int, bytes, int, int, bool, int]]]:
         """Fails the tasks of ended drivers that have not begun; how many those were, and what of theirs still runs,
         as `running` has it, for the caller to stop. Nothing is left when neither was there."""

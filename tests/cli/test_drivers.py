@@ -164,3 +164,57 @@ def test_the_end_of_a_job_outlives_its_node_manager(programs: Programs, head: He
     busy.send(signal.SIGKILL)
     busy.finish()
     assert wait_for(lambda: idle(head, actors=0), 10.0), head.status()
+
+
+OWNER = """
+import sys, threading, time
+import ray
+
+@ray.remote
+def forever():
+    while True:
+        time.sleep(1)
+
+@ray.remote(num_cpus=0)
+class Shared:
+    def count(self):
+        return 1
+
+    def begin_beside(self):
+        thread = threading.Thread(target=forever.remote)
+        thread.start()
+        thread.join()
+
+ray.init(redis_address=sys.argv[1])
+actor = Shared.remote()
+ray.get([actor.count.remote(), actor.begin_beside.remote()])
+shared = ray.put([actor])
+print(shared.hex(), flush=True)
+while True:
+    time.sleep(1)
+"""
+CALLER = """
+import sys
+import ray
+
+ray.init(redis_address=sys.argv[1])
+(actor,) = ray.get(ray.ObjectID(bytes.fromhex(sys.argv[2])))
+print("calling", ray.get(actor.count.remote()), flush=True)
+try:
+    while True:
+        ray.get([actor.count.remote() for _ in range(10)])
+except ray.errors.JobEndedError as error:
+    print(error, flush=True)
+"""
+
+
+def test_an_actor_goes_with_its_driver_however_busy_others_keep_it(programs: Programs, head: Head) -> None:
+    """And so does what its threads have begun."""
+    owner = programs.start(OWNER, head.address)
+    caller = programs.start(CALLER, head.address, owner.line())
+    assert caller.line() == "calling 1"
+    owner.send(signal.SIGKILL)
+    owner.finish()
+    assert "has ended" in caller.line()
+    assert caller.finish().code == 0
+    assert wait_for(lambda: idle(head, actors=0), 10.0), head.status()

@@ -79,3 +79,26 @@ def test_a_folder_that_was_cleared_away_is_made_again(programs: Programs, head: 
     # Its actor needs a new worker, with a log of its own.
     assert programs.run(PRINTS, head.address, "after").out.count("after") == 150
     assert os.stat(head.status()["logs"]).st_mode & 0o777 == 0o700
+
+
+FLOOD = """
+import sys, time
+import ray
+
+@ray.remote
+def flood():
+    while True:
+        print("x" * 1000)
+
+ray.init(redis_address=sys.argv[1])
+flood.remote()
+time.sleep(1)
+print("the end")
+"""
+
+
+def test_a_flood_does_not_keep_its_driver(programs: Programs, head: Head) -> None:
+    done = programs.start(FLOOD, head.address).finish(timeout_s=15.0)
+    assert done.code == 0, done.err
+    assert "the end" in done.out
+    assert "xxx" in done.out

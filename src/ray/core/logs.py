@@ -1,9 +1,10 @@
-"""Files in a log folder of a session. Only `os` is imported, since a keeper waits for this module.
+"""Files in a log folder of a session. Little is imported, since a keeper waits for this module.
 
 In a session that belongs to no script two of them are each driver's own: the workers that run its tasks
 append to them, whole lines at a time, and the driver follows them.
 """
 
+import errno
 import os
 
 STREAMS = {1: "out", 2: "err"}  # descriptors, and what their files are called
@@ -15,11 +16,30 @@ def of_job(job: int, fd: int) -> str:
 
 
 def open_log(folder: str, name: str) -> int:
-    """For appending. A folder that was cleared away, as temporary ones are after a while, is made again."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC
-    path = os.path.join(folder, name)
+    """For appending. A folder that was cleared away, as temporary ones are after a while, is made again.
+
+    Raises OSError, PermissionError for a folder that is another user's."""
     try:
-        return os.open(path, flags, 0o600)
+        place = _folder(folder)
     except FileNotFoundError:
         os.makedirs(folder, 0o700, exist_ok=True)
-        return os.open(path, flags, 0o600)
+        place = _folder(folder)
+    try:
+        if os.fstat(place).st_uid != os.getuid():
+            raise PermissionError(errno.EPERM, "the log folder belongs to another user", folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC
+        return os.open(name, flags, 0o600, dir_fd=place)
+    finally:
+        os.close(place)
+
+
+def open_log_or_null(folder: str, name: str) -> int:
+    """The same; where there is none the output is lost, and nobody else gets it."""
+    try:
+        return open_log(folder, name)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+
+def _folder(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -26,7 +26,7 @@ class ProcessTree:
 
     def kill(self) -> None:
         for fd in self.fds.values():
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # of another user: by sudo, say
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
 
     def wait(self, timeout_ms: int) -> None:

@@ -7,6 +7,7 @@ a whole sweep before it is buried, so that the template always comes first.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 
@@ -38,7 +39,8 @@ class Sweeper:
             while not self.arena.is_shut:
                 self.sweep()
                 stats = self.arena.stats()
-                self._job_end.look(stats["jobs_ended"])
+                with contextlib.suppress(OSError):  # no more files, say: again in the next sweep
+                    self._job_end.look(stats["jobs_ended"])
                 self.trim(stats["spilled_bytes"])
                 try:
                     await asyncio.wait_for(self._look.wait(), self.sweep_s)

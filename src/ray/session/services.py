@@ -4,7 +4,7 @@ import os
 import sys
 
 from ray.control_store import server
-from ray.core.logs import STREAMS, open_log
+from ray.core.logs import STREAMS, open_log, open_log_or_null
 from ray.policy.restarts import RestartRate
 from ray.session import processes
 from ray.session.say import say
@@ -131,8 +131,9 @@ class RedisServer(Service):
     def __init__(self, name: str, spec: KeeperSpec) -> None:
         super().__init__(name, spec)
         # The primary's may be asked for; then it is that one or none.
-        self.is_fixed = name == PRIMARY and spec.redis_port > 0
-        self.port = spec.redis_port if self.is_fixed else server.random_port()
+        wanted = spec.redis_port if name == PRIMARY else 0
+        self.is_fixed = wanted > 0 and not spec.any_port
+        self.port = wanted or server.random_port()
         self.ports_tried = 1
         self.ready = False
         self.log_tail = b""
@@ -214,6 +215,6 @@ def redirect_output(folder: str, name: str) -> None:
     if not folder:
         return
     for fd, suffix in STREAMS.items():
-        log_fd = open_log(folder, f"{name}.{suffix}")
+        log_fd = open_log_or_null(folder, f"{name}.{suffix}")
         os.dup2(log_fd, fd)
         os.close(log_fd)

@@ -26,7 +26,8 @@ class KeeperSpec:
         password: str,
         redis_binary: str,
         redis_count: int,  # the primary included
-        redis_port: int,  # of the primary; 0: any
+        redis_port: int,  # of the primary, tried first; 0: any
+        any_port: bool,  # will do when that is taken
         num_workers: int,
         num_cpus: int,
         spill_fd: int,  # of the spill file, when the keeper has to keep it; else -1
@@ -49,6 +50,7 @@ class KeeperSpec:
         self.redis_binary = redis_binary
         self.redis_count = redis_count
         self.redis_port = redis_port
+        self.any_port = any_port
         self.num_workers = num_workers
         self.num_cpus = num_cpus
         self.spill_fd = spill_fd

@@ -35,16 +35,18 @@ def start_standalone(
     binary = start.check_machine(options)
     port = _port(options.node_ip_address, redis_port)
     with start.refusals(options):
-        return _start(options, binary, port)
+        return _start(options, binary, port, redis_port is None)
 
 
-def _start(options: SessionOptions, binary: str, port: int) -> tuple[KeeperHandle, SessionRecord]:
+def _start(
+    options: SessionOptions, binary: str, port: int, any_port: bool
+) -> tuple[KeeperHandle, SessionRecord]:
     arena = start.new_arena(options)
     spill = open_spill_file(options.config.spill_fraction)
     keeper: KeeperHandle | None = None
     try:
         spec = start.spec_of(options, arena, binary)
-        _detached(spec, port, spill)
+        _detached(spec, port, any_port, spill)
         keeper = KeeperHandle(spec)
         ports = keeper.wait_ready(options.config.start_ms)
         record = start.record_of(options, spec, 0, keeper.pid, ports)
@@ -61,16 +63,16 @@ def _start(options: SessionOptions, binary: str, port: int) -> tuple[KeeperHandl
         arena.leave()
 
 
-def _detached(spec: KeeperSpec, port: int, spill: tuple[int, int] | None) -> None:
+def _detached(spec: KeeperSpec, port: int, any_port: bool, spill: tuple[int, int] | None) -> None:
     """What is different when there is no script."""
-    aside = {os.path.dirname(os.path.abspath(sys.argv[0])), os.getcwd()}
-    spec.sys_path = [path for path in spec.sys_path if path not in aside]
+    if not sys.flags.safe_path:
+        del spec.sys_path[:1]  # where the command lies, or this folder
     spec.script_folder = ""
     spec.argv = [""]
     spec.preload = list(preloading.AT_ONCE)  # nobody knows yet what drivers will want
     spec.preload_later = []
     spec.driver_pid = 0
-    spec.redis_port = port
+    spec.redis_port, spec.any_port = port, any_port
     if spill is not None:
         spec.spill_fd, spec.spill_bytes = spill
 

@@ -141,6 +141,7 @@ def spec_of(options: SessionOptions, arena: _kernel.Arena, binary: str) -> Keepe
         redis_binary=binary,
         redis_count=1 + options.num_redis_shards,
         redis_port=0,
+        any_port=True,
         spill_fd=-1,
         spill_bytes=0,
         num_workers=options.num_workers,

@@ -255,6 +255,9 @@ def run(spec: KeeperSpec, keeper: int, record_fd: int) -> None:
     gc.disable()
     os.read(record_fd, 1)
     os.close(record_fd)
+    if os.getppid() != keeper:  # that is why the pipe has ended
+        end.end_orphans(template.arena, spec.token)
+        return
     template.executor = loop.prepare(template.arena)
     # What lives now lives for ever; left out of collections, its pages stay shared with the workers.
     gc.freeze()

@@ -82,12 +82,14 @@ class Executor:
 
         BLAS threads and GPUs stay as they are: what helps has one task's CPUs, and no GPU."""
         _, key, payload, deps, num_returns, _ = work
-        name, interruptible = self._name, self.interruptible
+        name, interruptible, output = self._name, self.interruptible, self._output.job
         self._paths.add(self._arena.job)
+        self._output.enter(self._arena.job)
         data, fmt = self._run_task(key, payload, deps, num_returns)
         if data is not None:
             self.finish([(data, fmt, None)])
         self._arena.complete()
+        self._output.enter(output)
         self._name, self.interruptible = name, interruptible
 
     def _run_task(self, key: int, payload: bytes, deps: list[ObjectID] | None, num_returns: int) -> Result:

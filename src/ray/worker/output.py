@@ -3,7 +3,7 @@
 import os
 import sys
 
-from ray.core.logs import STREAMS, of_job, open_log
+from ray.core.logs import STREAMS, of_job, open_log_or_null
 from ray.worker.environment import flush
 
 
@@ -12,28 +12,20 @@ class Output:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._job = 0
+        self.job = 0
 
     def enter(self, job: int) -> None:
         """For a task, or an actor for life: what is printed from now on is this job's."""
-        if not self._folder or job == self._job:
+        if not self._folder or job == self.job:
             return
         flush()
         for fd in STREAMS:
-            file = _opened(self._folder, of_job(job, fd))
+            file = open_log_or_null(self._folder, of_job(job, fd))
             os.dup2(file, fd)
             os.close(file)
-        if not self._job:
+        if not self.job:
             _by_lines()
-        self._job = job
-
-
-def _opened(folder: str, name: str) -> int:
-    """Where that can't be had, what the job prints is lost: nobody else is to get it."""
-    try:
-        return open_log(folder, name)
-    except OSError:
-        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        self.job = job
 
 
 def _by_lines() -> None:
