@@ -15,9 +15,11 @@ FAILED = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # What a shell starts in its background ignores this signal, and so would all that tests start.
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # What a shell starts in its background ignores Ctrl-C, and what nohup starts a hang-up; so would all that
+    # tests start. A handler is not passed on.
+    for signum, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, lambda *_: None)):
+        if signal.getsignal(signum) == signal.SIG_IGN:
+            signal.signal(signum, handler)
     config.pluginmanager.register(Audit(), "audit")
 
 
