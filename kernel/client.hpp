@@ -223,8 +223,9 @@ class Client {
   u32 retire(u32 count);
   std::vector<Activity> activities();
   u32 end_jobs(std::vector<Activity>& running);
-  // Kills a worker for what it does, if it still does that: it runs again after a rest, or fails with this report.
-  bool stop(u32 pid, u64 key, int pidfd, u32 report, u32 how);  // how: Stop
+  // Kills a worker for what it does, if it still does that.  `how`, a Stop, says what becomes of that: it runs again
+  // after a rest, fails with this report, or ends with its job.
+  bool stop(u32 pid, u64 key, int pidfd, u32 report, u32 how);
   u32 resting() { return peek(h_.resting_count); }
   // The one that has rested longest may run; false: none rests.
   bool resume();

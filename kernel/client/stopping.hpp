@@ -19,10 +19,12 @@ inline u32 main_thread(Mapping& m, const Process& p) {
   return NIL;
 }
 
-// Names what the thread does; 0: nothing.
+// Names an actor whatever it does; 0: none is served.
 inline u64 actor_key(Mapping& m, const Thread& thread) {
   return thread.actor ? ACTOR_KEY | object::key(m, m.actor(thread.actor).object) : 0;
 }
+
+// Names what the thread does; 0: nothing.
 inline u64 key_of(Mapping& m, const Thread& thread) {
   return thread.task ? m.task(thread.task).serial << 21 | thread.task : actor_key(m, thread);
 }

@@ -47,6 +47,21 @@ inline void dies_while_it_builds(Stage& s, std::function<void()> build) {
   waitid(P_PID, id_t(s.victim), &info, WEXITED | WNOWAIT);
 }
 
+// One with a task that waits below the one that it runs.
+inline void helping_worker(Stage& s) {
+  u32 actor = s.actor(2);
+  s.held.push_back(actor);
+  s.start_worker();
+  s.board.until([&] { return s.m.actor(s.m.object(actor).actor).state == ACTOR_ALIVE; });
+  s.victim = s.start_worker();
+  s.board.until([&] { return s.idle() == 1; });
+  s.h.max_workers = s.h.worker_count;
+  Options on;
+  on.nested = {actor};
+  s.task(Act::spawn_gated, 2, on);
+  s.at_gate(4);
+}
+
 inline void add_burials(Situations& list) {
   list.push_back(buries("an idle worker", [](Stage& s) {
     s.workers(1);
@@ -208,19 +223,7 @@ inline void add_burials(Situations& list) {
     s.task(Act::spawn, 2, Options{{}, {}, 1, 5});
     s.board.until([&] { return s.h.ready_count == 2 && s.h.free[CPU] == i64(ARENA_CPUS) * UNIT; });
   }));
-  list.push_back(buries("a worker that helps", [](Stage& s) {
-    u32 actor = s.actor(2);
-    s.held.push_back(actor);
-    s.start_worker();
-    s.board.until([&] { return s.m.actor(s.m.object(actor).actor).state == ACTOR_ALIVE; });
-    s.victim = s.start_worker();
-    s.board.until([&] { return s.idle() == 1; });
-    s.h.max_workers = s.h.worker_count;
-    Options on;
-    on.nested = {actor};
-    s.task(Act::spawn_gated, 2, on);
-    s.at_gate(4);
-  }));
+  list.push_back(buries("a worker that helps", helping_worker));
   list.push_back(buries("the same one twice", [](Stage& s) {
     s.workers(2);
     s.victim = *s.helpers.begin();

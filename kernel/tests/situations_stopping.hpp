@@ -91,21 +91,6 @@ inline void rest_one(Stage& s, u32 gate) {
   s.kill_and_bury(pid);
 }
 
-// One with a task that waits below the one that it runs.
-inline void helping_worker(Stage& s) {
-  u32 actor = s.actor(2);
-  s.held.push_back(actor);
-  s.start_worker();
-  s.board.until([&] { return s.m.actor(s.m.object(actor).actor).state == ACTOR_ALIVE; });
-  s.victim = s.start_worker();
-  s.board.until([&] { return s.idle() == 1; });
-  s.h.max_workers = s.h.worker_count;
-  Options on;
-  on.nested = {actor};
-  s.task(Act::spawn_gated, 2, on);
-  s.at_gate(4);
-}
-
 inline void add_stopping_situations(Situations& list) {
   for (const StopCase& each : STOP_CASES) {
     StopCase stop = each;

@@ -48,7 +48,8 @@ running = forever.remote()
 waiting = [after.remote(running) for _ in range(100)]
 queued = [brief.remote() for _ in range(2000)]
 value = ray.put(bytes(8 << 20))
-time.sleep(0.5)
+while ray.available_resources()["CPU"]:  # the actor and a task have one each
+    time.sleep(0.01)
 print("begun", flush=True)
 """
 WAIT = """

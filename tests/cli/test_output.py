@@ -82,23 +82,26 @@ def test_a_folder_that_was_cleared_away_is_made_again(programs: Programs, head: 
 
 
 FLOOD = """
-import sys, time
+import itertools, os, sys, time
 import ray
 
 @ray.remote
-def flood():
-    while True:
+def flood(flag):
+    for number in itertools.count():
         print("x" * 1000)
+        if number == 100_000:
+            open(flag, "w").close()
 
 ray.init(redis_address=sys.argv[1])
-flood.remote()
-time.sleep(1)
+flood.remote(sys.argv[2])
+while not os.path.exists(sys.argv[2]):
+    time.sleep(0.01)
 print("the end")
 """
 
 
-def test_a_flood_does_not_keep_its_driver(programs: Programs, head: Head) -> None:
-    done = programs.start(FLOOD, head.address).finish(timeout_s=15.0)
+def test_a_flood_does_not_keep_its_driver(programs: Programs, head: Head, tmp_path: Path) -> None:
+    done = programs.start(FLOOD, head.address, str(tmp_path / "flooded")).finish()
     assert done.code == 0, done.err
     assert "the end" in done.out
     assert "xxx" in done.out

@@ -10,7 +10,6 @@ from ray import _kernel
 from ray.core.resources import amounts, free_of, stock_of
 from ray.session.standalone import Found, find_sessions
 
-ANSWER_S = 2.0  # of each session
 GIB = 1 << 30
 
 
@@ -18,7 +17,7 @@ GIB = 1 << 30
 @click.option("--json", "as_json", is_flag=True, help="For programs: a list with one object a session.")
 def status(as_json: bool) -> None:
     """Show what runs in the sessions of this user on this machine: resources, tasks, memory, drivers."""
-    found = [_described(each) for each in find_sessions(ANSWER_S)]
+    found = [_described(each) for each in find_sessions()]
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return

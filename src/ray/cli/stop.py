@@ -5,8 +5,6 @@ import click
 from ray.errors import RayConnectionError
 from ray.session.standalone import Found, end_standalone, find_sessions
 
-ANSWER_S = 2.0  # of each session
-
 
 @click.command(short_help="End sessions that `ray start` has started.")
 @click.option("--address", metavar="HOST:PORT", help="Only the session there.  [default: all of this user]")
@@ -15,7 +13,7 @@ def stop(address: str | None) -> None:
 
     Sessions that a script has started end with their script; they, and those of other users, are left alone.
     """
-    found = find_sessions(ANSWER_S)
+    found = find_sessions()
     chosen = [
         each for each in found if each.record.is_standalone and address in (None, each.record.redis_address)
     ]

@@ -20,6 +20,7 @@ from ray.session.spill_file import open_spill_file
 
 DEFAULT_PORT = 6379  # of Redis; who knows no other looks there
 ANY_PORT = 0
+ANSWER_S = 2.0  # for a keeper to hand out its arena
 END_MS = 10_000  # for a keeper to end its session: it needs two at most, unless the machine stands still
 
 
@@ -126,12 +127,12 @@ class Found:
     arena: _kernel.Arena
 
 
-def find_sessions(timeout_s: float) -> list[Found]:
-    """All of this user's, in the order of their ports; each may take so long to answer."""
+def find_sessions() -> list[Found]:
+    """All of this user's, in the order of their ports. One that does not answer in time is left out."""
     found = []
     for port in handshake.ports_of(os.getuid()):
         try:
-            fd = handshake.connect(port, timeout_s)
+            fd = handshake.connect(port, ANSWER_S)
         except handshake.IncompatibleError as error:
             say(f"the session with port {port} is left out: {error}, which this release does not understand.")
             continue

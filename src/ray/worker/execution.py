@@ -26,7 +26,7 @@ _NOTHING: Result = None, 0
 class Executor:
     """Runs what the kernel hands to this worker, in its main thread."""
 
-    def __init__(self, session: Current, first_job: int = 0, logs: str = "") -> None:
+    def __init__(self, session: Current, first_job: int, logs: str) -> None:
         """`first_job` is that of the driver that started the session, `logs` where each job's output goes by
         itself; 0 and "": there is none."""
         self.session = session
