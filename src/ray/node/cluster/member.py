@@ -1,0 +1,249 @@
+"""A node manager's part in a cluster: everything else of `ray.node.cluster`, put together.
+
+One event loop, and a thread that waits for the arena's news.
+"""
+
+import asyncio
+import time
+from concurrent.futures import Executor
+
+import ray
+from ray import _kernel
+from ray.errors import PeerUnreachableError, RayConnectionError
+from ray.node.cluster.exchange import Exchange
+from ray.node.cluster.guests import Guests
+from ray.node.cluster.head import Head
+from ray.node.cluster.network import Network
+from ray.node.cluster.scheduler import Scheduler
+from ray.node.cluster.transfers import Pulls, resolver
+from ray.policy.cluster.placement import Infeasible
+from ray.session.record import SessionRecord
+from ray.session.say import say
+from ray.wire.bulk import BulkServer
+from ray.wire.connecting import connect
+from ray.wire.identity import BULK, LINK, Identity
+from ray.wire.link import End, Link, LinkHost
+from ray.wire.listener import Listener
+from ray.wire.messages import PROTOCOL, Demand, Hello, Load, Message, Resources, View
+from ray.wire.token import ClusterToken
+
+NEWS_AT_ONCE = 512
+NEWS_WAIT_MS = 1_000
+TICK_S = 0.05
+LOAD_REPEAT_MS = 1_000  # a load is sent this often even if nothing has changed: it says that the node is there
+JOIN_RETRY_S = 0.2
+
+
+class Member:
+    def __init__(self, arena: _kernel.Arena, record: SessionRecord, executor: Executor) -> None:
+        self.arena = arena
+        self.record = record
+        self.executor = executor
+        self.node = bytes.fromhex(record.node_id)
+        self.is_head = not record.head_address
+        identity = Identity(ClusterToken.parse(record.cluster_token))
+        self.network = Network(identity, self.node, self.hello, self)
+        self.pulls = Pulls(arena, identity, self.network.addresses.get, self._on_pulled)
+        self.guests = Guests(arena, self.node)
+        self.exchange = Exchange(arena, self.node, self.network, self.pulls, self.guests)
+        self.scheduler = Scheduler(
+            arena, self.node, self.exchange, self.network.is_linked, self.network.want_link, self._infeasible
+        )
+        self.links = LinkHost(self.hello, self.network.on_link, self._on_refused)
+        self.bulk = BulkServer(resolver(arena))
+        self.listener = Listener(identity, {LINK: self.links.accept, BULK: self.bulk.accept})
+        self.head: Head | None = None
+        self.head_node: bytes | None = None
+        self._present: set[bytes] = set(self.exchange.by_node)
+        self._load_number = 0
+        self._last_load: Load | None = None
+        self._load_sent_ms = 0
+        self._reported: set[tuple[int, ...]] = set()
+
+    def hello(self) -> Hello:
+        total, _ = self.arena.resources()
+        return Hello(
+            PROTOCOL,
+            ray.__version__,
+            self.node,
+            b"",
+            self.listener.address,
+            self.is_head,
+            Resources(*total),
+        )
+
+    async def run(self) -> None:
+        """Until the arena is shut."""
+        self.loop = asyncio.get_running_loop()
+        host, _, port = self.record.link_address.rpartition(":")
+        await self.listener.start(host.strip("[]"), int(port))
+        if self.is_head:
+            self.head = Head(self.node, _now_ms(), self._send_view, self.network.want_link, self._bury)
+            self.head.on_link_up(self.node, self.hello(), _now_ms())
+        following = self.loop.run_in_executor(self.executor, self._follow)
+        try:
+            while not self.arena.is_shut and not following.done():
+                self._tick()
+                await asyncio.sleep(TICK_S)
+        finally:
+            self.arena.nudge()
+            self.listener.close()
+            await self.links.close()
+            await self.network.close("this node's manager ends")
+            await self.pulls.close()
+            self.bulk.close()
+            await following
+
+    # --- news, from their own thread ---
+
+    def _follow(self) -> None:
+        try:
+            while not self.arena.is_shut:
+                news = self.arena.news(NEWS_AT_ONCE, NEWS_WAIT_MS)
+                if news:
+                    self.loop.call_soon_threadsafe(self._on_news, news)
+        except (_kernel.ArenaClosed, RuntimeError):  # the session, or the loop, has ended
+            return
+
+    def _on_news(self, news: list[_kernel.News]) -> None:
+        self.exchange.on_news(news)
+        if any(item[0] == _kernel.NEWS_QUEUED for item in news):
+            self.scheduler.place(_now_ms())
+
+    # --- the network's events ---
+
+    def on_link_up(self, node: bytes, hello: Hello) -> None:
+        if hello.is_head:
+            self.head_node = node
+            self._last_load = None
+        self.exchange.on_link_up(node)
+        if self.head is not None:
+            self.head.on_link_up(node, hello, _now_ms())
+
+    def on_link_down(self, node: bytes, end: End) -> None:
+        self.exchange.on_link_down(node)
+        if self.head is not None:
+            self.head.on_link_down(node, _now_ms())
+
+    def on_no_link(self, node: bytes, error: RayConnectionError) -> None:
+        if self.head is not None and isinstance(error, PeerUnreachableError) and error.refused:
+            self.head.on_refused(node, _now_ms())
+
+    def on_messages(self, node: bytes, messages: list[Message]) -> None:
+        finished: list[bytes] = []
+        for message in messages:
+            if isinstance(message, Load):
+                if self.head is not None:
+                    self.head.on_load(node, message, _now_ms())
+            elif isinstance(message, View):
+                self._on_view(message)
+            else:
+                finished += self.exchange.on_message(node, message)
+        if finished:
+            self.scheduler.on_finished(node, finished, _now_ms())
+            self.scheduler.place(_now_ms())
+        if self.head is not None:
+            self.head.authority.heard(node, _now_ms())
+
+    def _on_refused(self, address: str, error: Exception) -> None:
+        say(f"a connection from {address} was refused: {error}")
+
+    # --- members ---
+
+    def _on_view(self, view: View) -> None:
+        present = {state.node_id for state in view.nodes}
+        for state in view.nodes:
+            if state.node_id != self.node:
+                self.network.learn(state.node_id, state.address)
+        for node in self._present - present:
+            self._bury(node, "the head has declared it dead")
+        self._present = present
+        self.scheduler.on_view(view, _now_ms())
+        self.scheduler.place(_now_ms())
+
+    def _send_view(self, view: View) -> None:
+        for state in view.nodes:
+            if state.node_id != self.node:
+                self.network.send(state.node_id, view)
+        self._on_view(view)
+
+    def _bury(self, node: bytes, reason: str) -> None:
+        self._present.discard(node)
+        self.network.forget(node, reason)
+        self.exchange.on_death(node)
+
+    def _tick(self) -> None:
+        now = _now_ms()
+        load = self._load()
+        if self.head is not None:
+            self.head.on_load(self.node, load, now)
+            self.head.tick(now)
+            return
+        if self.head_node is None or not self.network.is_linked(self.head_node):
+            self._join()
+            return
+        last = self._last_load
+        changed = last is None or (last.free, last.demands) != (load.free, load.demands)
+        if changed or now - self._load_sent_ms >= LOAD_REPEAT_MS:
+            self._last_load = load
+            self._load_sent_ms = now
+            self.network.send(self.head_node, load)
+
+    def _join(self) -> None:
+        if self._joining is None or self._joining.done():
+            self._joining = self.loop.create_task(self._connect_to_head())
+
+    async def _connect_to_head(self) -> None:
+        try:
+            link = await connect(self.record.head_address, self.network.identity, self.hello())
+        except RayConnectionError as error:
+            if str(error) != self._join_error:
+                self._join_error = str(error)
+                say(f"the head can't be reached, and is tried again: {error}")
+            await asyncio.sleep(JOIN_RETRY_S)
+            return
+        self._join_error = ""
+        self.network.on_link(link, self.node)
+
+    _joining: asyncio.Task[None] | None = None
+    _join_error = ""
+
+    def _load(self) -> Load:
+        self._load_number += 1
+        total, free = self.arena.resources()
+        demands = [
+            Demand(Resources(cpu, gpu, custom), ready)
+            for _, cpu, gpu, custom, ready, _ in self.arena.queues()
+            if ready
+        ]
+        stats = self.arena.stats()
+        return Load(
+            self._load_number,
+            Resources(*total),
+            Resources(*free),
+            demands,
+            stats["heap_capacity"],
+            stats["heap_used"],
+        )
+
+    def _infeasible(self, infeasible: tuple[Infeasible, ...]) -> None:
+        for each in infeasible:
+            if each.needs not in self._reported:
+                self._reported.add(each.needs)
+                say(
+                    f"tasks wait that no node of the cluster can run: they need {_amounts(each.needs)}, and "
+                    f"no node has more than {_amounts(each.largest)}. They run when a node joins that can."
+                )
+
+    def _on_pulled(self, oid: _kernel.ObjectID, value: object, block: _kernel.Block | None) -> None:
+        self.exchange.on_pulled(oid, value, block)  # type: ignore[arg-type]
+
+
+def _amounts(amounts: tuple[int, ...]) -> str:
+    names = ("CPUs", "GPUs", "of the custom resource")
+    said = [f"{amount / _kernel.UNIT:g} {name}" for amount, name in zip(amounts, names, strict=True) if amount]
+    return ", ".join(said) or "nothing"
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
