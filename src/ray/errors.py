@@ -150,6 +150,69 @@ class ArenaCorruptError(RayError, RuntimeError):
         )
 
 
+# --- between machines -----------------------------------------------------------------------------
+
+
+class ClusterTokenError(RayError):
+    """The token of a cluster can't be read, written or used.
+
+    `path` is the file, or says where the text came from; `reason` what is wrong with it.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(
+            f"No cluster token from {path}: {reason}. The token is what `ray start --head` wrote on the "
+            "head's machine (it prints the file's path). Copy that file here with mode 0600, for example "
+            "with scp -p, to ~/.config/ray/token, or anywhere with RAY_TOKEN_FILE naming it."
+        )
+
+
+class PeerUnreachableError(RayConnectionError):
+    """No connection to a node came about. `address` is where it was tried, `reason` what happened."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"No connection to the node at {address!r}: {reason}. Check that the address and port are those "
+            "that `ray start` printed there, that the node still runs (`ray status`), and that no firewall "
+            "is between.",
+            address,
+        )
+        self.reason = reason
+
+
+class WrongTokenError(RayConnectionError):
+    """The node at `address` belongs to a cluster with another token."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"The node at {address!r} does not belong to the cluster of this token: one of the two is not of "
+            "this cluster, or the cluster was started anew since. Copy the token file again from the machine "
+            "where `ray start --head` was run (mode 0600; RAY_TOKEN_FILE names it), and check the address.",
+            address,
+        )
+
+
+class IncompatiblePeerError(RayConnectionError):
+    """The node at `address` speaks another version of the protocol.
+
+    `ours` and `theirs` are the two releases, `our_protocol` and `their_protocol` the two versions.
+    """
+
+    def __init__(self, address: str, ours: str, our_protocol: int, theirs: str, their_protocol: int) -> None:
+        super().__init__(
+            f"The node at {address!r} runs raycore {theirs} (protocol {their_protocol}); this is raycore "
+            f"{ours} (protocol {our_protocol}), and the two do not understand each other. Install one "
+            "release on both machines.",
+            address,
+        )
+        self.ours = ours
+        self.our_protocol = our_protocol
+        self.theirs = theirs
+        self.their_protocol = their_protocol
+
+
 # --- objects --------------------------------------------------------------------------------------
 
 
