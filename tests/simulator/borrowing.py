@@ -1,0 +1,424 @@
+"""The protocol of ids, tasks and values between nodes, as small as it can be: what the simulator was made to try.
+
+`Rules` name what the protocol needs beyond its first design; each can be left out, and then some seed shows what
+goes wrong (`test_borrowing.py`).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from tests.simulator import messages
+from tests.simulator.messages import Message
+from tests.simulator.model_arena import (
+    NEWS_DONE,
+    NEWS_GONE,
+    NEWS_SEALED,
+    NEWS_WANTED,
+    THIS_NODE,
+    IdRef,
+    ModelArena,
+    ModelObjectID,
+    News,
+    SentTask,
+    Times,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What was found to be needed."""
+
+    # An id that came from another than its owner is not gone before the owner has confirmed it.
+    hold_unconfirmed: bool = True
+    # Nothing is lent on a new link before the peer's Sync is taken in, nor kept to be sent then.
+    lend_after_sync: bool = True
+    # What comes before the peer's Sync on a new link was sent by it knowing nothing of ours: a node that has sent
+    # its own Sync sends what gives back at once, in order.
+    return_after_own_sync: bool = True
+    # Loans of a dead node end some time after it: whoever has ids from it asks their owners first.
+    keep_loans_of_dead: bool = True
+    # An id of an owner that is dead is taken to be its sender's.
+    know_dead: bool = True
+    # What has become this node's own by its owner's death is returned to whoever lent it.
+    return_own: bool = True
+    # A value that was asked for at another node than its owner is asked for anew when that link breaks.
+    remember_whom: bool = True
+
+
+@dataclass(slots=True)
+class Peer:
+    number: int
+    node: bytes
+    up: bool = False
+    synced: bool = False
+    waiting: list[Message] = field(default_factory=list)
+
+
+class Borrowing:
+    """One node's part. All that must not be lost is in the arena."""
+
+    def __init__(
+        self,
+        arena: ModelArena,
+        node: bytes,
+        send: Callable[[bytes, Message], None],
+        want_link: Callable[[bytes], None],
+        dead: set[bytes],
+        rules: Rules,
+    ) -> None:
+        self.arena = arena
+        self.node = node
+        self.send = send
+        self.want_link = want_link
+        self.dead = dead
+        self.rules = rules
+        self.peers: dict[int, Peer] = {}
+        self.by_node: dict[bytes, Peer] = {}
+        self.retry: list[bytes] = []  # values to be asked for anew
+        self._wanted: dict[bytes, int] = {}  # values asked for, and of which peer
+        self._askers: dict[bytes, set[int]] = defaultdict(set)
+        self._borrowing: set[bytes] = set()  # asked to confirm on a link that is still up
+        for number, peer_node in arena.peers():
+            self._add(number, peer_node)
+
+    # --- links ---
+
+    def peer_of(self, node: bytes) -> Peer:
+        return self.by_node.get(node) or self._add(self.arena.enter_peer(node), node)
+
+    def _add(self, number: int, node: bytes) -> Peer:
+        peer = self.peers[number] = self.by_node[node] = Peer(number, node)
+        self.want_link(node)
+        return peer
+
+    def on_link_up(self, node: bytes) -> None:
+        if node in self.dead:
+            return
+        peer = self.peer_of(node)
+        peer.up, peer.synced = True, False
+        peer.waiting.clear()
+        self.send(
+            node, messages.Sync(tuple(self.arena.notes(peer.number)), tuple(self.arena.received(peer.number)))
+        )
+        self._borrow_all(peer)
+
+    def on_link_down(self, node: bytes) -> None:
+        if node in self.dead:
+            return
+        peer = self.peer_of(node)
+        peer.up = peer.synced = False
+        peer.waiting.clear()
+        for askers in self._askers.values():
+            askers.discard(peer.number)
+        if self.rules.remember_whom:
+            for id in [id for id, number in self._wanted.items() if number == peer.number]:
+                self._want_again(id)
+        self.want_link(node)
+
+    def on_death(self, node: bytes) -> None:
+        """It is dead for good."""
+        peer = self.by_node.pop(node, None)
+        if peer is None:
+            return
+        del self.peers[peer.number]
+        for askers in self._askers.values():
+            askers.discard(peer.number)
+        self.arena.bury_peer(peer.number, keep_loans=self.rules.keep_loans_of_dead)
+        if self.rules.return_own:
+            self._give_back_all(self.arena.noted_from_others())
+        self._wanted.clear()
+        self.arena.renew_all_wanted()
+
+    def on_message(self, node: bytes, message: Message) -> None:
+        if node in self.dead:
+            return
+        peer = self.peer_of(node)
+        match message:
+            case messages.Sync():
+                self._on_sync(peer, message)
+            case messages.Return(returned):
+                self.arena.take_back(peer.number, list(returned))
+            case messages.Borrow(ids):
+                self._on_borrow(peer, ids)
+            case messages.Lent(ids):
+                self._on_lent(peer, ids)
+            case messages.Run(tasks):
+                self._on_run(peer, tasks)
+            case messages.Results(results):
+                self._on_results(peer, results)
+            case messages.Want(ids):
+                self._on_want(peer, ids)
+            case messages.Values(values):
+                self._on_values(peer, values)
+            case messages.Elsewhere(places):
+                self._on_elsewhere(peer, places)
+            case messages.Lost(ids):
+                self._on_lost(peer, ids)
+
+    def _on_sync(self, peer: Peer, sync: messages.Sync) -> None:
+        self.arena.match_loans(peer.number, list(sync.noted))
+        there = set(sync.tasks)
+        self.arena.recall(peer.number, [task for task in self.arena.away(peer.number) if task not in there])
+        peer.synced = True
+        waiting, peer.waiting = peer.waiting, []
+        for message in waiting:
+            self.send(peer.node, message)
+        for id in list(self._wanted):
+            if (oid := self.arena.known(id)) and self._holder(oid) == peer.number:
+                del self._wanted[id]
+        self.arena.renew_news(peer.number)
+
+    def _give(self, peer: Peer, message: Message) -> None:
+        """Sends what lends nothing. Without a link, the next Sync says the same."""
+        if peer.synced or (peer.up and self.rules.return_after_own_sync):
+            self.send(peer.node, message)
+
+    def _lend(self, peer: Peer, make: Callable[[], Message]) -> None:
+        """Sends what lends ids, if that may be now; if not, it is made anew after the peer's Sync."""
+        if peer.synced:
+            self.send(peer.node, make())
+        elif peer.up and not self.rules.lend_after_sync:
+            peer.waiting.append(make())
+
+    # --- ids ---
+
+    def _ref(self, ref: messages.Ref, sender: Peer) -> IdRef:
+        id, owner = ref
+        if owner == self.node:
+            return id, THIS_NODE
+        if owner in self.dead and self.rules.know_dead:
+            return id, sender.number
+        return id, self.peer_of(owner).number
+
+    def _wire(self, refs: Iterable[IdRef]) -> tuple[messages.Ref, ...]:
+        return tuple((id, self.node if owner == THIS_NODE else self.peers[owner].node) for id, owner in refs)
+
+    def _came(self) -> None:
+        """Ids have come: their owners are asked to confirm, and what was confirmed before goes back."""
+        self._give_back_all(self.arena.noted_from_others())
+        for owner in {owner for _, owner in self.arena.unconfirmed()}:
+            if owner in self.peers:
+                self._borrow_all(self.peers[owner], only_new=True)
+
+    def _borrow_all(self, owner: Peer, only_new: bool = False) -> None:
+        ids = [id for id, number in self.arena.unconfirmed() if number == owner.number]
+        if only_new:
+            ids = [id for id in ids if id not in self._borrowing]
+        if ids and (owner.synced or owner.up):
+            self._borrowing.update(ids)
+            self._give(owner, messages.Borrow(tuple(ids)))
+
+    def _give_back_all(self, ids: list[bytes]) -> None:
+        for peer in self.peers.values():
+            if returned := self.arena.forget_notes(peer.number, ids):
+                self._give(peer, messages.Return(tuple(returned)))
+
+    def _on_borrow(self, peer: Peer, ids: tuple[bytes, ...]) -> None:
+        if not peer.synced:
+            return
+        lent = self.arena.lend(peer.number, ids)
+        if lent:
+            self._give(peer, messages.Lent(tuple(lent)))
+        if lost := [id for id in ids if id not in set(lent)]:
+            self._give(peer, messages.Lost(tuple(lost)))
+
+    def _on_lent(self, peer: Peer, ids: tuple[bytes, ...]) -> None:
+        self._borrowing.difference_update(ids)
+        self.arena.note(peer.number, [(id, peer.number) for id in ids])
+        self._give_back_all(list(ids))
+
+    # --- tasks ---
+
+    def send_tasks(self, node: bytes, count: int) -> int:
+        peer = self.peer_of(node)
+        if not peer.synced:
+            return 0
+        sent = self.arena.send_tasks(peer.number, count)
+        if sent:
+            tasks = tuple(
+                messages.WireTask(
+                    task.id,
+                    task.payload,
+                    self._wire(task.deps),
+                    self._wire(task.nested),
+                    task.num_returns,
+                    task.attempt,
+                    task.retries,
+                )
+                for task in sent
+            )
+            self._lend(peer, lambda: messages.Run(tasks))
+        return len(sent)
+
+    def _on_run(self, peer: Peer, tasks: tuple[messages.WireTask, ...]) -> None:
+        self.arena.receive_tasks(
+            peer.number,
+            [
+                SentTask(
+                    task.id,
+                    task.payload,
+                    tuple(self._ref(ref, peer) for ref in task.deps),
+                    tuple(self._ref(ref, peer) for ref in task.nested),
+                    task.num_returns,
+                    task.attempt,
+                    task.retries,
+                )
+                for task in tasks
+            ],
+        )
+        self._came()
+
+    def _on_results(self, peer: Peer, results: tuple[messages.Result, ...]) -> None:
+        done: Times = []
+        for result in results:
+            nested = [self._ref(ref, peer) for ref in result.nested]
+            fresh = self.arena.finish_return(
+                peer.number, result.id, result.fmt, result.data, result.size, nested
+            )
+            if not fresh:
+                done += self._refused(nested)
+            if not fresh or result.data is not None:
+                done.append((result.id, 1))
+        self._came()
+        if done:
+            self._give(peer, messages.Return(tuple(done)))
+
+    def _refused(self, nested: list[IdRef]) -> Times:
+        """Ids that came with what is not needed were lent all the same, and go back."""
+        return [(id, 1) for id, owner in nested if owner != THIS_NODE]
+
+    # --- values ---
+
+    def _holder(self, oid: ModelObjectID) -> int:
+        return self.arena.location(oid) or self.arena.owner(oid)
+
+    def _want(self, oids: list[ModelObjectID]) -> None:
+        asked: dict[int, list[bytes]] = defaultdict(list)
+        for oid in oids:
+            id, holder = oid.binary(), self._holder(oid)
+            if id not in self._wanted and holder in self.peers:
+                self._wanted[id] = holder
+                asked[holder].append(id)
+        for holder, ids in asked.items():
+            peer = self.peers[holder]
+            if peer.synced or (peer.up and self.rules.return_after_own_sync):
+                self.send(peer.node, messages.Want(tuple(ids)))
+            else:
+                for id in ids:
+                    del self._wanted[id]  # asked for anew after Sync
+
+    def _on_want(self, peer: Peer, ids: tuple[bytes, ...]) -> None:
+        if not peer.synced and self.rules.lend_after_sync:
+            return  # it asks again once it has our Sync
+        lost = []
+        elsewhere = []
+        for id in ids:
+            oid = self.arena.known(id)
+            if oid is None:
+                lost.append(id)
+            elif self.arena.is_ready(oid):
+                self._lend(peer, lambda oid=oid, id=id: self._values(peer, oid, id))  # type: ignore[misc]
+            elif location := self.arena.location(oid):
+                elsewhere.append((id, self.peers[location].node))
+            else:
+                self._askers[id].add(peer.number)
+                self.arena.subscribe(oid)
+        if elsewhere:
+            self._give(peer, messages.Elsewhere(tuple(elsewhere)))
+        if lost:
+            self._give(peer, messages.Lost(tuple(lost)))
+
+    def _values(self, peer: Peer, oid: ModelObjectID, id: bytes) -> messages.Values:
+        value = self.arena.value_for(peer.number, oid)
+        assert value is not None
+        fmt, data, size, nested = value
+        # The bytes of a large one go another way; the model carries them here.
+        data = self.arena.value(oid).data if data is None else data
+        return messages.Values((messages.Result(id, fmt, data, size, self._wire(nested)),))
+
+    def _on_values(self, peer: Peer, values: tuple[messages.Result, ...]) -> None:
+        returned: Times = []
+        for value in values:
+            nested = [self._ref(ref, peer) for ref in value.nested]
+            oid = self.arena.known(value.id)
+            self._wanted.pop(value.id, None)
+            if oid is None or self.arena.is_ready(oid):
+                returned += self._refused(nested)
+                continue
+            location = self.arena.location(oid)
+            held = [self.arena.foreign(ref) for ref in nested]
+            self.arena.note(peer.number, nested)
+            assert value.data is not None
+            self.arena.seal(oid, value.data, value.fmt, value.size, held)
+            del held
+            if location in self.peers:
+                self._give(self.peers[location], messages.Return(((value.id, 1),)))
+        self._came()
+        if returned:
+            self._give(peer, messages.Return(tuple(returned)))
+
+    def _on_elsewhere(self, peer: Peer, places: tuple[messages.Ref, ...]) -> None:
+        for id, node in places:
+            if id not in self._wanted:
+                continue
+            if node == self.node:
+                # It was here when its owner said so; the owner will know better.
+                self._want_again(id)
+            elif node not in self.dead and (there := self.peer_of(node)).up:
+                self._wanted[id] = there.number
+                self._give(there, messages.Want((id,)))
+            else:
+                self._want_again(id)
+
+    def _want_again(self, id: bytes) -> None:
+        self._wanted.pop(id, None)
+        self.retry.append(id)
+
+    def _on_lost(self, peer: Peer, ids: tuple[bytes, ...]) -> None:
+        for id in ids:
+            oid = self.arena.known(id)
+            if oid is None:
+                continue
+            if self.arena.owner(oid) == peer.number:
+                self._wanted.pop(id, None)
+                self.arena.lose(oid)
+                self.arena.confirm(id)
+                self._borrowing.discard(id)
+                self._give_back_all([id])
+            elif id in self._wanted:
+                self._want_again(id)
+
+    # --- news ---
+
+    def on_news(self, news: list[News]) -> None:
+        wanted: list[ModelObjectID] = []
+        for item in news:
+            match item:
+                case (kind, int(number), bytes(id), int(fmt), data, int(size), nested) if kind == NEWS_DONE:
+                    peer = self.peers.get(number)
+                    if peer is not None:
+                        refs = self._wire(nested)
+                        result = messages.Result(id, fmt, data, size, refs)
+                        self._lend(peer, lambda result=result: messages.Results((result,)))  # type: ignore[misc]
+                case (kind, bytes(id), _, noted, located) if kind == NEWS_GONE:
+                    self._wanted.pop(id, None)
+                    self._borrowing.discard(id)
+                    for number, times in noted:
+                        if number in self.peers:
+                            self._give(self.peers[number], messages.Return(((id, times),)))
+                    if located in self.peers:
+                        self._give(self.peers[located], messages.Return(((id, 1),)))
+                case (kind, oid) if kind == NEWS_WANTED:
+                    wanted.append(oid)
+                case (kind, oid) if kind == NEWS_SEALED:
+                    id = oid.binary()
+                    for number in sorted(self._askers.pop(id, ())):
+                        if number in self.peers:
+                            self._on_want(self.peers[number], (id,))
+        self._want(wanted)
+
+    def on_timer(self) -> None:
+        """Whatever has to be asked for again."""
+        again, self.retry = self.retry, []
+        self._want([oid for id in again if (oid := self.arena.known(id)) and not self.arena.is_ready(oid)])

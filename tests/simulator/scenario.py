@@ -1,0 +1,164 @@
+"""A run: nodes that work at random, and faults that come at random; then rest, and nothing may be left."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.simulator.borrowing import Borrowing, Rules
+from tests.simulator.machine import Engine, Machine, Watch
+from tests.simulator.model_arena import ModelArena
+from tests.simulator.network import Network
+from tests.simulator.world import Unending, World
+
+GRACE_US = 300_000  # after the death of a node is known, until its loans end
+REST_US = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """How many of each kind a run has, at most."""
+
+    breaks: int = 0  # links that break
+    cuts: int = 0  # links on which nothing moves for a while, in one direction or both
+    restarts: int = 0  # node managers that are killed
+    deaths: int = 0  # nodes that are killed
+
+
+QUIET = Faults()
+BROKEN_LINKS = Faults(breaks=6, cuts=3)
+RESTARTS = Faults(breaks=3, cuts=1, restarts=3)
+DEATHS = Faults(breaks=3, cuts=1, restarts=1, deaths=1)
+
+
+class Run:
+    """One seed."""
+
+    def __init__(self, seed: int, faults: Faults, rules: Rules, nodes: int = 3, story: bool = False) -> None:
+        self.world = World(seed, story)
+        self.network = Network(self.world)
+        self.watch = Watch(self.world)
+        self.rules = rules
+        self.machines = [
+            Machine(
+                bytes([97 + index]),
+                self.world,
+                self.network,
+                self.watch,
+                ModelArena(rules.hold_unconfirmed),
+                self._make_engine,
+            )
+            for index in range(nodes)
+        ]
+        for machine in self.machines:
+            machine.others = [other for other in self.machines if other is not machine]
+        self.faults = faults
+
+    def _make_engine(self, machine: Machine) -> Engine:
+        def send(node: bytes, message: object) -> None:
+            self.network.send(machine.name, node, message)
+
+        def want_link(node: bytes) -> None:
+            self.network.want_link(machine.name, node)
+
+        return Borrowing(machine.arena, machine.name, send, want_link, machine.dead, self.rules)
+
+    def play(self, steps: int = 40, work_us: int = 120_000) -> Watch:
+        """All of it; what went wrong is in the watch."""
+        world, random = self.world, self.world.random
+        for machine in self.machines:
+            for other in machine.others:
+                self.network.want_link(machine.name, other.name)
+            for _ in range(steps):
+                world.after(random.randrange(work_us), machine.step)
+        self._plan_faults(work_us)
+        world.run(work_us)
+        self.network.heal_all()
+        try:
+            world.run_out(REST_US)
+            self._check_waits()
+            for machine in self.machines:
+                machine.held.clear()
+                machine.waits.clear()
+            world.run_out(REST_US)
+        except Unending as error:
+            self.watch.problem(str(error))
+        self._check_empty()
+        return self.watch
+
+    def _plan_faults(self, work_us: int) -> None:
+        world, random = self.world, self.world.random
+
+        def at_random(count: int, fault: Callable[[], None]) -> None:
+            for _ in range(random.randint(0, count)):
+                world.after(random.randrange(work_us), fault)
+
+        at_random(self.faults.breaks, self._break)
+        at_random(self.faults.cuts, self._cut)
+        at_random(self.faults.restarts, self._restart)
+        at_random(self.faults.deaths, self._kill)
+
+    def _pair(self) -> tuple[bytes, bytes]:
+        one, other = self.world.random.sample(self.machines, 2)
+        return one.name, other.name
+
+    def _break(self) -> None:
+        one, other = self._pair()
+        self.world.tell(lambda: f"link of {one!r} and {other!r} breaks")
+        self.network.break_link(one, other)
+
+    def _cut(self) -> None:
+        one, other = self._pair()
+        random = self.world.random
+        both = random.random() < 0.5
+        self.world.tell(lambda: f"nothing gets from {one!r} to {other!r}{' nor back' if both else ''}")
+        self.network.cut(one, other)
+        if both:
+            self.network.cut(other, one)
+        length_us = random.randrange(60_000)
+        if random.random() < 0.5:
+            self.world.after(length_us // 2, lambda: self.network.break_link(one, other))
+        self.world.after(length_us, lambda: self.network.heal(one, other))
+        self.world.after(length_us, lambda: self.network.heal(other, one))
+
+    def _restart(self) -> None:
+        machine = self.world.random.choice(self.machines)
+        if machine.alive:
+            machine.restart_manager()
+
+    def _kill(self) -> None:
+        victim = self.world.random.choice(self.machines)
+        if not victim.alive:
+            return
+        self.watch.deaths += 1
+        victim.kill()
+        for other in victim.others:
+            self.world.after(self.world.random.randrange(1_000, 60_000), lambda other=other: self._tell(other, victim))  # type: ignore[misc]
+
+    def _tell(self, machine: Machine, victim: Machine) -> None:
+        numbers = [number for number, node in machine.arena.peers() if node == victim.name]
+        machine.on_death(victim.name)
+        for number in numbers:
+            self.world.after(GRACE_US, lambda: machine.end_loans(victim.name, number))
+
+    def _check_waits(self) -> None:
+        if not any(machine.alive for machine in self.machines):
+            return
+        for machine in self.machines:
+            for oid in machine.waits:
+                self.watch.problem(f"{machine.name!r} waits for {oid} for ever")
+
+    def _check_empty(self) -> None:
+        for machine in self.machines:
+            if machine.alive and not machine.arena.is_empty():
+                self.watch.problem(f"{machine.name!r} keeps what nobody can reach:\n{machine.arena.contents()}")
+
+
+def play(seed: int, faults: Faults, rules: Rules | None = None, nodes: int = 3) -> list[str]:
+    """What went wrong with this seed."""
+    return Run(seed, faults, rules or Rules(), nodes).play().problems
+
+
+def story(seed: int, faults: Faults, rules: Rules | None = None, nodes: int = 3) -> str:
+    """The same run again, told."""
+    run = Run(seed, faults, rules or Rules(), nodes, story=True)
+    problems = run.play().problems
+    return "\n".join([*run.world.story, *problems])
