@@ -144,7 +144,8 @@ class Mapping {
     Mapping* m = new Mapping(std::move(file), layout.end, layout.heap);
     Header& h = m->header();
     h.objects = layout.objects, h.tasks = layout.tasks, h.edges = layout.edges, h.holds = layout.holds;
-    h.loans = layout.loans, h.watches = layout.watches, h.blocks = layout.blocks, h.actors = layout.actors, h.lanes = layout.lanes;
+    h.loans = layout.loans, h.watches = layout.watches, h.blocks = layout.blocks, h.actors = layout.actors,
+    h.lanes = layout.lanes;
     h.processes = layout.processes, h.threads = layout.threads;
     h.buckets_offset = layout.buckets, h.journal_offset = layout.journal, h.events_offset = layout.events;
     h.heap_offset = layout.heap;

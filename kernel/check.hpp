@@ -152,7 +152,8 @@ class Checker {
       expect(p.state != PROCESS_FREE, "process ", i, " is in use and says it is free");
       workers += ProcessKind(p.kind) == ProcessKind::worker;
       peers += ProcessKind(p.kind) == ProcessKind::peer;
-      if (!process::is_local(p)) expect(!p.holds && !p.blocks && !p.threads, "process ", i, " is none, and holds things");
+      if (!process::is_local(p))
+        expect(!p.holds && !p.blocks && !p.threads, "process ", i, " is none, and holds things");
       if (p.home) expect(is_peer(p.home), "guest ", i, " is of no node");
       if (p.report) counts_[p.report] += 1;
       expect(p.stop || !p.report, "process ", i, " has a report of a stop that was none");
@@ -545,7 +546,8 @@ class Checker {
         continue;
       }
       expect(o.references == counts_[i], "object ", i, " has ", o.references, " references, counted ", counts_[i]);
-      expect(o.references || o.work_next || o.news || o.state == OBJECT_ACTOR, "object ", i, " is unreachable and kept");
+      expect(o.references || o.work_next || o.news || o.state == OBJECT_ACTOR, "object ", i,
+             " is unreachable and kept");
     }
     expect(used_watches_ == h.watches.used, used_watches_, " watches are reachable, not ", h.watches.used);
     expect(awaited_ == promised_, awaited_, " objects wait for their task, ", promised_, " are listed by one");
@@ -638,8 +640,8 @@ class Checker {
   std::vector<std::string> problems_;
   std::vector<u32> counts_, places_;
   std::map<u32, u32> pins_, block_uses_, stored_;
-  std::vector<bool> free_objects_, free_tasks_, free_edges_, free_holds_, free_loans_, free_watches_, free_blocks_, free_actors_,
-      free_lanes_, free_processes_, free_threads_;
+  std::vector<bool> free_objects_, free_tasks_, free_edges_, free_holds_, free_loans_, free_watches_, free_blocks_,
+      free_actors_, free_lanes_, free_processes_, free_threads_;
   u32 used_edges_ = 0, used_watches_ = 0, owned_threads_ = 0, owned_lanes_ = 0, used_lanes_ = 0, called_lanes_ = 0;
   u32 awaited_ = 0, promised_ = 0, held_within_ = 0, used_loans_ = 0;
 };

@@ -249,6 +249,8 @@ class Client {
   std::vector<u32> take_in(std::span<const IdRef> refs, u32 peer = NIL);
   u32 owner(u32 o);
   void lend(u32 peer, std::span<const u32> list);
+  // The ids in the value that this object has or stands for.
+  std::vector<IdRef> lend_nested(u32 peer, u32 o);
   void take_back(u32 peer, std::span<const IdTimes> returned);
   void note(u32 peer, std::span<const IdRef> refs);
   std::vector<IdTimes> notes(u32 peer);

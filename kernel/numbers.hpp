@@ -99,7 +99,15 @@ inline constexpr u32 FORMAT_ERROR = 100;
 inline constexpr u32 FORMAT_ALIAS = 200;
 inline constexpr u32 FORMAT_SYSTEM = 201;
 
-enum class ProcessKind : u32 { driver = 1, worker = 2, node_manager = 3, keeper = 4, template_ = 5, peer = 6, guest = 7 };
+enum class ProcessKind : u32 {
+  driver = 1,
+  worker = 2,
+  node_manager = 3,
+  keeper = 4,
+  template_ = 5,
+  peer = 6,
+  guest = 7
+};
 enum class TaskKind : u32 { task = 1, actor_create = 2, actor_call = 3 };
 enum class JournalKind : u32 { error = 1, function = 2, job = 3, note = 4 };
 enum class SystemFailure : u32 {

@@ -24,8 +24,8 @@ struct Value {
 };
 
 // Elsewhere: what objects lead to.
-void task_may_run(Transaction& t, u32 task);                // queue.hpp
-void actor_lost_last_reference(Transaction& t, u32 actor);  // mailbox.hpp
+void task_may_run(Transaction& t, u32 task);                      // queue.hpp
+void actor_lost_last_reference(Transaction& t, u32 actor);        // mailbox.hpp
 void remote_object_sealed(Transaction& t, u32 object, u32 task);  // away.hpp
 
 namespace object {

@@ -250,9 +250,9 @@ struct alignas(64) Process {
   u32 threads;
   u32 status;  // how it ended, from whoever buries it
   u32 retire;
-  u32 stop;    // Stop: the node manager killed it, for what it ran
-  u32 report;  // object, counted: why
-  u32 home;    // of a guest: its peer
+  u32 stop;              // Stop: the node manager killed it, for what it ran
+  u32 report;            // object, counted: why
+  u32 home;              // of a guest: its peer
   u8 root_id[ID_BYTES];  // of a driver, or of a guest; of a peer the node's own id
 };
 
@@ -369,7 +369,7 @@ struct Header {
   u32 actors_wait_head, actors_wait_tail;
   u32 resting_head, resting_tail, resting_count;
   u32 object_work, task_work_head, task_work_tail, actor_work;
-  u32 peers;                  // how many there are
+  u32 peers;                 // how many there are
   u32 news_head, news_tail;  // objects of which the node manager is to be told something
   u32 next_job;
   u32 jobs_ended;  // ever, modulo 2^32

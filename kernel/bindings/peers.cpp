@@ -55,8 +55,8 @@ nb::object from_times(const IdTimes& pair) { return nb::make_tuple(bytes_of(pair
 nb::object from_sent(const SentTask& s) {
   nb::object function = s.function ? from_ref(*s.function) : nb::none();
   return nb::make_tuple(bytes_of(s.id), s.job, function, nb::bytes(s.payload.data(), s.payload.size()),
-                        to_list(s.deps, from_ref), to_list(s.nested, from_ref), s.num_returns, s.need[CPU],
-                        s.need[GPU], s.need[CUSTOM], s.attempt, s.retries_left);
+                        to_list(s.deps, from_ref), to_list(s.nested, from_ref), s.num_returns, s.need[CPU], s.need[GPU],
+                        s.need[CUSTOM], s.attempt, s.retries_left);
 }
 
 SentTask sent_from(const nb::tuple& task) {
@@ -93,8 +93,8 @@ nb::object from_news(Arena& a, const News& n) {
   if (n.kind == NewsKind::wanted) return nb::make_tuple(u32(n.kind), held);
   u32 value = a.c().value_of(n.object);
   const Object& object = a.c().m().object(value);
-  return nb::make_tuple(u32(n.kind), n.id.owner, bytes_of(n.id.id), object.format, data_of(a, value),
-                        object.size_bytes, to_list(n.nested, from_ref), n.failed);
+  return nb::make_tuple(u32(n.kind), n.id.owner, bytes_of(n.id.id), object.format, data_of(a, value), object.size_bytes,
+                        to_list(n.nested, from_ref), n.failed);
 }
 
 }  // namespace
@@ -141,6 +141,10 @@ void add_peers(nb::class_<Arena>& arena) {
           "owner", [](Arena& a, Id oid) { return a.c().owner(a.index_of(*oid)); }, "oid"_a)
       .def(
           "lend", [](Arena& a, u32 peer, nb::handle oids) { a.c().lend(peer, a.indices(oids)); }, "peer"_a, "oids"_a)
+      .def(
+          "lend_nested",
+          [](Arena& a, u32 peer, Id oid) { return to_list(a.c().lend_nested(peer, a.index_of(*oid)), from_ref); },
+          "peer"_a, "oid"_a)
       .def(
           "take_back",
           [](Arena& a, u32 peer, nb::handle returned) { a.c().take_back(peer, list_from(returned, times_from)); },

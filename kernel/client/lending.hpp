@@ -76,6 +76,16 @@ inline void Client::lend(u32 peer, std::span<const u32> list) {
   }
 }
 
+inline std::vector<IdRef> Client::lend_nested(u32 peer, u32 o) {
+  if (!ready(o)) throw KernelError("this object has no value yet");
+  std::vector<u32> contained;
+  std::vector<IdRef> refs;
+  for (u32 e = m().object(value_of(o)).nested; e; e = m().edge(e).next) contained.push_back(m().edge(e).object);
+  lend(peer, contained);
+  for (u32 each : contained) refs.push_back(ref_of(each));
+  return refs;
+}
+
 inline void Client::take_back(u32 peer, std::span<const IdTimes> returned) {
   must_be_open();
   for (size_t k = 0; k < returned.size(); k += PIECE) {

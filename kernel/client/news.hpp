@@ -21,7 +21,6 @@ inline std::vector<News> Client::news(u32 most, i64 timeout_ms) {
 
 inline void Client::take_news(std::vector<News>& out) {
   News item{};
-  u32 value = NIL;
   Fresh fresh;
   {
     Transaction t(m(), thread());
@@ -46,13 +45,7 @@ inline void Client::take_news(std::vector<News>& out) {
     t.commit();
   }
   if (item.object) adopt_all({&item.object, 1}, fresh);
-  if (item.kind == NewsKind::done) {
-    value = value_of(item.object);
-    std::vector<u32> contained;
-    for (u32 e = m().object(value).nested; e; e = m().edge(e).next) contained.push_back(m().edge(e).object);
-    lend(item.id.owner, contained);
-    for (u32 each : contained) item.nested.push_back(ref_of(each));
-  }
+  if (item.kind == NewsKind::done) item.nested = lend_nested(item.id.owner, item.object);
   if (item.kind != NewsKind{}) out.push_back(std::move(item));
 }
 

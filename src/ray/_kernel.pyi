@@ -315,6 +315,7 @@ class Arena:
         (OBJECT_LOST)."""
     def owner(self, oid: ObjectID) -> int: ...  # peer, 0: this node
     def lend(self, peer: int, oids: list[ObjectID]) -> None: ...  # once more each, but for what the peer owns
+    def lend_nested(self, peer: int, oid: ObjectID) -> list[IdRef]: ...  # the ids in the value that `get` gives
     def take_back(self, peer: int, returned: list[tuple[bytes, int]]) -> None: ...  # ids not lent are passed over
     def note(self, peer: int, refs: list[IdRef]) -> None:
         """That peer has sent these, once more each. What nothing here refers to is at once NEWS_GONE."""
