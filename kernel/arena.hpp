@@ -83,6 +83,7 @@ struct Layout {
     tasks = table(TASKS_MAX, sizeof(Task));
     edges = table(EDGES_MAX, sizeof(Edge));
     holds = table(HOLDS_MAX, sizeof(PooledHold));
+    loans = table(LOANS_MAX, sizeof(Loan));
     watches = table(WATCHES_MAX, sizeof(Watch));
     blocks = table(BLOCKS_MAX, sizeof(Block));
     actors = table(ACTORS_MAX, sizeof(Actor));
@@ -106,7 +107,7 @@ struct Layout {
   };
   u64 page, end = 0;
   std::vector<Part> used_at_once;
-  Pool objects, tasks, edges, holds, watches, blocks, actors, lanes, processes, threads;
+  Pool objects, tasks, edges, holds, loans, watches, blocks, actors, lanes, processes, threads;
   u64 buckets, journal, events, heap;
 
  private:
@@ -143,7 +144,8 @@ class Mapping {
     Mapping* m = new Mapping(std::move(file), layout.end, layout.heap);
     Header& h = m->header();
     h.objects = layout.objects, h.tasks = layout.tasks, h.edges = layout.edges, h.holds = layout.holds;
-    h.watches = layout.watches, h.blocks = layout.blocks, h.actors = layout.actors, h.lanes = layout.lanes;
+    h.loans = layout.loans, h.watches = layout.watches, h.blocks = layout.blocks, h.actors = layout.actors,
+    h.lanes = layout.lanes;
     h.processes = layout.processes, h.threads = layout.threads;
     h.buckets_offset = layout.buckets, h.journal_offset = layout.journal, h.events_offset = layout.events;
     h.heap_offset = layout.heap;
@@ -218,6 +220,7 @@ class Mapping {
   Task& task(u32 i) { return at<Task>(header().tasks, i); }
   Edge& edge(u32 i) { return at<Edge>(header().edges, i); }
   PooledHold& pooled_hold(u32 i) { return at<PooledHold>(header().holds, i); }
+  Loan& loan(u32 i) { return at<Loan>(header().loans, i); }
   Watch& watch(u32 i) { return at<Watch>(header().watches, i); }
   Block& block(u32 i) { return at<Block>(header().blocks, i); }
   Actor& actor(u32 i) { return at<Actor>(header().actors, i); }

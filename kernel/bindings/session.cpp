@@ -73,7 +73,7 @@ void add_node(nb::class_<Arena>& arena) {
              nb::list out;
              for (u32 i = 1; i <= m.header().processes.high_water; ++i) {
                Process& p = m.process(i);
-               if (p.state == PROCESS_FREE) continue;
+               if (p.state == PROCESS_FREE || !process::is_local(p)) continue;
                u64 key = 0, since = 0;
                for (u32 x = p.threads, n = 0; x && n < 1000; x = m.thread(x).next, ++n)
                  if (u32 task = m.thread(x).task) {
