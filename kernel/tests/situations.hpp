@@ -29,7 +29,9 @@ inline void nothing(Stage&) {}
 #include "situations_actors.hpp"
 #include "situations_jobs.hpp"
 #include "situations_objects.hpp"
+#include "situations_peers.hpp"
 #include "situations_processes.hpp"
+#include "situations_sending.hpp"
 #include "situations_spill.hpp"
 #include "situations_stopping.hpp"
 #include "situations_tasks.hpp"
@@ -46,6 +48,8 @@ inline Situations all_situations() {
   add_spill_situations(list);
   add_stopping_situations(list);
   add_job_situations(list);
+  add_peer_situations(list);
+  add_sending_situations(list);
   return list;
 }
 
