@@ -52,6 +52,7 @@ inline void locate(Transaction& t, u32 i, u64 size_bytes, u32 format) {
   // SYNC POINT want: a waiter writes `awaiting`, then reads `origin` (Client::want); here it is the other way round.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (news::is_awaited(t.m, i)) news::want(t, i);
+  if (o.origin & ASKED) news::add(t, i);
 }
 
 // An object that nothing refers to is no longer said to be at a peer.
@@ -179,7 +180,7 @@ inline void remote_object_sealed(Transaction& t, u32 i, u32 task) {
   bool stored = o.origin & STORED;
   bool is_result = loan::is_result(t.m, i);
   t.set(o.origin, (o.origin & ~u32(LOCATED | STORED | WANTED)) | (is_result ? u32(DONE) : 0));
-  if (is_result) news::add(t, i);
+  if (is_result || o.origin & ASKED) news::add(t, i);
   if (stored) away::one_less_stored(t, task);
 }
 

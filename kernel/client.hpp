@@ -213,7 +213,8 @@ class Client {
 
   // --- journal --------------------------------------------------------------------------------------
 
-  u64 journal(JournalKind kind, const u8* bytes, u32 size);
+  // For a job of that number; NIL: the one that this process works for.
+  u64 journal(JournalKind kind, const u8* bytes, u32 size, u32 job = NIL);
   u64 journal_read(u64 after, i64 timeout_ms, std::vector<JournalItem>& out);
 
   // --- node -----------------------------------------------------------------------------------------
@@ -273,6 +274,7 @@ class Client {
   std::optional<Location> location(u32 o);
   std::vector<News> news(u32 most, i64 timeout_ms);
   void renew_news(u32 peer);
+  bool subscribe(u32 o);
 
  private:
   using Fresh = std::vector<std::pair<u32, u32>>;  // objects that this process did not hold before, and their holds

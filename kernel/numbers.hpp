@@ -120,6 +120,6 @@ enum class SystemFailure : u32 {
   job_ended = 7,
   node_died = 8
 };
-enum class NewsKind : u32 { done = 1, wanted = 2, gone = 3 };
+enum class NewsKind : u32 { done = 1, wanted = 2, gone = 3, sealed = 4, queued = 5 };
 
 }  // namespace ray

@@ -38,6 +38,11 @@ inline void push(Transaction& t, u32 i, bool front) {
   } else if (task.flags & STAYS) {
     t.set(s.stays, s.stays + 1);
   }
+  bool may_go = t.h.peers && TaskKind(task.kind) == TaskKind::task && !(task.flags & STAYS);
+  if (may_go && !t.h.queued && (!t.h.idle_head || !resources::fits(t.h, s))) {
+    t.set(t.h.queued, 1u);
+    t.tell_news();
+  }
   if (s.count == 1) {
     u64& bits = t.h.shapes_ready[task.shape / 64];
     t.set(bits, bits | 1ull << (task.shape % 64));

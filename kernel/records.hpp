@@ -25,6 +25,7 @@ enum RemoteFlag : u32 {
   DONE = 1u << 19,     // a result for its owner, who has yet to be told
   FAILED = 1u << 20,   // by a failure that belongs into its owner's journal
   NOTED = 1u << 21,    // some peer has lent it to this node
+  ASKED = 1u << 22,    // the node manager is to be told when it has a value, or where it is
 };
 
 // One process's counted reference to one object.  Each object carries the first one in itself.
@@ -371,6 +372,7 @@ struct Header {
   u32 object_work, task_work_head, task_work_tail, actor_work;
   u32 peers;                 // how many there are
   u32 news_head, news_tail;  // objects of which the node manager is to be told something
+  u32 queued;                // a task has become ready that nobody here takes at once, and that may be sent to a peer
   u32 next_job;
   u32 jobs_ended;  // ever, modulo 2^32
   u32 running_count;

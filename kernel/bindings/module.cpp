@@ -94,6 +94,8 @@ void add_constants(nb::module_& m) {
   m.attr("NEWS_DONE") = u32(NewsKind::done);
   m.attr("NEWS_WANTED") = u32(NewsKind::wanted);
   m.attr("NEWS_GONE") = u32(NewsKind::gone);
+  m.attr("NEWS_SEALED") = u32(NewsKind::sealed);
+  m.attr("NEWS_QUEUED") = u32(NewsKind::queued);
   m.attr("JOURNAL_ERROR") = u32(JournalKind::error);
   m.attr("JOURNAL_FUNCTION") = u32(JournalKind::function);
   m.attr("JOURNAL_JOB") = u32(JournalKind::job);

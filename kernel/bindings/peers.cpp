@@ -89,8 +89,9 @@ nb::object from_news(Arena& a, const News& n) {
     auto pair = [](const std::pair<u32, u32>& note) { return nb::make_tuple(note.first, note.second); };
     return nb::make_tuple(u32(n.kind), bytes_of(n.id.id), n.id.owner, to_list(n.notes, pair), n.located);
   }
+  if (n.kind == NewsKind::queued) return nb::make_tuple(u32(n.kind));
   nb::object held = a.id_of(n.object);
-  if (n.kind == NewsKind::wanted) return nb::make_tuple(u32(n.kind), held);
+  if (n.kind != NewsKind::done) return nb::make_tuple(u32(n.kind), held);
   u32 value = a.c().value_of(n.object);
   const Object& object = a.c().m().object(value);
   return nb::make_tuple(u32(n.kind), n.id.owner, bytes_of(n.id.id), object.format, data_of(a, value), object.size_bytes,
@@ -231,7 +232,21 @@ void add_peers(nb::class_<Arena>& arena) {
             return to_list(a.c().news(max_items, timeout_ms), [&](const News& n) { return from_news(a, n); });
           },
           "max_items"_a, "timeout_ms"_a)
-      .def("renew_news", [](Arena& a, u32 peer) { a.c().renew_news(peer); }, "peer"_a);
+      .def("renew_news", [](Arena& a, u32 peer) { a.c().renew_news(peer); }, "peer"_a)
+      .def("drivers",
+           [](Arena& a) {
+             return to_list(a.c().remotes(ProcessKind::driver),
+                            [](const Remote& d) { return nb::make_tuple(d.job, bytes_of(d.id)); });
+           })
+      .def("subscribe", [](Arena& a, Id oid) { return a.c().subscribe(a.index_of(*oid)); }, "oid"_a)
+      .def("resources", [](Arena& a) {
+        std::vector<i64> total, free;
+        for (u32 k = 0; k < RESOURCE_KINDS; ++k) {
+          total.push_back(a.c().header().total[k]);
+          free.push_back(std::atomic_ref(a.c().header().free[k]).load(std::memory_order_relaxed));
+        }
+        return nb::make_tuple(nb::make_tuple(total[0], total[1], total[2]), nb::make_tuple(free[0], free[1], free[2]));
+      });
 }
 
 }  // namespace ray::python

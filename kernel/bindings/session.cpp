@@ -118,11 +118,11 @@ void add_node(nb::class_<Arena>& arena) {
           "lock_holder", [](Arena& a, i64 timeout_ms) { return a.c().lock_holder(timeout_ms); }, "timeout_ms"_a)
       .def(
           "journal",
-          [](Arena& a, u32 kind, nb::handle data) {
+          [](Arena& a, u32 kind, nb::handle data, u32 job) {
             Bytes b(data);
-            return a.c().journal(JournalKind(kind), b.data(), u32(b.size()));
+            return a.c().journal(JournalKind(kind), b.data(), u32(b.size()), job);
           },
-          "kind"_a, "data"_a)
+          "kind"_a, "data"_a, "job"_a = 0)
       .def(
           "journal_read",
           [](Arena& a, u64 after, i64 timeout_ms) {

@@ -11,12 +11,29 @@ inline std::vector<News> Client::news(u32 most, i64 timeout_ms) {
   must_be_open();
   flush_drops();
   u32 seen = h_.news_word.load();
-  auto any = [&] { return peek(h_.news_head) || h_.news_word.load() != seen; };
-  if (!peek(h_.news_head)) sleep_on(h_.news_word, h_.news_sleepers, wait::Deadline(timeout_ms), any, IDLE_SLICE_NS);
+  auto any = [&] { return peek(h_.news_head) || peek(h_.queued) || h_.news_word.load() != seen; };
+  if (!peek(h_.news_head) && !peek(h_.queued)) sleep_on(h_.news_word, h_.news_sleepers, wait::Deadline(timeout_ms), any, IDLE_SLICE_NS);
   std::vector<News> out;
+  if (peek(h_.queued)) {
+    Transaction t(m(), thread());
+    t.set(h_.queued, 0u);
+    t.commit();
+    out.emplace_back().kind = NewsKind::queued;
+  }
   while (out.size() < most && peek(h_.news_head)) take_news(out);
   drain();
   return out;
+}
+
+// False: it has a value, or is known to be elsewhere.
+inline bool Client::subscribe(u32 i) {
+  must_be_open();
+  Transaction t(m(), thread());
+  Object& o = m().object(i);
+  bool pending = !away::is_known(o);
+  if (pending && !(o.origin & ASKED)) t.set(o.origin, o.origin | u32(ASKED));
+  t.commit();
+  return pending;
 }
 
 inline void Client::take_news(std::vector<News>& out) {
@@ -35,10 +52,13 @@ inline void Client::take_news(std::vector<News>& out) {
       t.set(o.origin, o.origin & ~u32(DONE | FAILED));
       bool alive = m().process(item.id.owner).state == PROCESS_ALIVE;
       if (alive && loan::is_result(m(), i)) item.kind = NewsKind::done;
+    } else if (o.origin & ASKED && away::is_known(o)) {
+      t.set(o.origin, o.origin & ~u32(ASKED));
+      item.kind = NewsKind::sealed;
     } else if (o.origin & WANTED && news::must_be_fetched(o)) {
       item.kind = NewsKind::wanted;
     }
-    if (item.kind == NewsKind::done || item.kind == NewsKind::wanted) {
+    if (item.kind != NewsKind{} && item.kind != NewsKind::gone) {
       item.object = i;
       hold_all({&i, 1}, t, fresh);
     }

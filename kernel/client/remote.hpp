@@ -66,7 +66,7 @@ struct Location {
 struct News {
   NewsKind kind{};
   IdRef id{};
-  u32 object = NIL;  // done, wanted: held for the caller
+  u32 object = NIL;  // done, wanted, sealed: held for the caller
   bool failed = false;
   std::vector<IdRef> nested;
   std::vector<std::pair<u32, u32>> notes;  // gone: peers, and how often each had lent it

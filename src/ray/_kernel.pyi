@@ -60,6 +60,8 @@ JOURNAL_NOTE: int
 NEWS_DONE: int
 NEWS_WANTED: int
 NEWS_GONE: int
+NEWS_SEALED: int
+NEWS_QUEUED: int
 
 class KernelError(Exception): ...
 class StoreFull(KernelError): ...  # no room in the heap: args = (wanted, capacity, used) bytes, nothing may be spilled
@@ -131,10 +133,13 @@ SentTask: TypeAlias = tuple[
 #     nested are lent to the peer; failed: with a failure that belongs into the journal there
 # (NEWS_WANTED, id): somebody waits for its value here, which its owner has, or the peer where it is located
 # (NEWS_GONE, id, owner, [(peer, times)], located): nothing refers to it here any more; those peers had lent it
+# (NEWS_SEALED, id): of `subscribe`
+# (NEWS_QUEUED,): since the last look a task became ready that may be sent and that nobody takes here at once
 News: TypeAlias = (
     tuple[int, int, bytes, int, bytes | None, int, list[IdRef], bool]
     | tuple[int, ObjectID]
     | tuple[int, bytes, int, list[tuple[int, int]], int]
+    | tuple[int]
 )
 
 class Arena:
@@ -293,7 +298,7 @@ class Arena:
     def lock_holder(self, timeout_ms: int) -> int: ...  # pid holding the mutex for that long, else 0
 
     # --- journal: what happened, in order, bounded; whoever follows it keeps its own place ---
-    def journal(self, kind: int, data: bytes) -> int: ...
+    def journal(self, kind: int, data: bytes, job: int = 0) -> int: ...  # 0: the job that this process works for
     def journal_read(self, after: int, timeout_ms: int = 0) -> tuple[int, list[tuple[int, int, int, int, bytes]]]:
         """New place, and entries (sequence, kind, job, format, data) after the given one."""
 
@@ -353,6 +358,10 @@ class Arena:
     def news(self, max_items: int, timeout_ms: int) -> list[News]: ...  # waits for some; `nudge` ends the wait
     def renew_news(self, peer: int) -> None:
         """Sync: results that the peer has not returned, and what is awaited of it, are news again."""
+    def drivers(self) -> list[tuple[int, bytes]]: ...  # of this node: job and root id
+    def subscribe(self, oid: ObjectID) -> bool:
+        """Its value, or that it is known to be elsewhere, will be news. False: that is so already."""
+    def resources(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]: ...  # [cpu, gpu, custom]: total, free
 
     # --- looking ---
     def stats(self) -> dict[str, int]: ...

@@ -89,11 +89,16 @@ class Hello(Opening, frozen=True, tag=0):
 
 
 class Sync(Message, frozen=True, tag=1):
-    """What the sender has noted of the receiver's objects, and which of the receiver's tasks it has; in
-    parts, the last of which says so."""
+    """What the sender has of the receiver: the first that each says on a new link; in parts, the last of which
+    says so.
+
+    `noted` are ids that the receiver has lent to it, or results that the receiver has stored for it, and how many times;
+    `tasks` those of the receiver's that are not done there; `jobs` the sender's own drivers, by their root ids.
+    """
 
     noted: list[Counted]
     tasks: list[TaskId]
+    jobs: list[ObjectId]
     last: bool
 
 
@@ -119,10 +124,10 @@ class Bye(Message, frozen=True, tag=4):
 
 
 class Task(Part, frozen=True):
-    """A task that runs at the receiver. `job_home` and `job` (that node's number of it) say whose it is."""
+    """A task that runs at the receiver. `job`, a root id, and `job_home`, that driver's node, say whose it is."""
 
     id: TaskId
-    job: Small
+    job: ObjectId
     job_home: NodeId
     function: Ref | None
     payload: bytes
@@ -140,29 +145,21 @@ class Run(Message, frozen=True, tag=10):
     tasks: list[Task]
 
 
-class Recall(Message, frozen=True, tag=11):
-    """The sender wants these tasks back, as far as they have not begun."""
-
-    tasks: list[TaskId]
-
-
-class Recalled(Message, frozen=True, tag=12):
-    """These of the tasks asked for have not begun, and won't."""
-
-    tasks: list[TaskId]
-
-
 class Result(Part, frozen=True):
-    """A value of an object; without `data` it is one that the sender keeps."""
+    """The value of an object; without `data` it is one that the sender has stored, to be fetched from there.
+
+    `nested` ids are lent to the receiver. `failed`: it is a failure that belongs into the journal of the task's owner.
+    """
 
     id: ObjectId
     format: Format
     data: SmallValue | None
     size: Count
     nested: list[Ref]
+    failed: bool = False
 
 
-class Results(Message, frozen=True, tag=13):
+class Results(Message, frozen=True, tag=11):
     """What tasks of the receiver returned."""
 
     results: list[Result]
@@ -180,7 +177,7 @@ class Return(Message, frozen=True, tag=20):
 class Borrow(Message, frozen=True, tag=21):
     """The sender has these objects of the receiver from a third node."""
 
-    refs: list[Ref]
+    ids: list[ObjectId]
 
 
 class Lent(Message, frozen=True, tag=22):
@@ -199,37 +196,15 @@ class Want(Message, frozen=True, tag=30):
 
 
 class Values(Message, frozen=True, tag=31):
-    """Small values that were wanted."""
+    """Values that were wanted."""
 
-    results: list[Result]
-
-
-class Place(Part, frozen=True):
-    """Where a large value is: it is fetched from any of these nodes."""
-
-    id: ObjectId
-    size: Count
-    format: Format
-    nodes: list[NodeId]
+    values: list[Result]
 
 
-class Stored(Message, frozen=True, tag=32):
-    """Where large values that were wanted are."""
+class Elsewhere(Message, frozen=True, tag=32):
+    """Wanted values that other nodes have: whoever wants them is to ask there."""
 
-    places: list[Place]
-
-
-class Loss(Part, frozen=True):
-    """A value that is gone, and how that came."""
-
-    id: ObjectId
-    reason: Text
-
-
-class Lost(Message, frozen=True, tag=33):
-    """Wanted values that nobody has any more."""
-
-    losses: list[Loss]
+    places: list[tuple[ObjectId, NodeId]]
 
 
 # --- jobs -----------------------------------------------------------------------------------------
@@ -301,16 +276,13 @@ AnyMessage = (
     | Pong
     | Bye
     | Run
-    | Recall
-    | Recalled
     | Results
     | Return
     | Borrow
     | Lent
     | Want
     | Values
-    | Stored
-    | Lost
+    | Elsewhere
     | Job
     | JobNote
     | Load

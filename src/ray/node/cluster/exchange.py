@@ -10,18 +10,20 @@ node), on the wire with that node's id instead.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+
+from typing import Any, Protocol
 
 from ray import _kernel
 from ray.wire import messages
 from ray.wire.messages import Message
 
 Ref = tuple[bytes, int]
-Times = list[tuple[bytes, int]]
 
 THIS_NODE = 0  # as the number of an owner
+ENTRIES_AT_ONCE = 100_000  # in one part of a Sync
+FIRST_RETURN = bytes(4)  # how the id of a task's first result ends
 
 
 class Network(Protocol):
@@ -52,8 +54,9 @@ class Peer:
     up: bool = False
     synced: bool = False  # it has told what it has of this node
     waiting: list[Message] = field(default_factory=list)  # until then
+    heard: list[messages.Sync] = field(default_factory=list)  # parts of its Sync
     told_jobs: set[bytes] = field(default_factory=set)
-    guests: dict[bytes, int] = field(default_factory=dict)  # jobs of its drivers: their numbers here
+    guests: dict[bytes, int] = field(default_factory=dict)  # its drivers: their jobs' numbers here
 
 
 class Exchange:
@@ -67,15 +70,27 @@ class Exchange:
         self.jobs = jobs
         self.peers: dict[int, Peer] = {}
         self.by_node: dict[bytes, Peer] = {}
-        self._wanted: set[bytes] = set()  # asked for, or on their way
-        self._askers: dict[bytes, set[int]] = defaultdict(set)  # peers that want what is not made yet
-        self._borrowing: dict[bytes, int] = {}  # owners asked to confirm
+        self._wanted: dict[bytes, tuple[int, int]] = {}  # asked for, or on their way: owner, and the peer asked
+        self._askers: dict[bytes, set[int]] = defaultdict(set)  # peers that want what has no value yet
+        self._borrowed: set[bytes] = set()  # ids that their owners have lent to this node
+        self._borrowing: dict[bytes, int] = {}  # ids that came from others, whose owners are to confirm
         for number, node_id in arena.peers():
             self._add(number, node_id)
         for job, home, root in arena.guests():
             self.peers[home].guests[root] = job
-        for id, owner in arena.unconfirmed():
-            self._borrowing[id] = owner
+        self._remember_loans()
+
+    def _remember_loans(self) -> None:
+        """What the node manager before this one has been lent, and not had confirmed."""
+        for number in self.peers:
+            for id, _ in self.arena.notes(number):
+                owner = self.arena.owner(self.arena.foreign((id, THIS_NODE)))
+                if owner == number:
+                    self._borrowed.add(id)
+                elif owner != THIS_NODE:
+                    self._borrowing[id] = owner
+        for id in self._borrowed & self._borrowing.keys():
+            del self._borrowing[id]
 
     # --- peers ---
 
@@ -85,24 +100,17 @@ class Exchange:
 
     def on_link_up(self, node: bytes) -> None:
         peer = self.peer_of(node)
-        peer.up, peer.synced = True, False
-        peer.waiting.clear()
-        peer.told_jobs.clear()
-        for askers in self._askers.values():
-            askers.discard(peer.number)
-        number = peer.number
-        self.network.send(
-            node, messages.Sync(self.arena.notes(number), self.arena.received(number), self.arena.drivers())
+        self._forget_link(peer)
+        peer.up = True
+        for part in self._sync(peer):
+            self.network.send(node, part)
+        self._ask_to_borrow(
+            peer.number, [id for id, owner in self._borrowing.items() if owner == peer.number]
         )
-        wanted = [id for id in self._wanted if (oid := self.arena.known(id)) and self._holder(oid) == number]
-        if wanted:
-            self._send(peer, messages.Want(wanted))
-        self._ask_to_borrow(number, [id for id, owner in self._borrowing.items() if owner == number])
 
     def on_link_down(self, node: bytes) -> None:
-        peer = self.peer_of(node)
-        peer.up = peer.synced = False
-        peer.waiting.clear()
+        if node in self.by_node:
+            self._forget_link(self.by_node[node])
 
     def on_death(self, node: bytes) -> None:
         """It is dead for good: its tasks run again, what only it had is lost, its jobs end here."""
@@ -110,20 +118,32 @@ class Exchange:
         if peer is None:
             return
         del self.peers[peer.number]
+        self._forget_link(peer)
         self.arena.bury_peer(peer.number)
+        self._borrowing = {id: owner for id, owner in self._borrowing.items() if owner != peer.number}
+        asked = [(id, owner) for id, (owner, holder) in self._wanted.items() if holder == peer.number]
+        for id, owner in asked:
+            del self._wanted[id]
+            if owner in self.peers:  # it had told to ask the dead one
+                self._want(id, owner, owner)
+
+    def _forget_link(self, peer: Peer) -> None:
+        peer.up = peer.synced = False
+        peer.waiting.clear()
+        peer.heard.clear()
+        peer.told_jobs.clear()
         for askers in self._askers.values():
             askers.discard(peer.number)
-        self._borrowing = {id: owner for id, owner in self._borrowing.items() if owner != peer.number}
-        # What it had is asked of somebody else, if there is anybody; the rest has failed with it.
-        wanted, self._wanted = self._wanted, set()
-        self._want([oid for id in wanted if (oid := self.arena.known(id)) and not self.arena.is_ready(oid)])
 
     def _add(self, number: int, node: bytes) -> Peer:
         peer = self.peers[number] = self.by_node[node] = Peer(number, node)
         return peer
 
-    def _send(self, peer: Peer, message: Message) -> None:
+    def _send(self, number: int, message: Message) -> None:
         """What is lost because there is no link is made good by `Sync`."""
+        peer = self.peers.get(number)
+        if peer is None:
+            return
         if peer.synced:
             self.network.send(peer.node, message)
         elif peer.up:
@@ -131,127 +151,150 @@ class Exchange:
         else:
             self.network.want_link(peer.node)
 
-    def on_message(self, node: bytes, message: Message) -> None:
+    def on_message(self, node: bytes, message: Message) -> list[bytes]:
+        """The ids of this node's tasks whose end it tells."""
         peer = self.peer_of(node)
         if isinstance(message, messages.Sync):
             self._on_sync(peer, message)
-        elif peer.synced:
-            self._HANDLERS[type(message)](self, peer, message)
+            return []
+        handler = self._HANDLERS.get(type(message))
+        if handler is None or not peer.synced:
+            return []
+        return handler(self, peer, message) or []
+
+    # --- Sync ---
+
+    def _sync(self, peer: Peer) -> Iterator[messages.Sync]:
+        noted = batched(self.arena.notes(peer.number), ENTRIES_AT_ONCE)
+        tasks = batched(self.arena.received(peer.number), ENTRIES_AT_ONCE)
+        for part in noted:
+            yield messages.Sync(list(part), [], [], False)
+        for each in tasks:
+            yield messages.Sync([], list(each), [], False)
+        yield messages.Sync([], [], [root for _, root in self.arena.drivers()], True)
 
     def _on_sync(self, peer: Peer, sync: messages.Sync) -> None:
-        arena, number = self.arena, peer.number
-        arena.match_loans(number, sync.noted)
-        there = set(sync.tasks)
+        if peer.synced:
+            return
+        peer.heard.append(sync)
+        if not sync.last:
+            return
+        arena, number, parts = self.arena, peer.number, peer.heard
+        arena.match_loans(number, [entry for part in parts for entry in part.noted])
+        there = {task for part in parts for task in part.tasks}
         arena.recall(number, [task for task in arena.away(number) if task not in there])
-        for root in [root for root in peer.guests if root not in set(sync.jobs)]:
+        jobs = {root for part in parts for root in part.jobs}
+        for root in [root for root in peer.guests if root not in jobs]:
             arena.bury_guest(peer.guests.pop(root))
+        peer.heard = []
         peer.synced = True
         waiting, peer.waiting = peer.waiting, []
         for message in waiting:
             self.network.send(peer.node, message)
-        self._report(peer, [id for id, _ in sync.noted])
+        for id in [id for id, (_, holder) in self._wanted.items() if holder == number]:
+            del self._wanted[id]
+        arena.renew_news(number)
 
     # --- refs on the wire ---
 
     def _ref(self, ref: messages.Ref) -> Ref:
-        id, owner = ref
-        return id, THIS_NODE if owner == self.node else self.peer_of(owner).number
+        return ref.id, THIS_NODE if ref.owner == self.node else self.peer_of(ref.owner).number
 
     def _wire_ref(self, ref: Ref) -> messages.Ref:
         id, owner = ref
-        return id, self.node if owner == THIS_NODE else self.peers[owner].node
-
-    def _wire_refs(self, refs: Iterable[Ref]) -> list[messages.Ref]:
-        return [self._wire_ref(ref) for ref in refs]
+        return messages.Ref(id, self.node if owner == THIS_NODE else self.peers[owner].node)
 
     # --- borrowing ---
 
-    def _came_from(self, sender: Peer, refs: Iterable[Ref]) -> None:
-        """Ids that the arena has noted from this sender: their owners are asked to confirm, if they are others."""
+    def _came_from(self, sender: int, refs: Iterable[Ref]) -> None:
+        """Ids that the arena has noted from this sender: if they are others', their owners are asked to confirm."""
         strangers: dict[int, list[bytes]] = defaultdict(list)
         confirmed = []
         for id, owner in refs:
-            if owner in (THIS_NODE, sender.number):
+            if owner == sender:
+                self._borrowed.add(id)
+            elif owner == THIS_NODE:
                 continue
-            if self.arena.is_noted(owner, id):
+            elif id in self._borrowed:
                 confirmed.append(id)
             elif id not in self._borrowing:
                 self._borrowing[id] = owner
                 strangers[owner].append(id)
         if confirmed:
-            self._give_back(sender.number, confirmed)
+            self._give_back(sender, confirmed)
         for owner, ids in strangers.items():
             self._ask_to_borrow(owner, ids)
 
     def _ask_to_borrow(self, owner: int, ids: list[bytes]) -> None:
         if ids:
-            self._send(self.peers[owner], messages.Borrow(ids))
+            self._send(owner, messages.Borrow(ids))
 
     def _give_back(self, sender: int, ids: list[bytes]) -> None:
         returned = self.arena.forget_notes(sender, ids)
         if returned:
-            self._send(self.peers[sender], messages.Return(returned))
+            self._send(sender, messages.Return(returned))
 
     def _on_borrow(self, peer: Peer, borrow: messages.Borrow) -> None:
-        lent = self.arena.lend(peer.number, borrow.ids)
-        known = set(lent)
-        if lent:
-            self._send(peer, messages.Lent(lent))
-        if len(known) < len(borrow.ids):
-            self._send(peer, messages.Lost([id for id in borrow.ids if id not in known]))
+        # What is gone is lent as well: as a failure that says so.
+        self.arena.lend(peer.number, [self.arena.foreign((id, THIS_NODE)) for id in borrow.ids])
+        self._send(peer.number, messages.Lent(borrow.ids))
 
     def _on_lent(self, peer: Peer, lent: messages.Lent) -> None:
         self.arena.note(peer.number, [(id, peer.number) for id in lent.ids])
         for id in lent.ids:
             self._borrowing.pop(id, None)
-        for other in self.peers.values():
-            if other is not peer:
-                self._give_back(other.number, lent.ids)
+        self._borrowed.update(lent.ids)
+        for other in list(self.peers):
+            if other != peer.number:
+                self._give_back(other, lent.ids)
 
     def _on_return(self, peer: Peer, message: messages.Return) -> None:
-        self.arena.take_back(peer.number, message.returned)
+        self.arena.take_back(peer.number, message.counts)
 
     # --- tasks ---
 
-    def send_tasks(self, node: bytes, shape: int, count: int) -> int:
-        """Sends so many ready tasks, if there are so many, to a node whose link is up; how many it was."""
-        peer = self.by_node[node]
-        if not peer.synced:
-            return 0
-        sent = self.arena.send_tasks(peer.number, shape, count)
+    def send_tasks(self, node: bytes, shape: int, count: int) -> list[bytes]:
+        """Sends so many ready tasks, as far as there are, to a node whose link is up; their ids."""
+        peer = self.by_node.get(node)
+        if peer is None or not peer.synced:
+            return []
         tasks = []
-        for id, job, function, payload, deps, nested, num_returns, cpu, gpu, custom, attempt, retries in sent:
-            home, root = self.arena.job_root(job)
+        for sent in self.arena.send_tasks(peer.number, shape, count):
+            id, job, function, payload, deps, nested, num_returns, cpu, gpu, custom, attempt, retries = sent
+            known = self.arena.job_root(job)
+            if known is None:  # its driver has ended just now; its tasks are failed by that
+                continue
+            home, root = known
             if root not in peer.told_jobs:
                 peer.told_jobs.add(root)
-                self._send(peer, self.jobs.describe(root))
+                self._send(peer.number, self.jobs.describe(root))
             tasks.append(
                 messages.Task(
                     id=id,
                     job=root,
                     job_home=self.node if home == THIS_NODE else self.peers[home].node,
                     function=None if function is None else self._wire_ref(function),
-                    payload=payload,
-                    deps=self._wire_refs(deps),
-                    nested=self._wire_refs(nested),
+                    payload=bytes(payload),
+                    deps=[self._wire_ref(ref) for ref in deps],
+                    nested=[self._wire_ref(ref) for ref in nested],
                     num_returns=num_returns,
-                    needs=(cpu, gpu, custom),
+                    needs=messages.Resources(cpu, gpu, custom),
                     attempt=attempt,
                     retries=retries,
                 )
             )
         if tasks:
-            self._send(peer, messages.Run(tasks))
-        return len(tasks)
+            self._send(peer.number, messages.Run(tasks))
+        return [task.id for task in tasks]
 
     def _on_job(self, peer: Peer, job: messages.Job) -> None:
         home = self.peer_of(job.home)
         if job.ended:
-            number = home.guests.pop(job.root, None)
+            number = home.guests.pop(job.root_id, None)
             if number is not None:
                 self.arena.bury_guest(number)
-        elif home.node != self.node and job.root not in home.guests:
-            number = home.guests[job.root] = self.arena.enter_guest(home.number, job.root)
+        elif job.home != self.node and job.root_id not in home.guests:
+            number = home.guests[job.root_id] = self.arena.enter_guest(home.number, job.root_id)
             self.jobs.learn(number, job)
 
     def on_job_end(self, root: bytes) -> None:
@@ -259,196 +302,162 @@ class Exchange:
         for peer in self.peers.values():
             if root in peer.told_jobs:
                 peer.told_jobs.discard(root)
-                self._send(peer, messages.Job(root=root, home=self.node, ended=True))
+                self._send(peer.number, messages.Job(root, self.node, [], True))
 
     def _on_run(self, peer: Peer, run: messages.Run) -> None:
         tasks: list[_kernel.SentTask] = []
         refs: list[Ref] = []
+        own_jobs = {root: job for job, root in self.arena.drivers()}
         for task in run.tasks:
-            number = self._job_number(task)
-            if number is None:  # it has ended; the sender's own end of the job fails the task there
+            if task.job_home == self.node:
+                job = own_jobs.get(task.job)
+            else:
+                job = self.peer_of(task.job_home).guests.get(task.job)
+            if job is None:  # it has ended; so will the task be, at the sender
                 continue
             function = None if task.function is None else self._ref(task.function)
             deps = [self._ref(ref) for ref in task.deps]
             nested = [self._ref(ref) for ref in task.nested]
-            if function is not None:
-                refs.append(function)
+            refs += [function] if function is not None else []
             refs += deps
             refs += nested
+            need = task.needs
             tasks.append(
-                (task.id, number, function, task.payload, deps, nested, task.num_returns, *task.needs,
-                 task.attempt, task.retries)
+                (task.id, job, function, task.payload, deps, nested, task.num_returns, need.cpu, need.gpu,
+                 need.custom, task.attempt, task.retries)
             )  # fmt: skip
         self.arena.receive_tasks(peer.number, tasks)
-        self._came_from(peer, refs)
+        self._came_from(peer.number, refs)
 
-    def _job_number(self, task: messages.Task) -> int | None:
-        if task.job_home == self.node:
-            return self.arena.driver_job(task.job)
-        return self.peer_of(task.job_home).guests.get(task.job)
-
-    def _on_results(self, peer: Peer, results: messages.Results) -> None:
-        done: Times = []
+    def _on_results(self, peer: Peer, results: messages.Results) -> list[bytes]:
+        finished = []
+        returned: list[tuple[bytes, int]] = []
         for result in results.results:
             nested = [self._ref(ref) for ref in result.nested]
             fresh = self.arena.finish_return(
-                peer.number, result.id, result.format, result.data, result.size, nested
+                peer.number, result.id, result.format, result.data, result.size, nested, result.failed
             )
-            if not fresh:
-                done += [(id, 1) for id, owner in nested if owner != THIS_NODE]
-            elif nested:
-                self._came_from(peer, nested)
+            self._came_from(peer.number, nested)
             if not fresh or result.data is not None:
-                done.append((result.id, 1))
-        if done:
-            self._send(peer, messages.Return(done))
-
-    def _report(self, peer: Peer, ids: list[bytes]) -> None:
-        """Results that the peer waits for and that are here, after a link was lost."""
-        found = [
-            (id, value)
-            for id in ids
-            if (oid := self.arena.known(id)) is not None
-            and self.arena.owner(oid) == peer.number
-            and (value := self.arena.value_for(peer.number, oid)) is not None
-        ]
-        if found:
-            self._send(peer, messages.Results([self._result(id, *value) for id, value in found]))
-
-    def _result(self, id: bytes, fmt: int, data: bytes | None, size: int, nested: list[Ref]) -> messages.Result:
-        return messages.Result(id, fmt, data, size, self._wire_refs(nested))
+                returned.append((result.id, 1))
+            if result.id.endswith(FIRST_RETURN):
+                finished.append(result.id[: -len(FIRST_RETURN)])
+        if returned:
+            self._send(peer.number, messages.Return(returned))
+        return finished
 
     # --- values ---
 
-    def _holder(self, oid: _kernel.ObjectID) -> int:
-        """The peer to ask for a value that is not here."""
-        location = self.arena.location(oid)
-        return location[0] if location is not None else self.arena.owner(oid)
-
-    def _want(self, oids: Iterable[_kernel.ObjectID]) -> None:
-        asked: dict[int, list[bytes]] = defaultdict(list)
-        for oid in oids:
-            id = oid.binary()
-            holder = self._holder(oid)
-            if id not in self._wanted and holder != THIS_NODE and holder in self.peers:
-                self._wanted.add(id)
-                asked[holder].append(id)
-        for holder, ids in asked.items():
-            self._send(self.peers[holder], messages.Want(ids))
+    def _want(self, id: bytes, owner: int, holder: int) -> None:
+        if id not in self._wanted:
+            self._wanted[id] = (owner, holder)
+            self._send(holder, messages.Want([id]))
 
     def _on_want(self, peer: Peer, want: messages.Want) -> None:
-        values, elsewhere, lost = [], [], []
+        values, places = [], []
         for id in want.ids:
-            oid = self.arena.known(id)
-            if oid is None:
-                lost.append(id)
-            elif (value := self.arena.value_for(peer.number, oid)) is not None:
-                values.append(self._result(id, *value))
-            elif (location := self.arena.location(oid)) is not None:
-                elsewhere.append((id, self.peers[location[0]].node))
+            oid = self.arena.foreign((id, THIS_NODE))  # what is gone is a failure that says so
+            location = self.arena.location(oid)
+            if location is not None:
+                places.append((id, self.peers[location[0]].node))
+            elif self.arena.is_ready(oid):
+                values.append(self._value_for(peer.number, oid))
             elif self.arena.subscribe(oid):
                 self._askers[id].add(peer.number)
         if values:
-            self._send(peer, messages.Values(values))
-        if elsewhere:
-            self._send(peer, messages.Elsewhere(elsewhere))
-        if lost:
-            self._send(peer, messages.Lost(lost))
+            self._send(peer.number, messages.Values(values))
+        if places:
+            self._send(peer.number, messages.Elsewhere(places))
+
+    def _value_for(self, peer: int, oid: _kernel.ObjectID) -> messages.Result:
+        fmt, data = self.arena.get(oid, 0)
+        nested = [self._wire_ref(ref) for ref in self.arena.lend_nested(peer, oid)]
+        small = len(data) <= messages.SMALL_VALUE_BYTES
+        return messages.Result(oid.binary(), fmt, bytes(data) if small else None, len(data), nested)
 
     def _on_values(self, peer: Peer, message: messages.Values) -> None:
-        unused: Times = []
         for value in message.values:
             nested = [self._ref(ref) for ref in value.nested]
-            oid = self.arena.known(value.id) if value.id in self._wanted else None
-            if oid is None:  # it has come another way, or nobody wants it any more
-                unused += [(id, 1) for id, owner in nested if owner != THIS_NODE]
-                continue
+            held = [self.arena.foreign(ref) for ref in nested]
             self.arena.note(peer.number, nested)
-            self._came_from(peer, nested)
+            self._came_from(peer.number, nested)
+            wanted = self._wanted.get(value.id)
+            if wanted is None:  # it has come another way, or nobody wants it any more
+                continue
+            oid = self.arena.foreign((value.id, wanted[0]))
             if value.data is None:
                 self.transfers.pull(peer.node, value, oid)
             else:
-                self._arrived(oid, value.format, value.data, nested)
-        if unused:
-            self._send(peer, messages.Return(unused))
+                self._arrived(oid, value.format, value.data, held)
 
     def on_pulled(
         self, oid: _kernel.ObjectID, value: messages.Result, block: _kernel.Block | None
     ) -> None:
-        """`block` None: it could not be had; it is asked for anew."""
+        """`block` None: it could not be had there; its owner is asked anew."""
         if block is not None:
-            self._arrived(oid, value.format, block, [self._ref(ref) for ref in value.nested])
-        elif value.id in self._wanted:
-            self._wanted.discard(value.id)
-            self._want([oid])
+            self._arrived(
+                oid, value.format, block, [self.arena.foreign(self._ref(ref)) for ref in value.nested]
+            )
+            return
+        wanted = self._wanted.pop(value.id, None)
+        if wanted is not None:
+            location = self.arena.location(oid)
+            holder = location[0] if location is not None else wanted[0]
+            self._want(value.id, wanted[0], holder)
 
     def _arrived(
-        self, oid: _kernel.ObjectID, fmt: int, data: bytes | _kernel.Block, nested: list[Ref]
+        self, oid: _kernel.ObjectID, fmt: int, data: bytes | _kernel.Block, nested: list[_kernel.ObjectID]
     ) -> None:
         id = oid.binary()
-        self._wanted.discard(id)
+        self._wanted.pop(id, None)
         location = self.arena.location(oid)
-        self.arena.seal(oid, data, fmt, [self.arena.foreign(ref) for ref in nested])
-        if location is not None and location[0] in self.peers:
-            self._send(self.peers[location[0]], messages.Return([(id, 1)]))
+        self.arena.seal(oid, data, fmt, nested)
+        if location is not None:
+            self._send(location[0], messages.Return([(id, 1)]))
 
     def _on_elsewhere(self, peer: Peer, message: messages.Elsewhere) -> None:
-        asked: dict[bytes, list[bytes]] = defaultdict(list)
         for id, node in message.places:
-            if id in self._wanted:
-                asked[node].append(id)
-        for node, ids in asked.items():
-            self._send(self.peer_of(node), messages.Want(ids))
-
-    def _on_lost(self, peer: Peer, message: messages.Lost) -> None:
-        for id in message.ids:
-            self._wanted.discard(id)
-            oid = self.arena.known(id)
-            if oid is None:
-                continue
-            if self.arena.owner(oid) == peer.number:
-                self._borrowing.pop(id, None)
-                self.arena.lose(oid)
-            else:  # it has been moved since; its owner knows where to
-                self._want([oid])
+            wanted = self._wanted.pop(id, None)
+            if wanted is not None:
+                self._want(id, wanted[0], self.peer_of(node).number)
 
     # --- news of the arena ---
 
     def on_news(self, news: list[_kernel.News]) -> None:
         results: dict[int, list[messages.Result]] = defaultdict(list)
-        returns: dict[int, Times] = defaultdict(list)
-        wanted = []
+        returns: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
+        item: Any
         for item in news:
-            if item[0] == _kernel.NEWS_DONE:
-                _, number, id, fmt, data, size, nested = item
-                if number in self.peers:
-                    results[number].append(self._result(id, fmt, data, size, nested))
-            elif item[0] == _kernel.NEWS_GONE:
+            kind = item[0]
+            if kind == _kernel.NEWS_DONE:
+                _, number, id, fmt, data, size, nested, failed = item
+                refs = [self._wire_ref(ref) for ref in nested]
+                results[number].append(messages.Result(id, fmt, data, size, refs, failed))
+            elif kind == _kernel.NEWS_GONE:
                 _, id, _, noted, located = item
-                self._wanted.discard(id)
+                self._wanted.pop(id, None)
+                self._borrowed.discard(id)
                 self._borrowing.pop(id, None)
                 for number, times in noted:
                     returns[number].append((id, times))
                 if located:
                     returns[located].append((id, 1))
-            elif item[0] == _kernel.NEWS_WANTED:
-                wanted.append(item[1])
-            elif item[0] == _kernel.NEWS_SEALED:
-                self._tell_askers(item[1])
+            elif kind == _kernel.NEWS_WANTED:
+                oid = item[1]
+                owner = self.arena.owner(oid)
+                location = self.arena.location(oid)
+                self._want(oid.binary(), owner, location[0] if location is not None else owner)
+            elif kind == _kernel.NEWS_SEALED:
+                id = item[1].binary()
+                for number in self._askers.pop(id, ()):
+                    if number in self.peers:
+                        self._on_want(self.peers[number], messages.Want([id]))
         for number, finished in results.items():
-            self._send(self.peers[number], messages.Results(finished))
+            self._send(number, messages.Results(finished))
         for number, returned in returns.items():
-            if number in self.peers:
-                self._send(self.peers[number], messages.Return(returned))
-        self._want(wanted)
+            self._send(number, messages.Return(returned))
 
-    def _tell_askers(self, oid: _kernel.ObjectID) -> None:
-        id = oid.binary()
-        for number in self._askers.pop(id, ()):
-            if number in self.peers:
-                self._on_want(self.peers[number], messages.Want([id]))
-
-    _HANDLERS = {
+    _HANDLERS: Any = {
         messages.Job: _on_job,
         messages.Run: _on_run,
         messages.Results: _on_results,
@@ -458,5 +467,4 @@ class Exchange:
         messages.Want: _on_want,
         messages.Values: _on_values,
         messages.Elsewhere: _on_elsewhere,
-        messages.Lost: _on_lost,
     }
