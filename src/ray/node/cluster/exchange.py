@@ -12,7 +12,6 @@ node), on the wire with that node's id instead.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-
 from typing import Any, Protocol
 
 from ray import _kernel
@@ -35,7 +34,13 @@ class Network(Protocol):
 
 
 class Transfers(Protocol):
-    def pull(self, source: bytes, value: messages.Result, oid: _kernel.ObjectID) -> None:
+    def pull(
+        self,
+        source: bytes,
+        value: messages.Result,
+        oid: _kernel.ObjectID,
+        nested: list[_kernel.ObjectID],
+    ) -> None:
         """Brings a large value here and calls `Exchange.on_pulled`. Returns at once."""
 
 
@@ -165,12 +170,10 @@ class Exchange:
     # --- Sync ---
 
     def _sync(self, peer: Peer) -> Iterator[messages.Sync]:
-        noted = batched(self.arena.notes(peer.number), ENTRIES_AT_ONCE)
-        tasks = batched(self.arena.received(peer.number), ENTRIES_AT_ONCE)
-        for part in noted:
-            yield messages.Sync(list(part), [], [], False)
-        for each in tasks:
-            yield messages.Sync([], list(each), [], False)
+        noted, tasks = self.arena.notes(peer.number), self.arena.received(peer.number)
+        for start in range(0, max(len(noted), len(tasks)), ENTRIES_AT_ONCE):
+            part = slice(start, start + ENTRIES_AT_ONCE)
+            yield messages.Sync(noted[part], tasks[part], [], False)
         yield messages.Sync([], [], [root for _, root in self.arena.drivers()], True)
 
     def _on_sync(self, peer: Peer, sync: messages.Sync) -> None:
@@ -305,7 +308,7 @@ class Exchange:
                 self._send(peer.number, messages.Job(root, self.node, [], True))
 
     def _on_run(self, peer: Peer, run: messages.Run) -> None:
-        tasks: list[_kernel.SentTask] = []
+        tasks: "list[_kernel.SentTask]" = []
         refs: list[Ref] = []
         own_jobs = {root: job for job, root in self.arena.drivers()}
         for task in run.tasks:
@@ -386,18 +389,20 @@ class Exchange:
                 continue
             oid = self.arena.foreign((value.id, wanted[0]))
             if value.data is None:
-                self.transfers.pull(peer.node, value, oid)
+                self.transfers.pull(peer.node, value, oid, held)
             else:
                 self._arrived(oid, value.format, value.data, held)
 
     def on_pulled(
-        self, oid: _kernel.ObjectID, value: messages.Result, block: _kernel.Block | None
+        self,
+        value: messages.Result,
+        oid: _kernel.ObjectID,
+        nested: list[_kernel.ObjectID],
+        block: _kernel.Block | None,
     ) -> None:
         """`block` None: it could not be had there; its owner is asked anew."""
         if block is not None:
-            self._arrived(
-                oid, value.format, block, [self.arena.foreign(self._ref(ref)) for ref in value.nested]
-            )
+            self._arrived(oid, value.format, block, nested)
             return
         wanted = self._wanted.pop(value.id, None)
         if wanted is not None:
@@ -423,7 +428,7 @@ class Exchange:
 
     # --- news of the arena ---
 
-    def on_news(self, news: list[_kernel.News]) -> None:
+    def on_news(self, news: "list[_kernel.News]") -> None:
         results: dict[int, list[messages.Result]] = defaultdict(list)
         returns: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
         item: Any

@@ -105,7 +105,7 @@ class Member:
         except (_kernel.ArenaClosed, RuntimeError):  # the session, or the loop, has ended
             return
 
-    def _on_news(self, news: list[_kernel.News]) -> None:
+    def _on_news(self, news: "list[_kernel.News]") -> None:
         self.exchange.on_news(news)
         if any(item[0] == _kernel.NEWS_QUEUED for item in news):
             self.scheduler.place(_now_ms())

@@ -13,7 +13,7 @@ from ray.wire.messages import Result
 AT_ONCE = 4
 FULL_PAUSE_S = 0.1  # until memory is looked for again, when values in use fill the store
 
-OnPulled = Callable[[_kernel.ObjectID, Result, _kernel.Block | None], None]
+OnPulled = Callable[[Result, _kernel.ObjectID, list[_kernel.ObjectID], _kernel.Block | None], None]
 
 
 class Pulls:
@@ -33,12 +33,16 @@ class Pulls:
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(AT_ONCE)
 
-    def pull(self, source: bytes, value: Result, oid: _kernel.ObjectID) -> None:
-        task = asyncio.get_running_loop().create_task(self._pull(source, value, oid))
+    def pull(
+        self, source: bytes, value: Result, oid: _kernel.ObjectID, nested: list[_kernel.ObjectID]
+    ) -> None:
+        task = asyncio.get_running_loop().create_task(self._pull(source, value, oid, nested))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _pull(self, source: bytes, value: Result, oid: _kernel.ObjectID) -> None:
+    async def _pull(
+        self, source: bytes, value: Result, oid: _kernel.ObjectID, nested: list[_kernel.ObjectID]
+    ) -> None:
         async with self._room:
             block = await self._allocate(value.size)
             address = self.address_of(source)
@@ -49,7 +53,7 @@ class Pulls:
                         came = await self.client.fetch(address, value.id, 0, into) == value.size
                 except TransferError as error:
                     say(f"a value of {value.size:,} bytes did not come: {error}")
-        self.on_pulled(oid, value, block if came else None)
+        self.on_pulled(value, oid, nested, block if came else None)
 
     async def _allocate(self, size: int) -> _kernel.Block:
         """Waits until there is room; what nobody uses goes to the spill file meanwhile."""
@@ -77,7 +81,7 @@ def resolver(arena: _kernel.Arena) -> Callable[[bytes], contextlib.AbstractConte
             yield view
 
     def resolve(id: bytes) -> contextlib.AbstractContextManager[memoryview] | None:
-        oid = arena.known(id)
-        return None if oid is None or not arena.is_ready(oid) else reading(oid)
+        oid = arena.foreign((id, 0))  # what is gone is a failure
+        return reading(oid) if arena.is_ready(oid) else None
 
     return resolve
