@@ -25,6 +25,7 @@ enum RemoteFlag : u32 {
   DONE = 1u << 19,     // a result for its owner, who has yet to be told
   FAILED = 1u << 20,   // by a failure that belongs into its owner's journal
   NOTED = 1u << 21,    // some peer has lent it to this node
+  LISTED = 1u << 22,   // in the list of news, which alone may free it
 };
 
 // One process's counted reference to one object.  Each object carries the first one in itself.
