@@ -579,6 +579,7 @@ class Checker {
       used_loans_ += 1;
     }
     expect(bool(o.origin & NOTED) == (noted > 0), "object ", i, " is noted, and does not know, or the other way round");
+    expect(bool(o.origin & LISTED) == (o.news != NIL), "object ", i, " is news, and does not know, or not");
     if (o.origin & LOCATED)
       expect(o.state == OBJECT_PENDING && !owner && m.task(o.task).state == TASK_AWAY, "object ", i, " is at no peer");
     if (o.origin & STORED) {
@@ -599,11 +600,11 @@ class Checker {
   void news_list() {
     u32 listed = 0, marked = 0, last = NIL;
     for (u32 i = h.news_head; i && i != WORK_END && listed <= h.objects.high_water; i = m.object(i).news) {
-      expect(!free_objects_[i] && m.object(i).news, "object ", i, " is news and should not be");
+      expect(!free_objects_[i] && m.object(i).origin & LISTED, "object ", i, " is news and should not be");
       last = i;
       ++listed;
     }
-    for (u32 i = 1; i <= h.objects.high_water; ++i) marked += !free_objects_[i] && m.object(i).news;
+    for (u32 i = 1; i <= h.objects.high_water; ++i) marked += !free_objects_[i] && m.object(i).news && m.object(i).origin & LISTED;
     expect(listed == marked && last == h.news_tail, listed, " objects are in the list of news, ", marked, " marked so");
   }
 

@@ -3,8 +3,8 @@
 // Why an object is in the list stands in its flags, and what is said of it is decided when it is taken: it may have
 // changed meanwhile, and then nothing is said.
 //
-// Invariants: `news` of an object is its link, 0 when it is not in the list; an object without references whose end is
-// news is in the list.
+// Invariants: LISTED is set, and `news` the link, exactly while an object is in the list; an object without references
+// whose end is news is in the list.
 #pragma once
 
 #include "heap.hpp"
@@ -17,12 +17,13 @@ inline u32 owner_of(const Object& o) { return o.origin & OWNER; }
 
 namespace news {
 
-// Somebody else has to hear that nothing here refers to it any more.
-inline bool its_end_is(const Object& o) { return o.origin & (NOTED | LOCATED); }
+// Somebody else has to hear that nothing here refers to it any more; or it is in the list, and freed from there.
+inline bool its_end_is(const Object& o) { return o.origin & (NOTED | LOCATED | LISTED); }
 
 inline void add(Transaction& t, u32 i) {
   Object& o = t.m.object(i);
-  if (o.news) return;
+  if (o.origin & LISTED) return;
+  t.set(o.origin, o.origin | u32(LISTED));
   t.set(o.news, WORK_END);
   if (t.h.news_tail) t.set(t.m.object(t.h.news_tail).news, i);
   else t.set(t.h.news_head, i);
@@ -37,6 +38,7 @@ inline u32 pop(Transaction& t) {
   if (i == t.h.news_tail) t.set(t.h.news_tail, NIL);
   t.set(t.h.news_head, o.news == WORK_END ? NIL : o.news);
   t.set(o.news, NIL);
+  t.set(o.origin, o.origin & ~u32(LISTED));
   return i;
 }
 

@@ -25,7 +25,8 @@ enum RemoteFlag : u32 {
   DONE = 1u << 19,     // a result for its owner, who has yet to be told
   FAILED = 1u << 20,   // by a failure that belongs into its owner's journal
   NOTED = 1u << 21,    // some peer has lent it to this node
-  ASKED = 1u << 22,    // the node manager is to be told when it has a value, or where it is
+  LISTED = 1u << 22,   // in the list of news, which alone may free it
+  ASKED = 1u << 23,    // the node manager is to be told when it has a value, or where it is
 };
 
 // One process's counted reference to one object.  Each object carries the first one in itself.

@@ -109,7 +109,7 @@ inline void Client::bury_peer(u32 peer) {
 inline u32 Client::disown(Transaction& t, u32 i, u32 peer) {
   Object& o = m().object(i);
   if (owner_of(o) != peer || !object::is_in_use(m(), i)) return 0;
-  t.set(o.origin, o.origin & u32(NOTED));
+  t.set(o.origin, o.origin & u32(NOTED | LISTED));
   if (o.state != OBJECT_PENDING || o.task || !o.references) return 1;
   task::SystemData d{i32(SystemFailure::object_lost), 0, 0, 0, {}};
   memcpy(d.function_id, o.id, ID_BYTES);

@@ -12,15 +12,16 @@ inline void send_all(Stage& s, u8 to = 1) {
 }
 
 // Its results are the parent's; it is said to have run at the peer, if it shall not run again.
-inline u32 away(Stage& s, u32 returns, Options options = {}) {
+inline u32 away(Stage& s, u32 returns, Options options = {}, u32 size = 40, Act act = Act::value) {
   options.returns = returns;
-  u32 first = s.task(returns > 1 ? Act::many : Act::value, 0, options, 40);
+  u32 first = s.task(act == Act::value && returns > 1 ? Act::many : act, 0, options, size);
   send_all(s);
   return first;
 }
 
 inline void has_run(Stage& s) {
-  for (const Promise& p : s.promises) s.board.runs[p.tag] = 1;
+  for (u32 tag = 1; tag < TAGS; ++tag)
+    if (s.board.returned[tag]) s.board.runs[tag] = 1;
 }
 
 // What the peer says of one result; sizes above 64 KiB would be stored there.
@@ -130,8 +131,7 @@ inline void add_results(Situations& list) {
     list.push_back(tells(
         "a value of " + std::to_string(size) + " bytes",
         [=](Stage& s) {
-          away(s, 1);
-          s.promises[0].size = size;
+          away(s, 1, {}, size);
           has_run(s);
           Options on;
           on.deps = {s.promises[0].object};
@@ -157,8 +157,7 @@ inline void add_results(Situations& list) {
   list.push_back(tells(
       "a failure",
       [](Stage& s) {
-        away(s, 2);
-        for (Promise& p : s.promises) p.right = Right::failure;
+        away(s, 2, {}, 40, Act::fail);
         has_run(s);
       },
       [](Stage& s) {
@@ -169,15 +168,17 @@ inline void add_results(Situations& list) {
         }
       }));
   list.push_back(tells(
-      "of a task without returns", [](Stage& s) { away(s, 0); },
+      "of a task without returns",
+      [](Stage& s) {
+        away(s, 0);
+        has_run(s);
+      },
       [](Stage& s) {
         for (const TaskIdBytes& id : s.c.away(peer(s, 1))) {
           ObjectIdBytes hidden;
           task::return_id(hidden.data(), id.data(), 0);
           s.c.finish_return(peer(s, 1), hidden, Value{}, true, {}, false);
         }
-        for (u32 tag = 1; tag < TAGS; ++tag)
-          if (s.board.returned[tag]) s.board.runs[tag] = 1;
       }));
   list.push_back(tells(
       "20 of one task, in any order",
@@ -241,6 +242,7 @@ inline void add_results(Situations& list) {
                     s.actors_may_die = s.tasks_may_fail = true;
                     for (u32 returns : {0u, 1u, 4u, 11u}) away(s, returns);
                     for (u32 n : {1, 2, 3}) tell_result(s, s.promises[n], n == 2);
+                    has_run(s);
                     disown(s);
                   },
                   {},
@@ -405,10 +407,9 @@ inline void add_foreign_work(Situations& list) {
       list.push_back(with_peers(
           "hear that another node's task is done, " + name,
           [=](Stage& s) {
-            SentTask task = received(s, returns == 3 && act == Act::value ? Act::many : act, returns);
+            received(s, returns == 3 && act == Act::value ? Act::many : act, returns);
             s.workers(1);
-            u32 last = s.c.take_in(results_of(s, task)).back();
-            s.held.push_back(last);
+            u32 last = s.held.back();
             s.c.wait_for(last, wait::Deadline(-1));
             s.board.until([&] { return !peek(s.h.running_count); });
           },
