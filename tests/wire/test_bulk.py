@@ -15,7 +15,7 @@ from ray.wire import bulk as bulk_module
 from ray.wire.bulk import BulkClient, BulkServer, TransferBrokenError, ValueAbsentError
 from ray.wire.identity import BULK
 from ray.wire.listener import Listener
-from tests.wire.running import IDENTITY, PATIENCE_S
+from tests.wire.running import IDENTITY, PATIENCE_S, run
 
 HERE = b"h" * 20
 AWAY = b"a" * 20
@@ -77,7 +77,7 @@ def test_the_whole_and_parts_arrive() -> None:
             assert values.most_readers == 1
         assert values.readers == 0
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_several_at_once_take_connections_of_their_own() -> None:
@@ -91,7 +91,7 @@ def test_several_at_once_take_connections_of_their_own() -> None:
             await asyncio.gather(*fetches)
             assert b"".join(parts) == VALUE[: 8 * len(parts[0])]
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_what_is_not_there_is_told_and_the_connection_serves_on() -> None:
@@ -108,7 +108,7 @@ def test_what_is_not_there_is_told_and_the_connection_serves_on() -> None:
             await client.fetch(address, HERE, 0, memoryview(into))
             assert into == VALUE[:10]
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_a_value_that_cannot_be_read_is_a_typed_error_without_its_text() -> None:
@@ -123,7 +123,7 @@ def test_a_value_that_cannot_be_read_is_a_typed_error_without_its_text() -> None
                 await client.fetch(address, HERE, 0, memoryview(bytearray(1)))
             assert "secret" not in str(broken.value)
 
-    asyncio.run(main())
+    run(main())
     assert [str(error) for error in errors] == ["a secret path"]
 
 
@@ -140,7 +140,7 @@ def test_an_idle_connection_that_the_server_has_closed_is_replaced() -> None:
             await client.fetch(address, HERE, 20, memoryview(into))
             assert into == VALUE[20:30]
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_a_transfer_that_breaks_says_how_many_bytes_stand_in_the_buffer(
@@ -175,7 +175,7 @@ def test_a_transfer_that_breaks_says_how_many_bytes_stand_in_the_buffer(
             assert broken.value.received == size // 2
             assert into[: size // 2] == pattern[: size // 2]
 
-    asyncio.run(main())
+    run(main())
     assert entered.is_set()
 
 
@@ -207,7 +207,7 @@ def test_after_a_cancellation_nobody_writes_into_the_buffer() -> None:
             into[:] = bytes(size)
         assert into.count(0) == size
 
-    asyncio.run(main())
+    run(main())
     assert values.readers == 0
 
 
@@ -230,4 +230,4 @@ def test_a_crowd_of_connections_is_refused_with_a_reason(monkeypatch: pytest.Mon
             release.set()
             await first
 
-    asyncio.run(main())
+    run(main())

@@ -126,7 +126,15 @@ class Channel:
                 if not data:
                     raise ConnectionResetError(Refusal.LEFT.value) from None
                 self.incoming.write(data)
+            except ssl.SSLError:
+                self.last_word()
+                raise
         self.connection.sendall(self.outgoing.read())
+
+    def last_word(self, unsent: bytes = b"") -> None:
+        """The alert that tells the other side what is wrong, if there is room for it."""
+        with contextlib.suppress(OSError):
+            self.connection.send(unsent + self.outgoing.read())
 
 
 def new_channel(connection: socket.socket, context: ssl.SSLContext, server_side: bool) -> Channel:
@@ -216,7 +224,7 @@ class Handshake:
                 self.fail(Refusal.TOO_MUCH)
                 return
         except ssl.SSLError as error:
-            self._last_word(channel)
+            channel.last_word(self._unsent)
             self.fail(refusal_of(error), error)
             return
         else:
@@ -247,11 +255,6 @@ class Handshake:
         if self._finished:
             self._leave_loop()
             self._on_done(self, channel)
-
-    def _last_word(self, channel: Channel) -> None:
-        """The alert that tells the peer what is wrong, if there is room for it."""
-        with contextlib.suppress(OSError):
-            self.connection.send(self._unsent + channel.outgoing.read())
 
 
 def refusal_of(error: ssl.SSLError) -> Refusal:
