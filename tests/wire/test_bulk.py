@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import random
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,9 +14,11 @@ import pytest
 
 from ray.wire import bulk as bulk_module
 from ray.wire.bulk import BulkClient, BulkServer, TransferBrokenError, ValueAbsentError
+from ray.wire.channel import Channel
+from ray.wire.connecting import open_channel_waiting
 from ray.wire.identity import BULK
 from ray.wire.listener import Listener
-from tests.wire.running import IDENTITY, PATIENCE_S, run
+from tests.wire.running import IDENTITY, PATIENCE_S, run, times
 
 HERE = b"h" * 20
 AWAY = b"a" * 20
@@ -229,5 +232,68 @@ def test_a_crowd_of_connections_is_refused_with_a_reason(monkeypatch: pytest.Mon
                 await client.fetch(address, HERE, 0, memoryview(bytearray(5)))
             release.set()
             await first
+
+    run(main())
+
+
+def test_a_member_that_asks_for_nonsense_is_told_so_or_cut_off() -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    choose = random.Random(seed)
+
+    def ask(address: str, data: bytes) -> bytes:
+        with contextlib.closing(open_channel_waiting(address, IDENTITY, BULK, PATIENCE_S)) as channel:
+            channel.write(data)
+            answer = bytearray(bulk_module._ANSWER.size)
+            assert channel.read_into(memoryview(answer)) == len(answer)
+            return bytes(answer)
+
+    async def main() -> None:
+        async with serving(Values().resolve) as (address, client):
+            for _ in range(times(20_000, 30)):
+                answer = await asyncio.to_thread(ask, address, choose.randbytes(36))
+                assert answer[0] == bulk_module.Status.ABSENT
+            for offset, length in ((1 << 63, 1 << 63), ((1 << 64) - 1, 1), (0, len(VALUE) + 1)):
+                request = bulk_module._REQUEST.pack(HERE, offset, length)
+                answer = await asyncio.to_thread(ask, address, request)
+                assert answer[0] == bulk_module.Status.OUTSIDE
+            await client.fetch(address, HERE, 0, memoryview(bytearray(1)))
+
+    run(main())
+
+
+def test_a_node_that_answers_nonsense_is_a_broken_transfer() -> None:
+    """Also one that sends more than was asked for: not a byte of it gets behind the buffer's end."""
+    answers: list[bytes] = []
+
+    def accept(channel: Channel) -> None:
+        channel.connection.setblocking(True)
+        with contextlib.closing(channel):
+            channel.write(answers.pop())
+
+    async def main() -> None:
+        client = BulkClient(IDENTITY)
+        listener = Listener(IDENTITY, {BULK: accept})
+        address = await listener.start("127.0.0.1", 0)
+        pack = bulk_module._ANSWER.pack
+        guard = bytearray(b"guard" * 4)
+        try:
+            for answer, words, received in (
+                (b"", "closed", 0),
+                (b"\0" * 16, "closed", 0),
+                (pack(99, 0, 0), "makes no sense", 0),
+                (pack(0, 5, 11), "makes no sense", 0),
+                (pack(0, 100, 10) + b"12345", "closed", 5),
+            ):
+                answers.append(answer)
+                with pytest.raises(TransferBrokenError, match=words) as broken:
+                    await client.fetch(address, HERE, 0, memoryview(guard)[:10])
+                assert broken.value.received == received
+            answers.append(pack(0, 100, 10) + b"x" * 20)
+            assert await client.fetch(address, HERE, 0, memoryview(guard)[:10]) == 100
+            assert guard == b"x" * 10 + b"guard" * 2
+        finally:
+            client.close()
+            listener.close()
 
     run(main())

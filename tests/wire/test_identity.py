@@ -98,7 +98,7 @@ def test_who_shows_nothing_or_something_else_does_not_get_in() -> None:
 def test_older_tls_is_not_spoken() -> None:
     old = IDENTITY.client_context("old")
     old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_2
-    with pytest.raises(ssl.SSLError, match="UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION"):
+    with pytest.raises(ssl.SSLError, match=r"UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION"):
         shake(old, IDENTITY.server_context(["old"]))
 
 
