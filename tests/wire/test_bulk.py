@@ -192,7 +192,7 @@ def test_nobody_listens() -> None:
 
 def test_after_a_cancellation_nobody_writes_into_the_buffer() -> None:
     began = threading.Event()
-    size = 256 << 20
+    size = 64 << 20
     values = Values(b"1" * size)
 
     def resolve(object_id: bytes) -> AbstractContextManager[memoryview] | None:
