@@ -1,9 +1,11 @@
 """A listener and links for tests, and waits with a deadline."""
 
 import asyncio
+import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 from ray.wire.identity import LINK, Identity
 from ray.wire.link import End, Link, LinkHost
@@ -12,8 +14,29 @@ from ray.wire.messages import PROTOCOL, Hello, Message, Resources
 from ray.wire.token import ClusterToken
 
 PATIENCE_S = 20.0
+FULL = os.environ.get("RAY_CHAOS") == "full"
 TOKEN = ClusterToken(bytes(range(32)))
 IDENTITY = Identity.of(TOKEN)
+
+
+def times(full: int, short: int) -> int:
+    """How often an attack strikes: `make chaos` runs the full forms, `make test` the short ones."""
+    return full if FULL else short
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Runs it; fails when a callback raised, or a task is left."""
+    asyncio.run(_watched(main))
+
+
+async def _watched(main: Coroutine[Any, Any, None]) -> None:
+    raised: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+    await main
+    async with asyncio.timeout(PATIENCE_S):
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+    assert raised == []
 
 
 def hello(node: int = 1, protocol: int = PROTOCOL, release: str = "0.2.0") -> Hello:
@@ -110,3 +133,10 @@ def plain(address: str) -> socket.socket:
     """A TCP connection without TLS, blocking."""
     host, _, port = address.rpartition(":")
     return socket.create_connection((host, int(port)), PATIENCE_S)
+
+
+def free_port() -> int:
+    """A port where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port

@@ -11,7 +11,7 @@ from ray.wire.connecting import connect
 from ray.wire.frames import MessageTooLargeError
 from ray.wire.link import EndKind
 from ray.wire.messages import PROTOCOL, Ping, Pong, Return, Want
-from tests.wire.running import IDENTITY, Heard, hello, node
+from tests.wire.running import IDENTITY, Heard, hello, node, run
 
 
 def test_each_side_knows_the_other_and_messages_go_both_ways() -> None:
@@ -27,7 +27,7 @@ def test_each_side_knows_the_other_and_messages_go_both_ways() -> None:
             assert await ours.count(1) == [Pong(7)]
             ours.link.abort("the test is over")
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_what_is_sent_in_one_turn_goes_in_one_frame_and_in_order() -> None:
@@ -43,7 +43,7 @@ def test_what_is_sent_in_one_turn_goes_in_one_frame_and_in_order() -> None:
             assert ours.link.backlog_bytes == 0
             ours.link.abort("the test is over")
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_what_comes_before_the_receiver_has_begun_is_kept() -> None:
@@ -58,7 +58,7 @@ def test_what_comes_before_the_receiver_has_begun_is_kept() -> None:
             assert await ours.ended() == (EndKind.THEIRS, "enough")
             assert ours.messages == [Ping(1)]
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_a_large_message_arrives_and_one_too_large_is_refused_where_it_is_sent() -> None:
@@ -77,7 +77,7 @@ def test_a_large_message_arrives_and_one_too_large_is_refused_where_it_is_sent()
             assert await theirs.count(3) == [Ping(1), large, Ping(2)]
             ours.link.abort("the test is over")
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_a_reason_is_told_and_later_messages_are_dropped() -> None:
@@ -93,7 +93,7 @@ def test_a_reason_is_told_and_later_messages_are_dropped() -> None:
             assert await ours.ended() == (EndKind.OURS, "draining")
             assert str(ours.end) == "closed by this side: draining"
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_a_connection_that_breaks_ends_both_sides() -> None:
@@ -105,7 +105,7 @@ def test_a_connection_that_breaks_ends_both_sides() -> None:
             assert (await theirs.ended()).kind is EndKind.BROKEN
             assert (await ours.ended()).kind is EndKind.BROKEN
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_two_protocols_part_and_both_sides_name_both_versions() -> None:
@@ -118,7 +118,7 @@ def test_two_protocols_part_and_both_sides_name_both_versions() -> None:
             assert isinstance(theirs, IncompatiblePeerError)
             assert (theirs.theirs, theirs.ours) == ("0.2.0", "0.9.0")
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_a_slow_reader_costs_bounded_memory_and_then_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +137,7 @@ def test_a_slow_reader_costs_bounded_memory_and_then_the_link(monkeypatch: pytes
             assert theirs.link.backlog_bytes == 0
             link.abort("the test is over")
 
-    asyncio.run(main())
+    run(main())
 
 
 def test_a_peer_that_says_nothing_is_given_up() -> None:
@@ -148,4 +148,4 @@ def test_a_peer_that_says_nothing_is_given_up() -> None:
             with pytest.raises(PeerUnreachableError, match=r"no answer in 0\.05 s"):
                 await connect(address, IDENTITY, hello(), 0.05)
 
-    asyncio.run(main())
+    run(main())

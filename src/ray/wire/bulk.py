@@ -83,18 +83,22 @@ class BulkServer:
         """Takes the channel over; does not block."""
         channel.connection.settimeout(IDLE_S)
         with self._lock:
-            crowded = self._closed or len(self._serving) >= MAX_CONNECTIONS
-            if not crowded:
-                thread = threading.Thread(
-                    target=self._serve, args=(channel,), name="ray-bulk-server", daemon=True
-                )
-                self._serving[channel] = thread
-                thread.start()
-        if crowded:
+            served = not self._closed and len(self._serving) < MAX_CONNECTIONS and self._start(channel)
+        if not served:
             # The answer to whatever will be asked; there is room for it in an empty socket.
             with contextlib.suppress(OSError):
                 channel.write(_ANSWER.pack(Status.BUSY, 0, 0))
             channel.close()
+
+    def _start(self, channel: Channel) -> bool:
+        thread = threading.Thread(target=self._serve, args=(channel,), name="ray-bulk-server", daemon=True)
+        self._serving[channel] = thread
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more
+            del self._serving[channel]
+            return False
+        return True
 
     def close(self) -> None:
         """Breaks all transfers, and waits until no thread reads a value any more."""
@@ -212,7 +216,11 @@ class BulkClient:
             channel.close()
 
     def close(self) -> None:
-        """Stops all transfers, waits for their threads, and closes the connections."""
+        """Stops all transfers, waits for their threads, and closes the connections.
+
+        What is under way, or still queued, raises TransferBrokenError. Blocks, for seconds when a connection
+        is being made.
+        """
         with self._lock:
             self._closed = True
             under_way = list(self._transfers)
@@ -222,7 +230,7 @@ class BulkClient:
             transfer.stop()
         for channel in idle:
             channel.close()
-        self._executor.shutdown(cancel_futures=True)
+        self._executor.shutdown()
 
     def _run(self, transfer: _Transfer, address: str, object_id: bytes, offset: int, into: memoryview) -> int:
         if len(object_id) != ID_BYTES:

@@ -10,6 +10,7 @@ import contextlib
 import enum
 import socket
 import ssl
+import struct
 from collections.abc import Callable
 from typing import cast
 
@@ -19,6 +20,12 @@ HANDSHAKE_BYTES = 16 << 10  # from an unknown peer; a real one sends less than 4
 RECORD_BYTES = 16 << 10  # the largest of TLS: no read gives more
 CHUNK_BYTES = 256 << 10  # between the socket and TLS, at once
 WINDOW_BYTES = 32 << 10  # what the system holds for an unknown peer that we have not read
+
+
+# Kind, version and length of a record; kind and length (of three bytes) of the message in it.
+_HELLO_HEAD = struct.Struct(">BBxHBBH")
+_HANDSHAKE, _MAJOR, _CLIENT_HELLO = 22, 3, 1
+_HELLO_LEAST = 4  # no real client cuts up the message's own head
 
 
 class Refusal(enum.Enum):
@@ -126,7 +133,15 @@ class Channel:
                 if not data:
                     raise ConnectionResetError(Refusal.LEFT.value) from None
                 self.incoming.write(data)
+            except ssl.SSLError:
+                self.last_word()
+                raise
         self.connection.sendall(self.outgoing.read())
+
+    def last_word(self, unsent: bytes = b"") -> None:
+        """The alert that tells the other side what is wrong, if there is room for it."""
+        with contextlib.suppress(OSError):
+            self.connection.send(unsent + self.outgoing.read())
 
 
 def new_channel(connection: socket.socket, context: ssl.SSLContext, server_side: bool) -> Channel:
@@ -160,6 +175,7 @@ class Handshake:
         self._server_side = server_side
         self._on_done = on_done
         self._on_failed = on_failed
+        self._beginning = b""  # fewer bytes of a client than say what it sends
         self._channel: Channel | None = None  # made with the first byte: who sends none costs a socket only
         self._unsent = b""
         self._finished = False
@@ -202,6 +218,14 @@ class Handshake:
             self.fail(Refusal.LEFT)
             return
         self.received_bytes += len(data)
+        if self._server_side and self._channel is None:
+            self._beginning += data
+            refusal = _what_is_wrong(self._beginning)
+            if refusal is not None:
+                self.fail(refusal)
+            if refusal is not None or len(self._beginning) < _HELLO_HEAD.size:
+                return
+            data, self._beginning = self._beginning, b""
         self._step(data)
 
     def _step(self, data: bytes = b"") -> None:
@@ -216,7 +240,7 @@ class Handshake:
                 self.fail(Refusal.TOO_MUCH)
                 return
         except ssl.SSLError as error:
-            self._last_word(channel)
+            channel.last_word(self._unsent)
             self.fail(refusal_of(error), error)
             return
         else:
@@ -248,10 +272,20 @@ class Handshake:
             self._leave_loop()
             self._on_done(self, channel)
 
-    def _last_word(self, channel: Channel) -> None:
-        """The alert that tells the peer what is wrong, if there is room for it."""
-        with contextlib.suppress(OSError):
-            self.connection.send(self._unsent + channel.outgoing.read())
+
+def _what_is_wrong(data: bytes) -> Refusal | None:
+    """From the heads of a client's first record and message (RFC 8446, 5.1 and 4): what they announce.
+
+    OpenSSL makes room for as much as is announced, up to 128 KiB, before it comes.
+    """
+    if data[0] != _HANDSHAKE:
+        return Refusal.NOT_TLS
+    if len(data) < _HELLO_HEAD.size:
+        return None
+    _, major, record_bytes, message, high, low = _HELLO_HEAD.unpack_from(data)
+    if major != _MAJOR or message != _CLIENT_HELLO or record_bytes < _HELLO_LEAST:
+        return Refusal.NOT_TLS
+    return Refusal.TOO_MUCH if (high << 16 | low) > HANDSHAKE_BYTES else None
 
 
 def refusal_of(error: ssl.SSLError) -> Refusal:

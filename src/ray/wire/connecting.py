@@ -40,7 +40,7 @@ async def open_channel(
     try:
         async with asyncio.timeout(timeout_s):
             found = _literal(host, port) or await _looked_up(host, port)
-            channel = await _first_to_answer(address, found, identity, protocol)
+            channel = await _first_to_answer(address, found, identity, protocol, timeout_s)
     except TimeoutError:
         raise PeerUnreachableError(address, f"no answer in {timeout_s:g} s") from None
     except OSError as error:
@@ -144,13 +144,18 @@ async def _looked_up(host: str, port: int) -> list[_Found]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-async def _first_to_answer(address: str, found: list[_Found], identity: Identity, protocol: str) -> Channel:
+async def _first_to_answer(
+    address: str, found: list[_Found], identity: Identity, protocol: str, timeout_s: float
+) -> Channel:
     loop = asyncio.get_running_loop()
     last: OSError = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
-    for family, place in found:
+    deadline = loop.time() + timeout_s
+    for left, (family, place) in zip(range(len(found), 0, -1), found, strict=True):
         connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
-            await loop.sock_connect(connection, place)
+            # One that swallows packets leaves time for the others.
+            async with asyncio.timeout((deadline - loop.time()) / left):
+                await loop.sock_connect(connection, place)
             prepare(connection)
         except OSError as error:
             connection.close()
