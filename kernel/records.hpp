@@ -311,7 +311,7 @@ struct HeapTable {
 struct Header {
   u64 magic;
   u32 layout_version;
-  u32 uid;
+  u32 uid;  // whose processes may attach; ANY_USER: whoever was given the descriptor
   u64 pid_namespace;
   u64 total_bytes;
   u64 heap_offset;
@@ -334,7 +334,7 @@ struct Header {
   u32 resting_head, resting_tail, resting_count;
   u32 object_work, task_work_head, task_work_tail, actor_work;
   u32 next_job;
-  u32 jobs_ended;  // ever, modulo 2^32
+  u32 jobs_ended;  // ever, modulo 2^32; and actors killed: both leave something that runs and shall not
   u32 running_count;
   u32 ready_count;
   u32 actor_had_turn;

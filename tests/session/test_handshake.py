@@ -1,15 +1,21 @@
 import array
 import os
+import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from ray import _kernel
 from ray.control_store.server import random_port
 from ray.session import handshake, record
+from ray.session.listener import Listener
 from ray.session.names import socket_name
+
+LOOK_MS = 20  # for callers that take too long
 
 
 @pytest.fixture
@@ -27,34 +33,10 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def test_the_descriptor_arrives_and_is_the_same_memory(
-    pair: tuple[socket.socket, socket.socket], memory: int
-) -> None:
-    ours, theirs = pair
-    handshake.answer(ours, memory, os.getuid(), "1.2.3")
-    fd = handshake.receive(theirs)
-    try:
-        assert os.pread(fd, 6, 0) == b"shared"
-        assert os.fstat(fd).st_ino == os.fstat(memory).st_ino
-        assert not os.get_inheritable(fd)
-    finally:
-        os.close(fd)
-
-
-def test_a_peer_of_another_user_gets_no_descriptor(
-    pair: tuple[socket.socket, socket.socket], memory: int
-) -> None:
-    ours, theirs = pair
-    handshake.answer(ours, memory, os.getuid() + 1, "1.2.3")
-    message, ancillary, _, _ = theirs.recvmsg(100, 100)
-    assert message == handshake.REFUSED
-    assert ancillary == []
-
-
 def test_a_refusal_is_an_error(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     ours.send(handshake.REFUSED)
-    with pytest.raises(handshake.PeerRefusedError):
+    with pytest.raises(handshake.OwnUserOnlyError):
         handshake.receive(theirs)
 
 
@@ -63,20 +45,18 @@ def test_descriptors_of_an_unknown_protocol_are_closed(
 ) -> None:
     ours, theirs = pair
     before = len(os.listdir("/proc/self/fd"))
-    ours.sendmsg([b"other"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [memory]))])
+    ours.sendmsg([b"other"], handshake.rights(memory))
     with pytest.raises(handshake.PeerRefusedError):
         handshake.receive(theirs)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_release_that_is_not_understood_is_named(
-    pair: tuple[socket.socket, socket.socket], memory: int, monkeypatch: pytest.MonkeyPatch
+    pair: tuple[socket.socket, socket.socket], memory: int
 ) -> None:
     ours, theirs = pair
     before = len(os.listdir("/proc/self/fd"))
-    with monkeypatch.context() as later:
-        later.setattr(handshake, "MAGIC", b"ray-arena-99")
-        handshake.answer(ours, memory, os.getuid(), "9.9.9")
+    ours.sendmsg([b"ray-arena-99 9.9.9"], handshake.rights(memory))
     with pytest.raises(handshake.IncompatibleError, match=r"raycore 9\.9\.9") as raised:
         handshake.receive(theirs)
     assert raised.value.release == "9.9.9"
@@ -85,7 +65,7 @@ def test_a_release_that_is_not_understood_is_named(
 
 def test_the_protocol_changes_with_what_it_stands_for() -> None:
     """Whoever changes the layout or the record changes the protocol, and then this line."""
-    assert (handshake.PROTOCOL, _kernel.LAYOUT_VERSION, record.VERSION) == (2, 2, 2)
+    assert (handshake.PROTOCOL, _kernel.LAYOUT_VERSION, record.VERSION) == (3, 2, 2)
 
 
 def test_a_keeper_that_ends_meanwhile_counts_as_nobody(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -128,21 +108,19 @@ def test_a_session_socket_held_by_another_user_is_not_trusted(memory: int) -> No
 class Serving:
     """A listener with a thread that serves it, as the keeper's loop does."""
 
-    def __init__(self, fd: int, port: int) -> None:
-        self.listener = handshake.Listener(fd, "1.2.3")
+    def __init__(self, fd: int, port: int, **more: Any) -> None:
+        self._poller = select.poll()
+        self.listener = Listener(self._poller, fd, "1.2.3", **more)
         assert self.listener.bind(port)
+        self.listener.open()
         self._ending, self._end = socket.socketpair()
+        self._poller.register(self._ending, select.POLLIN)
         self._thread = threading.Thread(target=self._loop)
         self._thread.start()
 
     def _loop(self) -> None:
-        import select
-
-        poller = select.poll()
-        poller.register(self.listener.fd, select.POLLIN)
-        poller.register(self._ending, select.POLLIN)
-        while self._ending.fileno() not in dict(poller.poll()):
-            self.listener.serve()
+        while self._ending.fileno() not in (ready := dict(self._poller.poll(LOOK_MS))):
+            self.listener.serve(set(ready), time.monotonic_ns() // 1_000_000)
 
     def stop(self) -> None:
         self._end.send(b"x")
@@ -160,8 +138,17 @@ def serving(memory: int) -> Iterator[int]:
     server.stop()
 
 
+def test_the_descriptor_arrives_and_is_the_same_memory(serving: int, memory: int) -> None:
+    with handshake.connect(serving, 2.0) as admitted:
+        assert os.pread(admitted.arena_fd, 6, 0) == b"shared"
+        assert os.fstat(admitted.arena_fd).st_ino == os.fstat(memory).st_ino
+        assert not os.get_inheritable(admitted.arena_fd)
+        assert admitted.spill_fd == -1
+        assert not admitted.is_other
+
+
 def test_many_may_join_at_once(serving: int) -> None:
-    found: list[int] = []
+    found: list[handshake.Admitted] = []
     threads = [
         threading.Thread(target=lambda: found.append(handshake.connect(serving, 5.0))) for _ in range(100)
     ]
@@ -170,19 +157,19 @@ def test_many_may_join_at_once(serving: int) -> None:
     for thread in threads:
         thread.join()
     assert len(found) == 100
-    assert len({os.fstat(fd).st_ino for fd in found}) == 1
-    for fd in found:
-        os.close(fd)
+    assert len({os.fstat(each.arena_fd).st_ino for each in found}) == 1
+    for each in found:
+        each.close()
 
 
 def test_a_peer_that_says_and_reads_nothing_holds_nobody_up(serving: int) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as mute:
         mute.connect("\0" + socket_name(os.getuid(), serving)[1:])
-        os.close(handshake.connect(serving, 5.0))
+        handshake.connect(serving, 5.0).close()
 
 
 def test_a_name_can_be_held_once(serving: int, memory: int) -> None:
-    second = handshake.Listener(memory, "1.2.3")
+    second = Listener(select.poll(), memory, "1.2.3")
     assert not second.bind(serving)
     second.close()
 
@@ -199,7 +186,7 @@ def test_nobody_listens() -> None:
 
 def test_a_keeper_that_does_not_answer_is_waited_for_only_so_long(memory: int) -> None:
     port = random_port()
-    stopped = handshake.Listener(memory, "1.2.3")
+    stopped = Listener(select.poll(), memory, "1.2.3")
     assert stopped.bind(port)
     with pytest.raises(TimeoutError):
         handshake.connect(port, 0.2)
