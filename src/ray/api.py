@@ -103,7 +103,10 @@ def _init_local(options: "SessionOptions") -> dict[str, Any]:
 
 
 def _enter(
-    current: Current, info: dict[str, Any], end: Callable[[], None], output: Mapping[int, str | int] | None = None
+    current: Current,
+    info: dict[str, Any],
+    end: Callable[[], None],
+    output: Mapping[int, str | int] | None = None,
 ) -> dict[str, Any]:
     """`output` is where what tasks print is found, when they don't print where the driver does."""
     current.info = info

@@ -1,7 +1,6 @@
 """Looking at a running session from outside: which of its processes is which."""
 
 import json
-import os
 import socket
 import textwrap
 from pathlib import Path

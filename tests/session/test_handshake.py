@@ -1,17 +1,19 @@
 import array
+import contextlib
 import os
 import select
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ray import _kernel
 from ray.control_store.server import random_port
-from ray.session import handshake, record
+from ray.session import admission, handshake, listener, record
 from ray.session.listener import Listener
 from ray.session.names import socket_name
 
@@ -191,3 +193,133 @@ def test_a_keeper_that_does_not_answer_is_waited_for_only_so_long(memory: int) -
     with pytest.raises(TimeoutError):
         handshake.connect(port, 0.2)
     stopped.close()
+
+
+# --- drivers of other users, by the messages alone ---
+
+KEY = bytes(range(32))
+OTHER = 12_345  # for whose keeper a listener is taken
+
+
+class Other:
+    """A driver that speaks to the keeper of another user, word for word."""
+
+    def __init__(self, port: int, key: bytes = KEY) -> None:
+        self.name = socket_name(OTHER, port)
+        self.key = key
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.settimeout(5.0)
+        self.socket.connect(handshake.address_of(self.name))
+        self.challenge = self.socket.recv(handshake.MESSAGE_BYTES).split(b" ")
+
+    def transcript(self, own_uid: int, own: bytes) -> admission.Transcript:
+        return admission.Transcript(self.name, own_uid, OTHER, bytes.fromhex(self.challenge[2].decode()), own)
+
+    def prove(self, own_uid: int | None = None, own: bytes = bytes(32)) -> list[bytes]:
+        """The keeper's answer, without the descriptors."""
+        transcript = self.transcript(os.getuid() if own_uid is None else own_uid, own)
+        shown = transcript.proof(self.key, admission.DRIVER)
+        self.socket.send(b"%b %b %b" % (handshake.PROOF, own.hex().encode(), shown.hex().encode()))
+        return self.socket.recv(handshake.MESSAGE_BYTES).split(b" ")
+
+    def is_let_go(self) -> bool:
+        try:
+            return self.socket.recv(handshake.MESSAGE_BYTES) == b""
+        except ConnectionResetError:
+            return True
+
+    def __enter__(self) -> "Other":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+
+@pytest.fixture
+def cluster(memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The port of a keeper of another user that admits who knows KEY."""
+    port = random_port()
+    monkeypatch.setattr(os, "getuid", lambda: OTHER)
+    server = Serving(memory, port, key=KEY, logs=str(tmp_path))
+    monkeypatch.undo()
+    yield port
+    server.stop()
+
+
+def test_both_sides_prove_themselves(cluster: int) -> None:
+    with Other(cluster) as other:
+        assert other.challenge[:2] == [handshake.CHALLENGE, b"1.2.3"]
+        magic, release, shown = other.prove()
+        assert (magic, release) == (handshake.MAGIC, b"1.2.3")
+        transcript = other.transcript(os.getuid(), bytes(32))
+        assert transcript.is_proven(KEY, admission.KEEPER, bytes.fromhex(shown.decode()))
+        assert not transcript.is_proven(KEY, admission.DRIVER, bytes.fromhex(shown.decode()))
+
+
+def test_a_wrong_key_or_what_was_said_to_another_user_is_refused(
+    cluster: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key, uid in ((bytes(32), os.getuid()), (KEY, 777)):
+        with Other(cluster, key) as other:
+            assert other.prove(own_uid=uid) == [handshake.WRONG_TOKEN]
+            assert other.is_let_go()
+    said = capsys.readouterr().err
+    assert said.count("was refused") == 1  # once for each user
+    assert "ray status" in said
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"x",
+        handshake.PROOF,
+        handshake.PROOF + b" 00 00",
+        handshake.PROOF + b" xy zz",
+        b"\xff" * 10_000,
+        handshake.OUTPUT + b" 1",
+    ],
+)
+def test_what_is_no_proof_ends_the_handshake(cluster: int, message: bytes) -> None:
+    with Other(cluster) as other:
+        other.socket.send(message)
+        assert other.is_let_go() or other.is_let_go()  # perhaps with a word before
+    with Other(cluster) as another:
+        assert another.prove()[0] == handshake.MAGIC
+
+
+def test_unfinished_handshakes_are_few(cluster: int) -> None:
+    with contextlib.ExitStack() as opened:
+        mute = [opened.enter_context(Other(cluster)) for _ in range(2 * listener.PENDING_MAX)]
+        assert all(each.is_let_go() for each in mute[: listener.PENDING_MAX])
+        assert opened.enter_context(Other(cluster)).prove()[0] == handshake.MAGIC
+
+
+def test_unfinished_handshakes_are_short(cluster: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "PENDING_MS", 50)
+    with Other(cluster) as mute:
+        assert mute.is_let_go()
+
+
+def test_a_keeper_that_does_not_know_the_token_gets_no_trust(memory: int) -> None:
+    """It may hand out what it likes: nothing of it is used, and nothing stays open."""
+    port = random_port()
+    uid = os.getuid()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as fake:
+        fake.bind(handshake.address_of(socket_name(uid, port)))
+        fake.listen(1)
+
+        def answer() -> None:
+            connection, _ = fake.accept()
+            with connection:
+                connection.send(b"%b 1.2.3 %b" % (handshake.CHALLENGE, bytes(32).hex().encode()))
+                connection.recv(handshake.MESSAGE_BYTES)
+                made_up = bytes(32).hex().encode()
+                connection.sendmsg([b"%b 1.2.3 %b" % (handshake.MAGIC, made_up)], handshake.rights(memory))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(handshake.TokenRefusedError):
+            handshake.connect_as_other(uid, port, KEY, 2.0)
+        thread.join()
+        assert len(os.listdir("/proc/self/fd")) <= before

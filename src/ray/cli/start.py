@@ -39,7 +39,7 @@ LOOK_S = 0.5  # for a signal, while --block waits
 @click.option(
     "--token-file",
     metavar="FILE",
-    help="Where the cluster's token is, or shall be, kept.  [default: ~/.config/ray/token-PORT, removed at the end]",
+    help="With the cluster's token, made if it is not there.  [default: ~/.config/ray/token-PORT]",
 )
 @click.option("--block", is_flag=True, help="Stay in the foreground; Ctrl-C or SIGTERM ends the session.")
 def start(head: bool, redis_port: int | None, token_file: str | None, block: bool, **given: Any) -> None:

@@ -31,7 +31,8 @@ def open_log_or_null(folder: str, name: str) -> int:
 
 
 def open_log_for_reading(folder: str, name: str) -> int:
-    """For a process that may not open it itself; made if nobody has written to it yet. Raises as `open_log`."""
+    """For a process that may not open it itself; made if nobody has written to it yet. Raises as
+    `open_log`."""
     return _open(folder, name, os.O_RDONLY)
 
 

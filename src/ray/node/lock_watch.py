@@ -69,8 +69,8 @@ class LockWatch:
         if holder != self._beyond_reach:
             self._beyond_reach = holder
             say(
-                f"process {holder}, of another user, holds the arena's lock and does not go on; all others wait for "
-                f"it. Its user, or root, can continue it with 'kill -CONT {holder}', or end it."
+                f"process {holder}, of another user, holds the arena's lock and does not go on; all others "
+                f"wait for it. Its user, or root, can continue it with 'kill -CONT {holder}', or end it."
             )
 
     def _run(self) -> None:

@@ -1,9 +1,9 @@
 """How a driver of another user and a keeper show each other that they know their cluster's token.
 
-Neither sends the token, or anything from which it could be found: each sends an HMAC (RFC 2104) over fresh random
-numbers of both, under a key that is derived from the token. Bound into it are the socket's name and the
-user ids that the system gives to each side for the other (SO_PEERCRED, unix(7)). So who takes a keeper's
-place, and hands on what the two say, is told nothing and given nothing: the user ids don't match.
+Neither sends the token, or anything from which it could be found: each sends an HMAC (RFC 2104) over fresh
+random numbers of both, under a key that is derived from the token. Bound into it are the socket's name and
+the user ids that the system gives to each side for the other (SO_PEERCRED, unix(7)). So who takes a
+keeper's place, and hands on what the two say, is told nothing and given nothing: the user ids don't match.
 """
 
 import os

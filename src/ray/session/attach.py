@@ -1,5 +1,5 @@
-"""Joining a session that another process has started on this machine: of this user, or of one whose cluster this
-user has the token of."""
+"""Joining a session that another process has started on this machine: of this user, or of one whose cluster
+this user has the token of."""
 
 import os
 import socket
@@ -28,8 +28,8 @@ def attach_session(options: SessionOptions) -> Session:
     """Joins the session at `options.redis_address` as one more driver. Leaving it stops nothing.
 
     Waits for the session's keeper, for `connect_ms` at most. Raises RayConnectionError that says what
-    was found at the address instead of a session that admits this user, ClusterTokenError when the token at hand
-    can't be used.
+    was found at the address instead of a session that admits this user, ClusterTokenError when the token at
+    hand can't be used.
     """
     address = options.redis_address
     assert address is not None
@@ -74,7 +74,8 @@ def _register(arena: _kernel.Arena, options: SessionOptions) -> None:
 
 
 def _output(admitted: Admitted, record: SessionRecord, job: int) -> dict[int, str | int]:
-    """Where what the job's tasks print is found: a path, or a descriptor of a file that this user may not open."""
+    """Where what the job's tasks print is found: a path, or a descriptor of a file that this user may not
+    open."""
     if not record.is_standalone or not record.logs:
         return {}
     if not admitted.is_other:
@@ -118,8 +119,8 @@ def _admitted_by_others(address: Address, deadline: float, timeout_ms: int) -> A
             return handshake.connect_as_other(owner, address.port, key, time_s)
         except handshake.OwnUserOnlyError:
             reason = (
-                f"the session at this port was started by a script of the user with id {owner}, and admits its own "
-                f"user only; this process runs as {os.getuid()}"
+                f"the session at this port was started by a script of the user with id {owner}, and admits "
+                f"its own user only; this process runs as {os.getuid()}"
             )
             problems.append(RayConnectionError.nobody_listens(str(address), reason))
         except handshake.TokenRefusedError:

@@ -67,7 +67,8 @@ def end_children(spec: KeeperSpec, template: int, arena: "Callable[[], Arena]") 
 
 
 def remove_token_file(spec: KeeperSpec, arena: "Arena") -> None:
-    """The token goes with its cluster, unless the user has named its file, or another cluster has put its own there."""
+    """The token goes with its cluster, unless the user has named its file, or another cluster has put its
+    own there."""
     import json
 
     if spec.keeps_token_file or not (data := arena.session()):

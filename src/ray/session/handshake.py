@@ -2,10 +2,10 @@
 
 The keeper listens on the abstract Unix socket `\\0ray-<uid>-<port>`, port being that of Redis
 (`ray.session.listener`). Both sides know each other by the peer credentials that the system gives
-(SO_PEERCRED, unix(7)): abstract names can be taken by anyone. A driver of the same user is sent one message, and
-nothing is read of it. One of another user must show that it knows the cluster's token, and so must the keeper
-(`ray.session.admission`); then it may ask once for the output of its job. Each message is a packet of words
-with one space between them:
+(SO_PEERCRED, unix(7)): abstract names can be taken by anyone. A driver of the same user is sent one
+message, and nothing is read of it. One of another user must show that it knows the cluster's token, and so
+must the keeper (`ray.session.admission`); then it may ask once for the output of its job. Each message is a
+packet of words with one space between them:
 
     same user         keeper: MAGIC release
     another           keeper: CHALLENGE release nonce    or REFUSED: this session has no token
@@ -14,8 +14,8 @@ with one space between them:
                       driver: OUTPUT job
                       keeper: OUTPUT                     without descriptors: this session keeps no output
 
-With MAGIC come the descriptors of the arena and, if the keeper has one, of the spill file; with OUTPUT those of the
-files with what the job's tasks print.
+With MAGIC come the descriptors of the arena and, if the keeper has one, of the spill file; with OUTPUT
+those of the files with what the job's tasks print.
 """
 
 import array
@@ -82,8 +82,8 @@ def rights(*fds: int) -> list[tuple[int, int, "array.array[int]"]]:
 class Admitted:
     """What a keeper has handed out; whoever gets it closes it.
 
-    `arena_fd` and `spill_fd` are descriptors; the latter is -1 where the keeper has no spill file. `is_other` says
-    that the session is another user's.
+    `arena_fd` and `spill_fd` are descriptors; the latter is -1 where the keeper has no spill file.
+    `is_other` says that the session is another user's.
     """
 
     def __init__(self, fds: list[int], connection: socket.socket | None = None) -> None:
@@ -94,8 +94,9 @@ class Admitted:
         self._connection = connection
 
     def output(self, job: int) -> list[int]:
-        """Descriptors, which the caller closes, of the files with what this job's tasks print; empty if there are
-        none. Of another user's session only, and once. Raises OSError when the keeper does not answer."""
+        """Descriptors, which the caller closes, of the files with what this job's tasks print; empty if
+        there are none. Of another user's session only, and once. Raises OSError when the keeper does not
+        answer."""
         assert self._connection is not None
         self._connection.send(b"%b %d" % (OUTPUT, job))
         words, fds = _receive(self._connection)
@@ -156,9 +157,9 @@ def connect_as_other(uid: int, port: int, key: bytes | None, timeout_s: float) -
         shown = transcript.proof(key, admission.DRIVER)
         connection.send(b"%b %b %b" % (PROOF, own.hex().encode(), shown.hex().encode()))
         words, fds = _receive(connection)
-        if words[0] == MAGIC and len(words) == 3 and fds:
-            if transcript.is_proven(key, admission.KEEPER, bytes.fromhex(words[2].decode())):
-                return Admitted(fds, connection)
+        answered = words[0] == MAGIC and len(words) == 3 and len(fds) > 0
+        if answered and transcript.is_proven(key, admission.KEEPER, bytes.fromhex(words[2].decode())):
+            return Admitted(fds, connection)
         _close(fds)
         raise _refusal(words)
     except ValueError:  # of what should be hexadecimal
@@ -174,12 +175,12 @@ def _refusal(words: list[bytes]) -> OSError:
     match words[0]:
         case b"":
             return ConnectionRefusedError(errno.ECONNREFUSED, "the session is ending")
-        case magic if magic.startswith((_MAGIC_OF_ANY, _CHALLENGE_OF_ANY)) and magic not in (MAGIC, CHALLENGE):
-            return IncompatibleError(words[1].decode(errors="replace") if len(words) > 1 else "")
-        case magic if magic == REFUSED:
+        case word if word == REFUSED:
             return OwnUserOnlyError("the session admits its own user only")
-        case magic if magic in (WRONG_TOKEN, MAGIC):
+        case word if word in (WRONG_TOKEN, MAGIC):
             return TokenRefusedError("the session there is not of the cluster that the token is of")
+        case word if word != CHALLENGE and word.startswith((_MAGIC_OF_ANY, _CHALLENGE_OF_ANY)):
+            return IncompatibleError(words[1].decode(errors="replace") if len(words) > 1 else "")
         case _:
             return PeerRefusedError("the answer was not this package's protocol")
 

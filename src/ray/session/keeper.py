@@ -2,9 +2,9 @@
 
 A single-threaded loop. It starts Redis, template and node manager and restarts those that die, hands
 the arena's descriptor to drivers of the same user, in a cluster to all who know its token, and ends every
-descendant when the driver dies, when the driver says so, or when the template can't be brought up. The keeper of a standalone session
-(`ray start`) has no driver: SIGTERM ends it (`ray stop`). It is a subreaper: whatever a task
-has started becomes its child in the end, and is found.
+descendant when the driver dies, when the driver says so, or when the template can't be brought up. The
+keeper of a standalone session (`ray start`) has no driver: SIGTERM ends it (`ray stop`). It is a subreaper:
+whatever a task has started becomes its child in the end, and is found.
 
 Redis and the template are started before the rest is even imported: the one decides when `ray.init`
 returns, the other when the first result is there.
@@ -107,8 +107,8 @@ class Keeper:
             self._has_joined = True
 
     def _keep_spill_file(self) -> None:
-        """Processes of this user open it through this one, for as long as the session lives; others get it with
-        the arena."""
+        """Processes of this user open it through this one, for as long as the session lives; others get it
+        with the arena."""
         self._join()
         self.arena().set_spill_file(self.spec.spill_fd, self.spec.spill_bytes)
 

@@ -75,8 +75,8 @@ def _write_own(name: str, text: str) -> None:
 
 
 def stat(pid: int) -> tuple[str, int, int] | None:
-    """State letter, parent and start time (clock ticks since boot) of a process; None if it is gone, or is another
-    user's and /proc shows only one's own (hidepid, proc(5))."""
+    """State letter, parent and start time (clock ticks since boot) of a process; None if it is gone, or is
+    another user's and /proc shows only one's own (hidepid, proc(5))."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             text = file.read()
@@ -96,8 +96,8 @@ def is_alive(pid: int, start_time: int) -> bool:
 
 
 def _is_hidden(pid: int) -> bool:
-    """Whether there is such a process, which /proc does not show: of another user, with hidepid. Its number may
-    have been given to another since."""
+    """Whether there is such a process, which /proc does not show: of another user, with hidepid. Its number
+    may have been given to another since."""
     try:
         os.kill(pid, 0)
     except PermissionError:

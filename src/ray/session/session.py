@@ -19,9 +19,9 @@ class Session:
     """Made by `start_session` and `attach_session`.
 
     `arena` is the node's shared memory, joined as a driver and current in this process; `info` what
-    `ray.init` returns; `owned` whether this driver's end is the session's end. `output` is where what its tasks print
-    is found, when they don't print where the driver does: for standard output and error, by their numbers, a
-    path or a descriptor, which is the taker's.
+    `ray.init` returns; `owned` whether this driver's end is the session's end. `output` is where what its
+    tasks print is found, when they don't print where the driver does: for standard output and error, by
+    their numbers, a path or a descriptor, which is the taker's.
     """
 
     def __init__(

@@ -31,9 +31,9 @@ def start_standalone(
     """Starts a session that goes on until its keeper is told to end; this process does not join it.
 
     `redis_port` None is the usual port, or any if that is taken; ANY_PORT is any. `token_file` is where the
-    cluster's token is, or shall be; None: in this user's configuration folder, for as long as the cluster lives.
-    Blocks until Redis answers. The caller detaches the handle, or ends it. Raises InitError for a port that is
-    taken, ClusterTokenError for a file that can't be used, else as `start_session`.
+    cluster's token is, or shall be; None: in this user's configuration folder, for as long as the cluster
+    lives. Blocks until Redis answers. The caller detaches the handle, or ends it. Raises InitError for a
+    port that is taken, ClusterTokenError for a file that can't be used, else as `start_session`.
     """
     binary = start.check_machine(options)
     token = tokens.of_new_cluster(token_file)
@@ -62,7 +62,9 @@ def _start(
         ports = keeper.wait_ready(options.config.start_ms)
         path = os.path.abspath(token_file or tokens.of_port(ports[0]))
         record = start.record_of(options, spec, 0, keeper.pid, ports, path)
-        arena.set_session(record.dump())  # with the file's name first, so that the keeper removes it in any case
+        arena.set_session(
+            record.dump()
+        )  # with the file's name first, so that the keeper removes it in any case
         if token_file is None or not os.path.lexists(path):
             token.save(path)
         keeper.publish()

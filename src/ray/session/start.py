@@ -79,7 +79,8 @@ def refusals(options: SessionOptions) -> Iterator[None]:
 
 
 def new_arena(options: SessionOptions, any_user: bool = False) -> _kernel.Arena:
-    """`any_user`: who attaches need not be this process's user; who is handed the arena is the keeper's business."""
+    """`any_user`: who attaches need not be this process's user; who is handed the arena is the keeper's
+    business."""
     return _kernel.Arena.create(
         options.object_store_bytes,
         options.resources,

@@ -1,9 +1,10 @@
 """The tokens of clusters: where they lie, which of them a driver shows, and what is made of one.
 
-A cluster's token is in a file of its own in the configuration folder of the user who has started it, named by the
-port of its control store: `~/.config/ray/token-6379`. It goes with the cluster. With `--token-file` it lies where
-the user says, is used again by the next cluster that is started so, and stays. Who comes from elsewhere keeps a
-copy under the same name in their own folder, or as `~/.config/ray/token`, or wherever RAY_TOKEN_FILE says.
+A cluster's token is in a file of its own in the configuration folder of the user who has started it, named
+by the port of its control store: `~/.config/ray/token-6379`. It goes with the cluster. With `--token-file`
+it lies where the user says, is used again by the next cluster that is started so, and stays. Who comes from
+elsewhere keeps a copy under the same name in their own folder, or as `~/.config/ray/token`, or wherever
+RAY_TOKEN_FILE says.
 """
 
 import os
