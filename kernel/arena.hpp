@@ -35,6 +35,7 @@ struct ArenaOptions {
   const char* directory = nullptr;
   bool huge_pages = false;
   u32 max_workers = 1024;
+  bool any_user = false;
 };
 
 // Mapped memory, unmapped at the end.
@@ -153,7 +154,7 @@ class Mapping {
     h.reserved_page_bytes = reserves ? layout.page : 0;
     h.magic = ARENA_MAGIC;
     h.layout_version = LAYOUT_VERSION;
-    h.uid = getuid();
+    h.uid = options.any_user ? ANY_USER : getuid();
     h.pid_namespace = pid_namespace();
     h.max_workers = options.max_workers;
     h.heaps[HEAP].capacity = u32(heap_bytes / GRANULE_BYTES);
@@ -186,7 +187,7 @@ class Mapping {
         wrong = "its layout is version " + std::to_string(h.layout_version) + ", this package's is " +
                 std::to_string(LAYOUT_VERSION) + ": both processes need the same release";
       else if (!h.ready) wrong = "its creator never finished it";
-      else if (h.uid != getuid()) wrong = "it belongs to user " + std::to_string(h.uid);
+      else if (h.uid != ANY_USER && h.uid != getuid()) wrong = "it belongs to user " + std::to_string(h.uid);
       else if (h.pid_namespace != pid_namespace()) wrong = "it belongs to another container (process namespace)";
       else if (h.total_bytes != u64(s.st_size)) wrong = "its size is not what its header says";
       if (!wrong.empty()) throw ArenaCorrupt("the arena failed its checks: " + wrong);

@@ -145,7 +145,8 @@ class Client {
 
   // --- spilling -------------------------------------------------------------------------------------
 
-  // `fd` is a file of no name; this process keeps it open until it leaves.  A second file is not used.
+  // `fd` is a file of no name; this process keeps it open until it leaves.  A second file is not used.  Of the one
+  // that there is already it keeps its own descriptor: another user may not open it through /proc.
   void set_spill_file(int fd, u64 capacity_bytes);
   // Moves values that nobody uses to the spill file, until the heap has got so many bytes back or no value
   // is left that may go.  Returns the bytes.  May throw SpillFailed.

@@ -16,6 +16,7 @@ using i64 = std::int64_t;
 // Index 0 of every table is never used, so that zeroed memory means "none" everywhere.
 inline constexpr u32 NIL = 0;
 
+inline constexpr u32 ANY_USER = ~0u;  // a number that the system gives to nobody: (uid_t)-1, setresuid(2)
 inline constexpr u64 ARENA_MAGIC = 0x52415941'52454e41ull;
 inline constexpr u32 LAYOUT_VERSION = 3;
 

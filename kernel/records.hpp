@@ -349,7 +349,7 @@ struct HeapTable {
 struct Header {
   u64 magic;
   u32 layout_version;
-  u32 uid;
+  u32 uid;  // whose processes may attach; ANY_USER: whoever was given the descriptor
   u64 pid_namespace;
   u64 total_bytes;
   u64 heap_offset;
@@ -375,7 +375,7 @@ struct Header {
   u32 news_head, news_tail;  // objects of which the node manager is to be told something
   u32 queued;                // a task has become ready that nobody here takes at once, and that may be sent to a peer
   u32 next_job;
-  u32 jobs_ended;  // ever, modulo 2^32
+  u32 jobs_ended;  // ever, modulo 2^32; and actors killed: both leave something that runs and shall not
   u32 running_count;
   u32 ready_count;
   u32 actor_had_turn;

@@ -12,7 +12,7 @@ void add_session(nb::class_<Arena>& arena) {
       .def_static(
           "create",
           [](u64 heap_bytes, std::vector<i64> resources, std::optional<std::string> directory, bool huge_pages,
-             u32 max_workers) {
+             u32 max_workers, bool any_user) {
             ArenaOptions o;
             o.heap_bytes = heap_bytes;
             if (resources.size() != RESOURCE_KINDS) throw nb::value_error("resources are [cpu, gpu, custom]");
@@ -21,10 +21,11 @@ void add_session(nb::class_<Arena>& arena) {
             o.directory = directory ? directory->c_str() : nullptr;
             o.huge_pages = huge_pages;
             o.max_workers = max_workers;
+            o.any_user = any_user;
             return new Arena(Mapping::create(o));
           },
           "heap_bytes"_a, "resources"_a, "directory"_a = nb::none(), "huge_pages"_a = false, "max_workers"_a = 1024,
-          nb::rv_policy::take_ownership)
+          "any_user"_a = false, nb::rv_policy::take_ownership)
       .def_static(
           "attach", [](int fd) { return new Arena(Mapping::attach(fd)); }, "fd"_a, nb::rv_policy::take_ownership)
       .def(

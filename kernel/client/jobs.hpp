@@ -1,4 +1,4 @@
-// The end of a job: of what a driver had begun, when the driver has ended.
+// The end of a job: of what a driver had begun, when the driver has ended; and of an actor that was killed.
 //
 // Which jobs have ended is written down nowhere: it is those whose driver is not there any more.  So whoever dies
 // while it sees to them is replaced by one that begins anew.
@@ -58,11 +58,13 @@ inline void doom(Transaction& t, u32 i) {
 }
 
 // Marks what this thread runs, and what waits below it, as far as its job has ended; true if there is any.  An actor
-// is its own job's, whoever calls.  Written, not set: to undo it would change nothing, a job that has ended stays so.
+// is its own job's, whoever calls; one that was killed has no right to run either.  Written, not set: to undo it would
+// change nothing, a job that has ended stays so.
 inline bool mark(Transaction& t, Thread& thread, const Living& living) {
   if (thread.actor) {
     Actor& actor = t.m.actor(thread.actor);
-    if (living.has(actor.job)) return false;
+    if (living.has(actor.job))
+      return actor.state == ACTOR_DEAD && SystemFailure(actor.failure_code) == SystemFailure::actor_killed;
     t.write(actor.job_ended, 1u);
     return true;
   }

@@ -57,6 +57,7 @@ constexpr Spared SPARED[] = {
     {"client/processes.hpp", "PROCESS_LEFT : PROCESS_DYING", "the burial is begun again"},
     {"client/processes.hpp", "status, u32(status)", "the burial is begun again"},
     {"client/processes.hpp", "h_.jobs_ended + 1", "whoever follows the count looks once more than it need have"},
+    {"client/actors.hpp", "h_.jobs_ended + 1", "whoever follows the count looks once more than it need have"},
     {"client/jobs.hpp", "task.flags | u32(JOB_ENDED)", "its driver has ended all the same"},
     {"process.hpp", "failure_status, u32(status)", "the burial is begun again"},
     {"process.hpp", "task.report, p.report", "says something only once the task fails for it"},

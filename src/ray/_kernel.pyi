@@ -157,6 +157,7 @@ class Arena:
         directory: str | None = None,  # None: a memfd
         huge_pages: bool = False,
         max_workers: int = 1024,
+        any_user: bool = False,  # who is given the descriptor may attach; else processes of this user only
     ) -> Arena: ...
     @staticmethod
     def attach(fd: int) -> Arena: ...
@@ -199,7 +200,10 @@ class Arena:
         Raises TypeError for what is no ObjectID, ValueError for an id given twice."""
     def is_ready(self, oid: ObjectID) -> bool: ...
     def set_spill_file(self, fd: int, capacity_bytes: int) -> None:
-        """A file of no name, kept open by this process, to which values go that nobody uses."""
+        """A file of no name, kept open by this process, to which values go that nobody uses.
+
+        Of the file that the arena has already, this process keeps its own descriptor; a second one is not
+        used."""
     def spill(self, nbytes: int) -> int: ...  # makes so much room in the heap if it can; returns the bytes
     def trim_spill_file(self, limit_bytes: int = 1 << 30) -> int:
         """Gives free places of 1 MiB and more back to the disk, until it is about so much; returns the bytes."""

@@ -105,6 +105,19 @@ class RayConnectionError(RayError, ConnectionError):
             address,
         )
 
+    @classmethod
+    def token_needed(cls, address: str, owner: int, user: int, shown: str | None, place: str) -> Self:
+        """For a cluster of the user `owner`, who has another token than `user` has shown, from that file if
+        from any. `place` is where it could lie."""
+        problem = "and shows none" if shown is None else f"and the one in {shown} is of another cluster"
+        return cls(
+            f"The cluster at {address!r} was started by the user with id {owner}. This process runs as "
+            f"{user}, so it must show the cluster's token, {problem}. The token is a line in a file that "
+            "`ray start` has named, and that `ray status` names to whoever started the cluster. Keep a copy "
+            f"with mode 0600 at {place}, or anywhere with RAY_TOKEN_FILE naming it.",
+            address,
+        )
+
 
 class RaySystemError(RayError, RuntimeError):
     """A part of the session itself failed: a process did not start, or answered nonsense."""

@@ -36,17 +36,22 @@ LOOK_S = 0.5  # for a signal, while --block waits
     "--plasma-directory", metavar="FOLDER", help="Where the object store's file goes.  [default: memory]"
 )
 @click.option("--huge-pages", is_flag=True, help="Map the store with huge pages; needs --plasma-directory.")
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    help="With the cluster's token, made if it is not there.  [default: ~/.config/ray/token-PORT]",
+)
 @click.option("--block", is_flag=True, help="Stay in the foreground; Ctrl-C or SIGTERM ends the session.")
-def start(head: bool, redis_port: int | None, block: bool, **given: Any) -> None:
+def start(head: bool, redis_port: int | None, token_file: str | None, block: bool, **given: Any) -> None:
     """Start a session on this machine that goes on until `ray stop`.
 
     It listens on this machine only, and its control store has a password. Scripts of the same user join it by
-    its address.
+    its address; other users need its token as well.
     """
     options = SessionOptions.from_init(redirect_output=True, **given)
     if block:
         signal.signal(signal.SIGTERM, _interrupt)
-    keeper, record = start_standalone(options, redis_port)
+    keeper, record = start_standalone(options, redis_port, token_file)
     try:
         for notice in options.notices:
             say(notice)
@@ -73,6 +78,7 @@ def _describe(record: SessionRecord, block: bool) -> None:
         f'  connect   ray.init(redis_address="{record.redis_address}")\n'
         f"  look      ray status\n"
         f"  end       {'Ctrl-C' if block else 'ray stop'}\n"
+        f"  token     {record.token_file}; another user keeps a copy, mode 0600, that RAY_TOKEN_FILE names\n"
         f"  logs      {record.logs}"
     )
 

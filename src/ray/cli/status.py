@@ -50,6 +50,7 @@ def _described(found: Found) -> dict[str, Any]:
         "spilled_bytes": stats["spill_file_used_bytes"],
         "drivers": [pid for pid, _, kind, _, _ in arena.processes() if kind == _kernel.DRIVER],
         "logs": record.logs,
+        "token_file": record.token_file,
     }
 
 
@@ -79,4 +80,6 @@ def _show(session: dict[str, Any]) -> None:
     table.add_row("drivers", ", ".join(map(str, session["drivers"])) or "none")
     if session["logs"]:
         table.add_row("logs", session["logs"])
+    if session["token_file"]:
+        table.add_row("token", session["token_file"])
     Console().print(table)

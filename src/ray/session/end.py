@@ -62,6 +62,25 @@ def end_children(spec: KeeperSpec, template: int, arena: "Callable[[], Arena]") 
         wait_for_deaths({template}, spec.setting("term_grace_ms") / 1000)
         kill({template})  # before its workers: it could fork new ones
     kill_until_none(_unreaped_descendants, spec.setting("end_ms") / 1000)
+    if spec.cluster_token:
+        remove_token_file(spec, arena())
+
+
+def remove_token_file(spec: KeeperSpec, arena: "Arena") -> None:
+    """The token goes with its cluster, unless the user has named its file, or another cluster has put its
+    own there."""
+    import json
+
+    if spec.keeps_token_file or not (data := arena.session()):
+        return
+    path = json.loads(data)["token_file"]
+    try:
+        with open(path, encoding="ascii") as file:
+            is_ours = file.read().strip() == spec.cluster_token
+        if is_ours:
+            os.unlink(path)
+    except (OSError, UnicodeDecodeError):
+        return
 
 
 def end_orphans(arena: "Arena", token: str) -> None:

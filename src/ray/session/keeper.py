@@ -1,10 +1,10 @@
 """The keeper: first process and parent of a session.
 
 A single-threaded loop. It starts Redis, template and node manager and restarts those that die, hands
-the arena's descriptor to drivers of the same user, and ends every descendant when the driver dies,
-when the driver says so, or when the template can't be brought up. The keeper of a standalone session
-(`ray start`) has no driver: SIGTERM ends it (`ray stop`). It is a subreaper: whatever a task
-has started becomes its child in the end, and is found.
+the arena's descriptor to drivers of the same user, in a cluster to all who know its token, and ends every
+descendant when the driver dies, when the driver says so, or when the template can't be brought up. The
+keeper of a standalone session (`ray start`) has no driver: SIGTERM ends it (`ray stop`). It is a subreaper:
+whatever a task has started becomes its child in the end, and is found.
 
 Redis and the template are started before the rest is even imported: the one decides when `ray.init`
 returns, the other when the first result is there.
@@ -107,10 +107,10 @@ class Keeper:
             self._has_joined = True
 
     def _keep_spill_file(self) -> None:
-        """The arena opens it through the process that has given it, for as long as the session lives."""
+        """Processes of this user open it through this one, for as long as the session lives; others get it
+        with the arena."""
         self._join()
         self.arena().set_spill_file(self.spec.spill_fd, self.spec.spill_bytes)
-        os.close(self.spec.spill_fd)
 
     # --- the loop ---
 
@@ -118,7 +118,7 @@ class Keeper:
         import select
         import signal
 
-        from ray.session.handshake import Listener
+        from ray.session.listener import Listener
 
         self._wake_fd, wake_write = os.pipe()
         for fd in (self._wake_fd, wake_write):
@@ -126,8 +126,15 @@ class Keeper:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._on_terminate)
-        self._listener = Listener(self.spec.arena_fd, self.spec.release)
         self._poller = select.poll()
+        self._listener = Listener(
+            self._poller,
+            self.spec.arena_fd,
+            self.spec.release,
+            spill_fd=self.spec.spill_fd,
+            key=self.spec.admission_key,
+            logs=self.spec.logs,
+        )
         for fd in (self._wake_fd, self.command_fd, *(server.log_fd for server in self.servers)):
             self._poller.register(fd, select.POLLIN)
         self._driver_fd = -1
@@ -163,8 +170,8 @@ class Keeper:
             self.ending = True
         elif self.command_fd in ready:
             self._obey()
-        elif self._listener.fd in ready:
-            self._listener.serve()
+        if not self.ending:
+            self._listener.serve(ready, monotonic_ms())
 
     def _start(self, service: Service) -> None:
         try:
@@ -193,16 +200,15 @@ class Keeper:
             return 0
         if not self.reported:
             return READY_PROBE_MS
-        due = [service.start_at_ms for service in self.services if service.start_at_ms is not None]
+        dates = [self._listener.deadline_ms(), *(service.start_at_ms for service in self.services)]
+        due = [date for date in dates if date is not None]
         return max(0, min(due) - monotonic_ms()) if due else None
 
     def _obey(self) -> None:
-        import select
-
         word = os.read(self.command_fd, 1)
         if word == WORD_RECORD:
             # From here on the arena holds the session's record, which those who attach read first.
-            self._poller.register(self._listener.fd, select.POLLIN)
+            self._listener.open()
             self.template.record_is_there()
             self.node_manager.start_at_ms = monotonic_ms() + NODE_MANAGER_DELAY_MS
             self._has_record = True

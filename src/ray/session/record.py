@@ -28,6 +28,7 @@ class SessionRecord:
     logs: str  # folder with the output of all processes; "" when it was not redirected
     settings: dict[str, int | float]  # the fields of ray.config.Config
     ended: str = ""  # why, when it was not by the driver's end
+    token_file: str = ""  # with the cluster's token, where the session was started; "": it has none
 
     @property
     def is_standalone(self) -> bool:

@@ -24,6 +24,9 @@ class KeeperSpec:
         arena_fd: int,
         host: str,
         password: str,
+        cluster_token: str,  # the cluster's secret; "": a session of one user, on one machine
+        keeps_token_file: bool,  # the file with it is the user's own, and stays when the session has ended
+        admission_key: bytes,  # of drivers of other users; empty: none is admitted
         redis_binary: str,
         redis_count: int,  # the primary included
         redis_port: int,  # of the primary, tried first; 0: any
@@ -47,6 +50,9 @@ class KeeperSpec:
         self.arena_fd = arena_fd
         self.host = host
         self.password = password
+        self.cluster_token = cluster_token
+        self.keeps_token_file = keeps_token_file
+        self.admission_key = admission_key
         self.redis_binary = redis_binary
         self.redis_count = redis_count
         self.redis_port = redis_port

@@ -10,13 +10,14 @@ import sys
 
 from ray import _kernel
 from ray.errors import InitError, RaySystemError
-from ray.session import handshake, preloading, processes, start
+from ray.session import handshake, preloading, processes, start, tokens
 from ray.session.launch import KeeperHandle, end_session
 from ray.session.options import SessionOptions
 from ray.session.record import SessionRecord
 from ray.session.say import say
 from ray.session.spec import KeeperSpec
 from ray.session.spill_file import open_spill_file
+from ray.wire.token import ClusterToken
 
 DEFAULT_PORT = 6379  # of Redis; who knows no other looks there
 ANY_PORT = 0
@@ -25,33 +26,47 @@ END_MS = 10_000  # for a keeper to end its session: it needs two at most, unless
 
 
 def start_standalone(
-    options: SessionOptions, redis_port: int | None = None
+    options: SessionOptions, redis_port: int | None = None, token_file: str | None = None
 ) -> tuple[KeeperHandle, SessionRecord]:
     """Starts a session that goes on until its keeper is told to end; this process does not join it.
 
-    `redis_port` None is the usual port, or any if that is taken; ANY_PORT is any. Blocks until Redis answers.
-    The caller detaches the handle, or ends it. Raises InitError for a port that is taken, else as
-    `start_session`.
+    `redis_port` None is the usual port, or any if that is taken; ANY_PORT is any. `token_file` is where the
+    cluster's token is, or shall be; None: in this user's configuration folder, for as long as the cluster
+    lives. Blocks until Redis answers. The caller detaches the handle, or ends it. Raises InitError for a
+    port that is taken, ClusterTokenError for a file that can't be used, else as `start_session`.
     """
     binary = start.check_machine(options)
+    token = tokens.of_new_cluster(token_file)
     port = _port(options.node_ip_address, redis_port)
     with start.refusals(options):
-        return _start(options, binary, port, redis_port is None)
+        return _start(options, binary, port, redis_port is None, token, token_file)
 
 
 def _start(
-    options: SessionOptions, binary: str, port: int, any_port: bool
+    options: SessionOptions,
+    binary: str,
+    port: int,
+    any_port: bool,
+    token: ClusterToken,
+    token_file: str | None,
 ) -> tuple[KeeperHandle, SessionRecord]:
-    arena = start.new_arena(options)
+    arena = start.new_arena(options, any_user=True)
     spill = open_spill_file(options.config.spill_fraction)
     keeper: KeeperHandle | None = None
     try:
         spec = start.spec_of(options, arena, binary)
         _detached(spec, port, any_port, spill)
+        spec.cluster_token, spec.keeps_token_file = token.text, token_file is not None
+        spec.password, spec.admission_key = tokens.password(token), tokens.admission_key(token)
         keeper = KeeperHandle(spec)
         ports = keeper.wait_ready(options.config.start_ms)
-        record = start.record_of(options, spec, 0, keeper.pid, ports)
-        arena.set_session(record.dump())
+        path = os.path.abspath(token_file or tokens.of_port(ports[0]))
+        record = start.record_of(options, spec, 0, keeper.pid, ports, path)
+        arena.set_session(
+            record.dump()
+        )  # with the file's name first, so that the keeper removes it in any case
+        if token_file is None or not os.path.lexists(path):
+            token.save(path)
         keeper.publish()
         return keeper, record
     except BaseException:
@@ -132,19 +147,18 @@ def find_sessions() -> list[Found]:
     found = []
     for port in handshake.ports_of(os.getuid()):
         try:
-            fd = handshake.connect(port, ANSWER_S)
+            admitted = handshake.connect(port, ANSWER_S)
         except handshake.IncompatibleError as error:
             say(f"the session with port {port} is left out: {error}, which this release does not understand.")
             continue
         except OSError:  # it ends, or does not answer; or somebody else has its name
             continue
-        try:
-            arena = _kernel.Arena.attach(fd)
-            found.append(Found(SessionRecord.load(arena.session()), arena))
-        except (_kernel.KernelError, RaySystemError):  # of another release
-            continue
-        finally:
-            os.close(fd)
+        with admitted:
+            try:
+                arena = _kernel.Arena.attach(admitted.arena_fd)
+                found.append(Found(SessionRecord.load(arena.session()), arena))
+            except (_kernel.KernelError, RaySystemError):  # of another release
+                continue
     return found
 
 

@@ -78,13 +78,16 @@ def refusals(options: SessionOptions) -> Iterator[None]:
         raise refused_by_kernel("The session's shared memory can't be made", error, folder) from error
 
 
-def new_arena(options: SessionOptions) -> _kernel.Arena:
+def new_arena(options: SessionOptions, any_user: bool = False) -> _kernel.Arena:
+    """`any_user`: who attaches need not be this process's user; who is handed the arena is the keeper's
+    business."""
     return _kernel.Arena.create(
         options.object_store_bytes,
         options.resources,
         options.plasma_directory,
         options.huge_pages,
         options.config.worker_limit,
+        any_user,
     )
 
 
@@ -138,6 +141,9 @@ def spec_of(options: SessionOptions, arena: _kernel.Arena, binary: str) -> Keepe
         arena_fd=arena.fd,
         host=options.node_ip_address,
         password=os.urandom(24).hex(),
+        cluster_token="",
+        keeps_token_file=False,
+        admission_key=b"",
         redis_binary=binary,
         redis_count=1 + options.num_redis_shards,
         redis_port=0,
@@ -160,7 +166,12 @@ def absolute(paths: list[str]) -> list[str]:
 
 
 def record_of(
-    options: SessionOptions, spec: KeeperSpec, job: int, keeper_pid: int, ports: list[int]
+    options: SessionOptions,
+    spec: KeeperSpec,
+    job: int,
+    keeper_pid: int,
+    ports: list[int],
+    token_file: str = "",
 ) -> SessionRecord:
     addresses = [str(Address(options.node_ip_address, port)) for port in ports]
     return SessionRecord(
@@ -180,6 +191,7 @@ def record_of(
         object_store_bytes=options.object_store_bytes,
         logs=spec.logs,
         settings=spec.settings,
+        token_file=token_file,
     )
 
 

@@ -159,11 +159,16 @@ def default_path() -> str:
     named = os.environ.get(PATH_VARIABLE)
     if named:
         return named
+    return os.path.join(configuration_folder(), "token")
+
+
+def configuration_folder() -> str:
+    """The package's own, in the user's folder for configuration. It may not exist."""
     folder = os.environ.get("XDG_CONFIG_HOME", "")
     # Relative ones are to be passed over (XDG Base Directory Specification).
     if not os.path.isabs(folder):
         folder = os.path.join(os.path.expanduser("~"), ".config")
-    return os.path.join(folder, "ray", "token")
+    return os.path.join(folder, "ray")
 
 
 def _what_is_wrong(text: str) -> str:
