@@ -20,30 +20,10 @@ from tests.simulator.model_arena import (
     ModelArena,
     ModelObjectID,
     News,
+    Rules,
     SentTask,
     Times,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What was found to be needed."""
-
-    # An id that came from another than its owner is not gone before the owner has confirmed it.
-    hold_unconfirmed: bool = True
-    # Nothing is lent on a new link before the peer's Sync is taken in, nor kept to be sent then.
-    lend_after_sync: bool = True
-    # What comes before the peer's Sync on a new link was sent by it knowing nothing of ours: a node that has sent
-    # its own Sync sends what gives back at once, in order.
-    return_after_own_sync: bool = True
-    # Loans of a dead node end some time after it: whoever has ids from it asks their owners first.
-    keep_loans_of_dead: bool = True
-    # An id of an owner that is dead is taken to be its sender's.
-    know_dead: bool = True
-    # What has become this node's own by its owner's death is returned to whoever lent it.
-    return_own: bool = True
-    # A value that was asked for at another node than its owner is asked for anew when that link breaks.
-    remember_whom: bool = True
 
 
 @dataclass(slots=True)

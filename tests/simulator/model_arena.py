@@ -23,6 +23,28 @@ Times = list[tuple[bytes, int]]
 News = tuple[object, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What was found to be needed beyond the first design; each can be left out, to see what goes wrong."""
+
+    # An id that came from another than its owner is not gone before the owner has confirmed it.
+    hold_unconfirmed: bool = True
+    # Who keeps a result for its owner gives back what the owner has lent of it, once it has no use of its own.
+    return_beside_result: bool = True
+    # Nothing is lent on a new link before the peer's Sync is taken in, nor kept to be sent then.
+    lend_after_sync: bool = True
+    # What gives back is sent as soon as this node's own Sync is.
+    return_after_own_sync: bool = True
+    # Loans of a dead node end some time after it: whoever has ids from it asks their owners first.
+    keep_loans_of_dead: bool = True
+    # An id of an owner that is dead is taken to be its sender's.
+    know_dead: bool = True
+    # What has become this node's own by its owner's death is returned to whoever lent it.
+    return_own: bool = True
+    # A value that was asked for at another node than its owner is asked for anew when that link breaks.
+    remember_whom: bool = True
+
+
 class ModelObjectID:
     """A local reference."""
 
@@ -127,9 +149,8 @@ def return_id(task: bytes, index: int) -> bytes:
 class ModelArena:
     """The tables of one node."""
 
-    def __init__(self, hold_unconfirmed: bool = True) -> None:
-        """`hold_unconfirmed`: an id that its owner has not confirmed is not gone, though nothing refers to it."""
-        self.hold_unconfirmed = hold_unconfirmed
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
         self.problems: list[str] = []
         self.on_news: Callable[[], None] = lambda: None
         self.on_ready: Callable[[], None] = lambda: None
@@ -496,18 +517,24 @@ class ModelArena:
             if entry is None:
                 continue
             if kind == NEWS_DONE:
-                if entry.loans[entry.owner] and entry.value is not None:
-                    value = self.value_for(entry.owner, ModelObjectID(self, id))
-                    assert value is not None
-                    found.append((NEWS_DONE, entry.owner, id, *value))
+                value = entry.value
+                if entry.loans[entry.owner] and value is not None:
+                    # A large one stays here, and the ids in it with it: they are lent to whoever fetches it.
+                    is_small = value.size <= SMALL_BYTES
+                    nested = self._refs(value.nested) if is_small else ()
+                    self.lend(entry.owner, [each for each, _ in nested])
+                    data = value.data if is_small else None
+                    found.append((NEWS_DONE, entry.owner, id, value.fmt, data, value.size, list(nested)))
             elif kind == NEWS_WANTED:
                 if entry.value is None:
                     found.append((NEWS_WANTED, ModelObjectID(self, id)))
             elif kind == NEWS_SEALED:
                 found.append((NEWS_SEALED, ModelObjectID(self, id)))
-            elif not entry.references and not self._is_held_unconfirmed(entry):
+            elif self._is_unused(entry):
                 noted = list(entry.notes.items())
-                self._free(id, entry)
+                entry.notes.clear()
+                if not entry.references:
+                    self._free(id, entry)
                 found.append((NEWS_GONE, id, entry.owner, noted, entry.located))
         return found
 
@@ -660,21 +687,28 @@ class ModelArena:
         self._entries[id].edges -= 1
         self._look(id)
 
-    def _is_held_unconfirmed(self, entry: Entry) -> bool:
-        return self.hold_unconfirmed and entry.owner != THIS_NODE and bool(entry.notes) and not entry.confirmed
+    def _is_unused(self, entry: Entry) -> bool:
+        """Whether what was lent for it may go back: nothing here refers to it, and its owner knows that it is here.
+
+        A result that is kept here for its owner is not used here: if it were, the owner would keep it for us, and
+        we for the owner, for ever.
+        """
+        used = entry.references
+        if entry.owner != THIS_NODE and self.rules.return_beside_result:
+            used -= entry.loans[entry.owner]
+        if used:
+            return False
+        is_held = self.rules.hold_unconfirmed and entry.owner != THIS_NODE and bool(entry.notes)
+        return not is_held or entry.confirmed
 
     def _look(self, id: bytes) -> None:
-        """It may be without references now."""
+        """Something was taken from it."""
         entry = self._entries.get(id)
-        if entry is None or entry.references:
+        if entry is None or not self._is_unused(entry):
             return
-        if entry.owner != THIS_NODE or entry.located:
-            if not self._is_held_unconfirmed(entry):
-                self._add_news(NEWS_GONE, id)
-        elif not entry.notes:
+        if entry.owner == THIS_NODE and not entry.notes and not entry.located:
             self._free(id, entry)
-        else:
-            # Its owner has died and it is this node's own by now; others have still lent it.
+        elif entry.notes or not entry.references:
             self._add_news(NEWS_GONE, id)
 
     def _free(self, id: bytes, entry: Entry) -> None:

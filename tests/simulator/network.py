@@ -41,6 +41,7 @@ class _Direction:
     waiting: deque[object] = field(default_factory=deque)  # sent, and not arrived
     busy_until_us: int = 0
     target_up: bool = False  # as the target knows
+    was_up: bool = False
     lost: bool = False
 
 
@@ -63,7 +64,9 @@ class Network:
         """The node dies: its links break, and it notices nothing any more."""
         del self._ends[node]
         for source, target in list(self._directions):
-            if source == node:
+            if target == node:
+                self.forget(source, target)
+            elif source == node:
                 self.break_link(source, target)
 
     def is_present(self, node: bytes) -> bool:
@@ -145,7 +148,7 @@ class Network:
         """The target learns of the link, and may send from now on."""
         if self._directions.get((direction.source, direction.target)) is not direction or direction.lost:
             return
-        direction.target_up = True
+        direction.target_up = direction.was_up = True
         self.world.tell(lambda: f"{direction.target!r}: link to {direction.source!r} is up")
         self._ends[direction.target].on_link_up(direction.source)
         self._carry_all(direction)
@@ -173,6 +176,9 @@ class Network:
         pair = direction.source, direction.target
         if self._directions.get(pair) is direction:
             self._drop(direction)
+            if not direction.was_up:
+                # It broke before it was up: who wanted it wants it still.
+                self.want_link(direction.target, direction.source)
 
     def _drop(self, direction: _Direction) -> None:
         """The target notices that the link is down."""

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.simulator.borrowing import Borrowing, Rules
+from tests.simulator.borrowing import Borrowing
 from tests.simulator.machine import Engine, Machine, Watch
-from tests.simulator.model_arena import ModelArena
+from tests.simulator.model_arena import ModelArena, Rules
 from tests.simulator.network import Network
 from tests.simulator.world import Unending, World
 
@@ -43,7 +43,7 @@ class Run:
                 self.world,
                 self.network,
                 self.watch,
-                ModelArena(rules.hold_unconfirmed),
+                ModelArena(rules),
                 self._make_engine,
             )
             for index in range(nodes)
