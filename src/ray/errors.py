@@ -183,9 +183,10 @@ class ClusterTokenError(RayError):
 
 
 class PeerUnreachableError(RayConnectionError):
-    """No connection to a node came about. `address` is where it was tried, `reason` what happened."""
+    """No connection to a node came about. `address` is where it was tried, `reason` what happened; `refused`: the
+    machine there has answered that nobody listens."""
 
-    def __init__(self, address: str, reason: str) -> None:
+    def __init__(self, address: str, reason: str, refused: bool = False) -> None:
         super().__init__(
             f"No connection to the node at {address!r}: {reason}. Check that the address and port are those "
             "that `ray start` printed there, that the node still runs (`ray status`), and that no firewall "
@@ -193,6 +194,7 @@ class PeerUnreachableError(RayConnectionError):
             address,
         )
         self.reason = reason
+        self.refused = refused
 
 
 class WrongTokenError(RayConnectionError):

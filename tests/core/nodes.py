@@ -28,10 +28,10 @@ def decoded(data: "bytes | memoryview | _kernel.View") -> int:
 class Node:
     """An arena with a driver, a node manager and a worker, all in this process."""
 
-    def __init__(self, network: "Network", cpus: int = 2) -> None:
+    def __init__(self, network: "Network", cpus: int = 2, heap: int = 8 << 20) -> None:
         self.network = network
         self.node_id = os.urandom(20)
-        self.manager = _kernel.Arena.create(8 << 20, [cpus * CPU, 0, 0])
+        self.manager = _kernel.Arena.create(heap, [cpus * CPU, 0, 0])
         self.manager.register(_kernel.NODE_MANAGER)
         self.driver = _kernel.Arena.attach(self.manager.fd)
         self.root_id = os.urandom(16) + bytes(4)

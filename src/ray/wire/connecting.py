@@ -46,7 +46,7 @@ async def open_channel(
     except OSError as error:
         if isinstance(error, RayConnectionError):
             raise
-        raise PeerUnreachableError(address, describe(error)) from None
+        raise _unreachable(address, error) from None
     return _for_purpose(channel, address, protocol)
 
 
@@ -58,7 +58,7 @@ def open_channel_waiting(
     try:
         connection = socket.create_connection((host, port), timeout_s)
     except OSError as error:
-        raise PeerUnreachableError(address, describe(error)) from None
+        raise _unreachable(address, error) from None
     channel = new_channel(_prepared(connection), identity.client_context(protocol), server_side=False)
     try:
         channel.shake_hands()
@@ -82,7 +82,7 @@ def open_socket(
     try:
         plain = socket.create_connection((host, port), timeout_s)
     except OSError as error:
-        raise PeerUnreachableError(address, describe(error)) from None
+        raise _unreachable(address, error) from None
     try:
         connection = identity.client_context(protocol).wrap_socket(_prepared(plain))
     except OSError as error:
@@ -112,6 +112,10 @@ def prepare(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE_S)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL_S)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_PROBES)
+
+
+def _unreachable(address: str, error: OSError) -> PeerUnreachableError:
+    return PeerUnreachableError(address, describe(error), error.errno == errno.ECONNREFUSED)
 
 
 def describe(error: OSError) -> str:
@@ -207,7 +211,7 @@ def _without_purpose(address: str, protocol: str) -> PeerUnreachableError:
 def _refused(address: str, error: OSError) -> RayConnectionError:
     if isinstance(error, ssl.SSLError):
         return _refusal_error(address, refusal_of(error), error)
-    return PeerUnreachableError(address, describe(error))
+    return _unreachable(address, error)
 
 
 def _refusal_error(address: str, refusal: Refusal, error: Exception | None) -> RayConnectionError:
@@ -217,5 +221,5 @@ def _refusal_error(address: str, refusal: Refusal, error: Exception | None) -> R
         reason = getattr(error, "reason", None) or "no TLS"
         return PeerUnreachableError(address, f"what answers there is no node of a cluster ({reason})")
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
-        return PeerUnreachableError(address, describe(error))
+        return _unreachable(address, error)
     return PeerUnreachableError(address, refusal.value)

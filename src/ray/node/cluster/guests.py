@@ -18,7 +18,8 @@ class Guests:
         known = self._known.get(root)
         if known is not None:
             return known
-        return messages.Job(root, self.node, jobs.sys_path_of(self.arena, root), False)
+        number = next(job for job, own in self.arena.drivers() if own == root)
+        return messages.Job(root, self.node, jobs.sys_path(self.arena, number) or [], False)
 
     def learn(self, number: int, job: messages.Job) -> None:
         self._known[job.root_id] = job
@@ -28,6 +29,6 @@ class Guests:
             "time_s": time.time(),
             "root_id": job.root_id.hex(),
             "name": f"of node {job.home.hex()[:8]}",
-            "sys_path": job.sys_path,
+            jobs.SYS_PATH: job.sys_path,
         }
         self.arena.journal(_kernel.JOURNAL_JOB, json.dumps(entry).encode(), number)

@@ -4,8 +4,12 @@ One event loop, and a thread that waits for the arena's news.
 """
 
 import asyncio
+import contextlib
+import functools
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import ParamSpec
 
 import ray
 from ray import _kernel
@@ -24,7 +28,7 @@ from ray.wire.connecting import connect
 from ray.wire.identity import BULK, LINK, Identity
 from ray.wire.link import End, Link, LinkHost
 from ray.wire.listener import Listener
-from ray.wire.messages import PROTOCOL, Demand, Hello, Load, Message, Resources, View
+from ray.wire.messages import PROTOCOL, Demand, Hello, Load, Message, Resources, Result, View
 from ray.wire.token import ClusterToken
 
 NEWS_AT_ONCE = 512
@@ -32,6 +36,19 @@ NEWS_WAIT_MS = 1_000
 TICK_S = 0.05
 LOAD_REPEAT_MS = 1_000  # a load is sent this often even if nothing has changed: it says that the node is there
 JOIN_RETRY_S = 0.2
+
+Handled = ParamSpec("Handled")
+
+
+def _while_open(handle: Callable[Handled, None]) -> Callable[Handled, None]:
+    """Events that come when the arena is shut have nothing to say any more."""
+
+    @functools.wraps(handle)
+    def handled(*args: Handled.args, **kwargs: Handled.kwargs) -> None:
+        with contextlib.suppress(_kernel.ArenaClosed):
+            handle(*args, **kwargs)
+
+    return handled
 
 
 class Member:
@@ -41,7 +58,7 @@ class Member:
         self.executor = executor
         self.node = bytes.fromhex(record.node_id)
         self.is_head = not record.head_address
-        identity = Identity(ClusterToken.parse(record.cluster_token))
+        identity = Identity.of(ClusterToken.parse(record.cluster_token))
         self.network = Network(identity, self.node, self.hello, self)
         self.pulls = Pulls(arena, identity, self.network.addresses.get, self._on_pulled)
         self.guests = Guests(arena, self.node)
@@ -105,6 +122,7 @@ class Member:
         except (_kernel.ArenaClosed, RuntimeError):  # the session, or the loop, has ended
             return
 
+    @_while_open
     def _on_news(self, news: "list[_kernel.News]") -> None:
         self.exchange.on_news(news)
         if any(item[0] == _kernel.NEWS_QUEUED for item in news):
@@ -112,6 +130,7 @@ class Member:
 
     # --- the network's events ---
 
+    @_while_open
     def on_link_up(self, node: bytes, hello: Hello) -> None:
         if hello.is_head:
             self.head_node = node
@@ -120,6 +139,7 @@ class Member:
         if self.head is not None:
             self.head.on_link_up(node, hello, _now_ms())
 
+    @_while_open
     def on_link_down(self, node: bytes, end: End) -> None:
         self.exchange.on_link_down(node)
         if self.head is not None:
@@ -129,6 +149,7 @@ class Member:
         if self.head is not None and isinstance(error, PeerUnreachableError) and error.refused:
             self.head.on_refused(node, _now_ms())
 
+    @_while_open
     def on_messages(self, node: bytes, messages: list[Message]) -> None:
         finished: list[bytes] = []
         for message in messages:
@@ -222,8 +243,8 @@ class Member:
             Resources(*total),
             Resources(*free),
             demands,
-            stats["heap_capacity"],
-            stats["heap_used"],
+            stats["heap_capacity_bytes"],
+            stats["heap_used_bytes"],
         )
 
     def _infeasible(self, infeasible: tuple[Infeasible, ...]) -> None:
@@ -235,8 +256,11 @@ class Member:
                     f"no node has more than {_amounts(each.largest)}. They run when a node joins that can."
                 )
 
-    def _on_pulled(self, oid: _kernel.ObjectID, value: object, block: _kernel.Block | None) -> None:
-        self.exchange.on_pulled(oid, value, block)  # type: ignore[arg-type]
+    @_while_open
+    def _on_pulled(
+        self, value: Result, oid: _kernel.ObjectID, nested: list[_kernel.ObjectID], block: _kernel.Block | None
+    ) -> None:
+        self.exchange.on_pulled(value, oid, nested, block)
 
 
 def _amounts(amounts: tuple[int, ...]) -> str:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from ray import _kernel
 from ray.node.cluster.exchange import Exchange
-from ray.policy.cluster.placement import Here, Infeasible, Other, Queue, place
-from ray.wire.messages import NodeState, View
+from ray.policy.cluster.placement import Here, Infeasible, Other, Queue, place, slots
+from ray.wire.messages import NodeState, Resources, View
 
 SMOOTHING = 0.3  # weight of the newest observation of how long tasks take
 
@@ -89,14 +89,6 @@ class Scheduler:
         for shape, count in counts.items():
             other.paces[shape].finished(count, now_ms)
 
-    def forget_tasks(self, node: bytes) -> None:
-        """What is under way there is counted anew, from what the arena knows."""
-        if node in self.others:
-            away = set(self.exchange.away(node))
-            self.others[node].ours = {
-                task: shape for task, shape in self.others[node].ours.items() if task in away
-            }
-
     def place(self, now_ms: float) -> None:
         """Sends what is better off elsewhere."""
         if not self.others:
@@ -134,7 +126,9 @@ class Scheduler:
                 other.paces[send.shape].last_ms = 0.0
             other.ours.update(dict.fromkeys(sent, send.shape))
             other.unreported += len(sent)
-            other.paces[send.shape].slots = _slots(_amounts(other.state.total), needs[send.shape])
+            other.paces[send.shape].slots = max(
+                1, slots(_amounts(other.state.total), needs[send.shape])
+            )
         self.report(placement.infeasible)
 
     def _task_ms(self, shape: int) -> float | None:
@@ -146,11 +140,5 @@ class Scheduler:
         return min(known) if known else None
 
 
-def _amounts(resources: object) -> tuple[int, int, int]:
-    return resources.cpu, resources.gpu, resources.custom  # type: ignore[attr-defined]
-
-
-def _slots(total: tuple[int, ...], needs: tuple[int, ...]) -> int:
-    from ray.policy.cluster.placement import slots
-
-    return max(1, slots(total, needs))
+def _amounts(resources: Resources) -> tuple[int, int, int]:
+    return resources.cpu, resources.gpu, resources.custom
