@@ -87,13 +87,15 @@ def test_a_large_result_comes_when_it_is_wanted(nodes: list[Node]) -> None:
             await until(lambda: all(len(member.scheduler.others) == 1 for member in members))
             a, b = nodes[:2]
             function = a.driver.put(encoded(1), RAW)
-            result = a.submit(function, 7, size=LARGE)[0]
+            results = [a.submit(function, 7, size=LARGE)[0] for _ in range(2)]  # one for each node
             await until(lambda: b.work())
-            loop = asyncio.get_running_loop()
-            fmt, data = await loop.run_in_executor(None, a.driver.get, result, 10_000)
-            assert fmt == RAW
-            assert len(data) == LARGE
-            assert decoded(data) == 7
+            assert a.work()
+            for result in results:
+                found = asyncio.get_running_loop().run_in_executor(None, a.driver.get, result, 10_000)
+                fmt, data = await found
+                assert fmt == RAW
+                assert len(data) == LARGE
+                assert decoded(data) == 7
             del data
 
     asyncio.run(scenario())
