@@ -177,8 +177,8 @@ def test_a_name_can_be_held_once(serving: int, memory: int) -> None:
 
 
 def test_owners_are_found_by_port(serving: int) -> None:
-    assert handshake.owners_of(serving) == [os.getuid()]
-    assert handshake.owners_of(1) == []
+    assert handshake.open_sockets(port=serving) == [(os.getuid(), serving, 0)]
+    assert handshake.open_sockets(port=1) == []
 
 
 def test_nobody_listens() -> None:

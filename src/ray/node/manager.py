@@ -5,7 +5,6 @@ its place in the arena and in Redis. It unpickles nothing.
 """
 
 import asyncio
-import dataclasses
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -30,13 +29,12 @@ class NodeManager:
         self.arena = arena
         self.keeper = record.keeper_pid
         config = Config.with_overrides(record.settings)
-        public = dataclasses.asdict(record)
-        del public["redis_password"]
-        addresses = [record.redis_address, *record.redis_shards]
+        # The control store has the head's journal only.
+        addresses = [] if record.head_address else record.control_store
         password, kept = record.redis_password, config.error_list_limit
         self.writers = [StoreWriter(address, password, kept) for address in addresses]
         self.executor = ThreadPoolExecutor(2, "ray-node")  # the journal's reader, and who watches memory
-        self.copier = JournalCopier(arena, self.writers, public, self.executor)
+        self.copier = JournalCopier(arena, self.writers, record.public(), self.executor)
         self.sweeper = Sweeper(arena, config.sweep_ms)
         self.lock_watch = LockWatch(arena, config.lock_patience_ms, self.sweeper)
         self.memory = MemoryMonitor(arena, config, self.keeper, MemoryLimits(config.memory_fraction))
@@ -45,10 +43,11 @@ class NodeManager:
         """Until the session ends, or the keeper dies."""
         loop = asyncio.get_running_loop()
         tasks: list[asyncio.Future[Any]] = [
-            asyncio.create_task(self.copier.run()),
             asyncio.create_task(self.sweeper.run()),
             loop.run_in_executor(self.executor, self.memory.run),
         ]
+        if self.writers:
+            tasks.append(asyncio.create_task(self.copier.run()))
         left = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, left.set)
         waiting: asyncio.Future[Any] = asyncio.create_task(left.wait())

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Iterator
 
 import ray
 from ray import _kernel
@@ -22,6 +23,7 @@ from ray.session.session import Session
 from ray.session.start import absolute, root_id
 
 OWNERS_MAX = 16  # of sockets for one port: anyone may make one
+LEAST_WAIT_S = 0.001
 
 
 def attach_session(options: SessionOptions) -> Session:
@@ -33,16 +35,8 @@ def attach_session(options: SessionOptions) -> Session:
     """
     address = options.redis_address
     assert address is not None
-    with _admitted(address, options.config.connect_ms) as admitted:
-        try:
-            arena = _kernel.Arena.attach(admitted.arena_fd)
-        except _kernel.KernelError as error:
-            raise translated(error, "ray.init") from None
-        record = SessionRecord.load(arena.session())
-        if record.redis_address != str(address):
-            raise RayConnectionError.nobody_listens(
-                str(address), f"the session with this port is at {record.redis_address}"
-            )
+    admitted, arena, record = _found(address, options)
+    with admitted:
         _register(arena, options)
         try:
             if admitted.spill_fd >= 0:
@@ -83,24 +77,72 @@ def _output(admitted: Admitted, record: SessionRecord, job: int) -> dict[int, st
     return dict(zip(STREAMS, admitted.output(job), strict=False))
 
 
-# --- being admitted ---
+# --- finding it, and being admitted ---
+
+Found = tuple[Admitted, _kernel.Arena, SessionRecord]
 
 
-def _admitted(address: Address, timeout_ms: int) -> Admitted:
+def _found(address: Address, options: SessionOptions) -> Found:
+    """A session of this user's, the head's before those of nodes that have joined it; else one of others."""
+    timeout_ms = options.config.connect_ms
     deadline = time.monotonic() + timeout_ms / 1000
+    unfit: list[str] = []
+    for node_port in _own_node_ports(address.port):
+        try:
+            admitted = handshake.connect(
+                address.port, max(deadline - time.monotonic(), LEAST_WAIT_S), node_port
+            )
+        except ConnectionRefusedError:
+            continue
+        except OSError as error:
+            raise _problem(address, error, timeout_ms) from None
+        if found := _fitting(admitted, address, options.node_ip_address, unfit):
+            return found
+    owners = [each for each in handshake.open_sockets(port=address.port) if each.uid != os.getuid()][
+        :OWNERS_MAX
+    ]
+    if owners:
+        return _found_with_token(address, options, owners, deadline, unfit)
+    raise RayConnectionError.nobody_listens(str(address), unfit[0] if unfit else _reason(address, timeout_ms))
+
+
+def _own_node_ports(port: int) -> Iterator[int]:
+    yield 0  # without a look at all sockets, where it will do
+    for each in handshake.open_sockets(uid=os.getuid(), port=port):
+        if each.node_port:
+            yield each.node_port
+
+
+def _fitting(admitted: Admitted, address: Address, node_ip: str, unfit: list[str]) -> Found | None:
+    """What was handed out, if it is the session that is meant; else why not, in `unfit`."""
     try:
-        return handshake.connect(address.port, timeout_ms / 1000)
-    except ConnectionRefusedError:
-        return _admitted_by_others(address, deadline, timeout_ms)
-    except OSError as error:
-        raise _problem(address, error, timeout_ms) from None
+        arena = _kernel.Arena.attach(admitted.arena_fd)
+        record = SessionRecord.load(arena.session())
+    except _kernel.KernelError as error:
+        admitted.close()
+        raise translated(error, "ray.init") from None
+    except BaseException:
+        admitted.close()
+        raise
+    if record.redis_address != str(address):
+        unfit.append(f"the session with this port is at {record.redis_address}")
+    elif node_ip not in ("", record.node_ip_address):
+        unfit.append(f"the node here has the address {record.node_ip_address}, not {node_ip}")
+    else:
+        return admitted, arena, record
+    admitted.close()
+    return None
 
 
-def _admitted_by_others(address: Address, deadline: float, timeout_ms: int) -> Admitted:
-    """Anyone may make a socket for this port; who is no keeper of the cluster is passed over."""
-    owners = [uid for uid in handshake.owners_of(address.port) if uid != os.getuid()][:OWNERS_MAX]
-    if not owners:
-        raise RayConnectionError.nobody_listens(str(address), _reason(address, timeout_ms))
+def _found_with_token(
+    address: Address,
+    options: SessionOptions,
+    owners: list[handshake.OpenSocket],
+    deadline: float,
+    unfit: list[str],
+) -> Found:
+    """A session of another user's. Anyone may make a socket for this port; who is no keeper of the cluster is
+    passed over."""
     from ray.session import tokens
     from ray.wire.token import ClusterToken
 
@@ -113,10 +155,10 @@ def _admitted_by_others(address: Address, deadline: float, timeout_ms: int) -> A
     except ClusterTokenError as error:
         unusable = error
     problems: list[RayError] = []
-    for number, owner in enumerate(owners):
-        time_s = max((deadline - time.monotonic()) / (len(owners) - number), 0.001)
+    for number, (owner, port, node_port) in enumerate(owners):
+        time_s = max((deadline - time.monotonic()) / (len(owners) - number), LEAST_WAIT_S)
         try:
-            return handshake.connect_as_other(owner, address.port, key, time_s)
+            admitted = handshake.connect_as_other(owner, port, key, time_s, node_port)
         except handshake.OwnUserOnlyError:
             reason = (
                 f"the session at this port was started by a script of the user with id {owner}, and admits "
@@ -124,11 +166,15 @@ def _admitted_by_others(address: Address, deadline: float, timeout_ms: int) -> A
             )
             problems.append(RayConnectionError.nobody_listens(str(address), reason))
         except handshake.TokenRefusedError:
-            place = tokens.of_port(address.port)
+            place = tokens.of_port(port)
             wrong = unusable or RayConnectionError.token_needed(str(address), owner, os.getuid(), path, place)
             problems.insert(0, wrong)
         except OSError as error:
-            problems.append(_problem(address, error, timeout_ms))
+            problems.append(_problem(address, error, options.config.connect_ms))
+        else:
+            if found := _fitting(admitted, address, options.node_ip_address, unfit):
+                return found
+    problems += [RayConnectionError.nobody_listens(str(address), reason) for reason in unfit]
     raise problems[0]
 
 

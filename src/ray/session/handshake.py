@@ -1,6 +1,6 @@
 """How a driver that joins a running session gets the arena's descriptor: its own side, and the messages.
 
-The keeper listens on the abstract Unix socket `\\0ray-<uid>-<port>`, port being that of Redis
+The keeper listens on the abstract Unix socket `\\0ray-<uid>-<port>`, port being that of the control store
 (`ray.session.listener`). Both sides know each other by the peer credentials that the system gives
 (SO_PEERCRED, unix(7)): abstract names can be taken by anyone. A driver of the same user is sent one
 message, and nothing is read of it. One of another user must show that it knows the cluster's token, and so
@@ -23,10 +23,10 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from typing import NamedTuple
 
 from ray.session import admission
-from ray.session.names import socket_name
+from ray.session.names import parts_of, socket_name
 
 # What both sides must have alike: these messages, the arena's layout, the session's record.
 PROTOCOL = 3
@@ -118,14 +118,14 @@ class Admitted:
         self.close()
 
 
-def connect(port: int, timeout_s: float) -> Admitted:
-    """This user's own session at that port.
+def connect(port: int, timeout_s: float, node_port: int = 0) -> Admitted:
+    """This user's own session with these ports, as in its socket's name.
 
     Raises ConnectionRefusedError when there is no such session, TimeoutError when its keeper does not
     answer in time, IncompatibleError when it is of another release, PeerRefusedError when the answer is not
     to be trusted.
     """
-    with _connection(socket_name(os.getuid(), port), os.getuid(), timeout_s) as connection:
+    with _connection(socket_name(os.getuid(), port, node_port), os.getuid(), timeout_s) as connection:
         return receive(connection)
 
 
@@ -138,12 +138,14 @@ def receive(connection: socket.socket) -> Admitted:
     raise _refusal(words)
 
 
-def connect_as_other(uid: int, port: int, key: bytes | None, timeout_s: float) -> Admitted:
-    """The session that the user `uid` has at that port, if it is of the cluster with this admission key.
+def connect_as_other(
+    uid: int, port: int, key: bytes | None, timeout_s: float, node_port: int = 0
+) -> Admitted:
+    """The session with these ports of the user `uid`, if it is of the cluster with this admission key.
 
     Raises as `connect` does; OwnUserOnlyError; TokenRefusedError, always when there is no key.
     """
-    name = socket_name(uid, port)
+    name = socket_name(uid, port, node_port)
     connection = _connection(name, uid, timeout_s)
     try:
         words, fds = _receive(connection)
@@ -232,21 +234,20 @@ def _close(fds: list[int]) -> None:
         os.close(fd)
 
 
-def owners_of(port: int) -> list[int]:
-    """User ids that have a session's socket for this port open."""
-    return sorted({uid for uid, each in _open_sockets() if each == port})
+class OpenSocket(NamedTuple):
+    """What the name of a session's socket says; anyone can take a name."""
+
+    uid: int
+    port: int  # of the control store
+    node_port: int  # of a node that has joined; 0: it is where the control store is
 
 
-def ports_of(uid: int) -> list[int]:
-    """Ports that a user has a session's socket for."""
-    return sorted({port for each, port in _open_sockets() if each == uid})
-
-
-def _open_sockets() -> Iterator[tuple[int, int]]:
-    """User id and port in the names of sessions' sockets (from /proc/net/unix); anyone can take a name."""
+def open_sockets(*, uid: int | None = None, port: int | None = None) -> list[OpenSocket]:
+    """Those of all sessions on this machine, or of that user, or of that port, in order."""
+    found = set()
     with open("/proc/net/unix", encoding="ascii", errors="replace") as table:
         for line in table:
-            name = line.rsplit(None, 1)[-1]
-            prefix, _, last = name.rpartition("-")
-            if prefix.startswith("@ray-") and prefix[5:].isdigit() and last.isdigit():
-                yield int(prefix[5:]), int(last)
+            parts = parts_of(line.rsplit(None, 1)[-1])
+            if parts and uid in (None, parts[0]) and port in (None, parts[1]):
+                found.add(OpenSocket(*parts))
+    return sorted(found)

@@ -51,7 +51,9 @@ class Keeper:
         self._has_record = False
         self._arena: Arena | None = None
         self._has_joined = False
-        names = [PRIMARY, *(f"redis-shard-{number}" for number in range(1, spec.redis_count))]
+        names = [PRIMARY, *(f"redis-shard-{number}" for number in range(1, spec.redis_count))][
+            : spec.redis_count
+        ]
         self.servers = [RedisServer(name, spec) for name in names]
         self.template = Template(spec)
         self.node_manager = NodeManager(spec)
@@ -138,16 +140,17 @@ class Keeper:
         for fd in (self._wake_fd, self.command_fd, *(server.log_fd for server in self.servers)):
             self._poller.register(fd, select.POLLIN)
         self._driver_fd = -1
-        if self.spec.is_standalone:
+        owner = self.spec.driver_pid or self.spec.owner_pid
+        if not owner:
             return
         # A copy of the command pipe may live on in a forked child of the driver, so its end does not
         # tell of the driver's death; the pidfd does.
         try:
-            self._driver_fd = os.pidfd_open(self.spec.driver_pid)
+            self._driver_fd = os.pidfd_open(owner)
             self._poller.register(self._driver_fd, select.POLLIN)
         except ProcessLookupError:
             self.ending = True
-        self.ending = self.ending or os.getppid() != self.spec.driver_pid
+        self.ending = self.ending or os.getppid() != owner
 
     def _on_terminate(self, *_: object) -> None:
         self.ending = True
@@ -266,16 +269,25 @@ class Keeper:
     # --- reports to the driver ---
 
     def _report_when_ready(self) -> None:
-        primary = self.servers[0]
         if self.ending or not all(server.pid and server.look() for server in self.servers):
             return
-        if not self._listener.bind(primary.port):
-            # The name of the socket is taken, though the port is not. They move together; the server
-            # is started again when it has been reaped.
-            primary.ready = False
-            os.kill(primary.pid, 9)
+        port = self.servers[0].port if self.servers else self.spec.redis_port
+        if not self._listener.bind(port, self.spec.node_port):
+            self._leave_name()
             return
         self._report({"ports": [server.port for server in self.servers]})
+
+    def _leave_name(self) -> None:
+        """The name of the socket is taken, though the port is not."""
+        if not self.servers:
+            self._report(
+                {"error": "The name of its socket is taken by another process; choose another port."}
+            )
+            self.ending = True
+            return
+        # They move together; the server is started again when it has been reaped.
+        self.servers[0].ready = False
+        os.kill(self.servers[0].pid, 9)
 
     def _report(self, report: dict[str, object]) -> None:
         import marshal

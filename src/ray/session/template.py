@@ -256,19 +256,13 @@ def run(spec: KeeperSpec, keeper: int, record_fd: int) -> None:
     os.read(record_fd, 1)
     os.close(record_fd)
     if os.getppid() != keeper:  # that is why the pipe has ended
-        _end_orphans(template)
+        end.end_orphans(template.arena, spec.token)
         return
     template.executor = loop.prepare(template.arena)
     # What lives now lives for ever; left out of collections, its pages stay shared with the workers.
     gc.freeze()
     template.loop()
     if os.getppid() != keeper:
-        _end_orphans(template)
+        end.end_orphans(template.arena, spec.token)
     else:
         end.wait_for_children(template.config.term_grace_ms / 1000)
-
-
-def _end_orphans(template: Template) -> None:
-    end.end_orphans(template.arena, template.spec.token)
-    if template.spec.cluster_token:
-        end.remove_token_file(template.spec, template.arena)
