@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import _kernel
 from ray.config import Config
@@ -21,11 +21,14 @@ from ray.node.sweeper import Sweeper
 from ray.session import end
 from ray.session.record import SessionRecord
 
+if TYPE_CHECKING:
+    from ray.node.cluster.member import Member
+
 TEMPLATE_FIRST_S = 0.5  # a template that survived the keeper ends the session; this long it may take
 
 
 class NodeManager:
-    def __init__(self, arena: _kernel.Arena, record: SessionRecord) -> None:
+    def __init__(self, arena: _kernel.Arena, record: SessionRecord, release: str) -> None:
         self.arena = arena
         self.keeper = record.keeper_pid
         config = Config.with_overrides(record.settings)
@@ -33,11 +36,17 @@ class NodeManager:
         addresses = [] if record.head_address else record.control_store
         password, kept = record.redis_password, config.error_list_limit
         self.writers = [StoreWriter(address, password, kept) for address in addresses]
-        self.executor = ThreadPoolExecutor(2, "ray-node")  # the journal's reader, and who watches memory
+        # The journal's reader, who watches memory, who waits for news, and what a member does beside.
+        self.executor = ThreadPoolExecutor(4, "ray-node")
         self.copier = JournalCopier(arena, self.writers, record.public(), self.executor)
         self.sweeper = Sweeper(arena, config.sweep_ms)
         self.lock_watch = LockWatch(arena, config.lock_patience_ms, self.sweeper)
         self.memory = MemoryMonitor(arena, config, self.keeper, MemoryLimits(config.memory_fraction))
+        self.member: Member | None = None
+        if record.cluster_token:
+            from ray.node.cluster.member import Member
+
+            self.member = Member(arena, record, release, self.executor, self.sweeper.look_now)
 
     async def run(self) -> None:
         """Until the session ends, or the keeper dies."""
@@ -48,6 +57,8 @@ class NodeManager:
         ]
         if self.writers:
             tasks.append(asyncio.create_task(self.copier.run()))
+        if self.member is not None:
+            tasks.append(asyncio.create_task(self.member.run()))
         left = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, left.set)
         waiting: asyncio.Future[Any] = asyncio.create_task(left.wait())
@@ -65,10 +76,10 @@ class NodeManager:
                 await writer.close()
 
 
-def run(arena_fd: int, token: str, keeper: int) -> None:
+def run(arena_fd: int, token: str, keeper: int, release: str) -> None:
     """The process; returns when the session has ended."""
     arena = _kernel.Arena.attach(arena_fd)
-    manager = NodeManager(arena, SessionRecord.load(arena.session()))
+    manager = NodeManager(arena, SessionRecord.load(arena.session()), release)
     # Before anything else here waits for the mutex: whoever has it may be stopped.
     manager.lock_watch.start()
     arena.register(_kernel.NODE_MANAGER)

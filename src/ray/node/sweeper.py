@@ -54,6 +54,10 @@ class Sweeper:
             for identity in list(self._watched):
                 self._unwatch(identity)
 
+    def look_now(self) -> None:
+        """Jobs of other nodes' drivers have ended, say."""
+        self._look.set()
+
     def sweep(self) -> None:
         """Looks at every process of the arena once."""
         found = self.arena.processes()

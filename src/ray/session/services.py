@@ -120,7 +120,7 @@ class NodeManager(Service):
         sys.path += [path for path in self.spec.sys_path if path not in aside and path not in sys.path]
         from ray.node.manager import run
 
-        run(self.spec.arena_fd, self.spec.token, self.keeper)
+        run(self.spec.arena_fd, self.spec.token, self.keeper, self.spec.release)
 
 
 class RedisServer(Service):

@@ -24,6 +24,7 @@ class Record:
         self.cluster_token = token.text
         self.link_address = "127.0.0.1:0"
         self.head_address = head_address
+        self.control_store: list[str] = []
 
 
 @contextlib.asynccontextmanager
@@ -34,7 +35,7 @@ async def running(nodes: list[Node]) -> AsyncIterator[list[Member]]:
     with ThreadPoolExecutor(len(nodes) + 1) as executor:
         for node in nodes:
             head = members[0].listener.address if members else ""
-            member = Member(node.manager, Record(node, token, head), executor)  # type: ignore[arg-type]
+            member = Member(node.manager, Record(node, token, head), "1", executor, lambda: None)  # type: ignore[arg-type]
             members.append(member)
             tasks.append(asyncio.create_task(member.run()))
             while not member.listener.address:

@@ -136,5 +136,8 @@ class Member:
     def describe(self, root: bytes) -> messages.Job:
         return messages.Job(root, self.id, ["/a/folder"], False)
 
+    def ended(self) -> None:
+        return
+
     def learn(self, number: int, job: messages.Job) -> None:
         self.learned.append(job)

@@ -51,6 +51,9 @@ class Jobs(Protocol):
     def learn(self, number: int, job: messages.Job) -> None:
         """Of a driver elsewhere, before the first of its tasks is here."""
 
+    def ended(self) -> None:
+        """Of drivers elsewhere some have ended."""
+
 
 @dataclass(slots=True)
 class Peer:
@@ -125,6 +128,7 @@ class Exchange:
         del self.peers[peer.number]
         self._forget_link(peer)
         self.arena.bury_peer(peer.number)
+        self.jobs.ended()
         self._borrowing = {id: owner for id, owner in self._borrowing.items() if owner != peer.number}
         asked = [(id, owner) for id, (owner, holder) in self._wanted.items() if holder == peer.number]
         for id, owner in asked:
@@ -189,6 +193,7 @@ class Exchange:
         jobs = {root for part in parts for root in part.jobs}
         for root in [root for root in peer.guests if root not in jobs]:
             arena.bury_guest(peer.guests.pop(root))
+            self.jobs.ended()
         peer.heard = []
         peer.synced = True
         waiting, peer.waiting = peer.waiting, []
@@ -296,6 +301,7 @@ class Exchange:
             number = home.guests.pop(job.root_id, None)
             if number is not None:
                 self.arena.bury_guest(number)
+                self.jobs.ended()
         elif job.home != self.node and job.root_id not in home.guests:
             number = home.guests[job.root_id] = self.arena.enter_guest(home.number, job.root_id)
             self.jobs.learn(number, job)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 
 from ray import _kernel
 from ray.session import jobs
@@ -9,9 +10,10 @@ from ray.wire import messages
 
 
 class Guests:
-    def __init__(self, arena: _kernel.Arena, node: bytes) -> None:
+    def __init__(self, arena: _kernel.Arena, node: bytes, ended: Callable[[], None]) -> None:
         self.arena = arena
         self.node = node
+        self.ended = ended
         self._known: dict[bytes, messages.Job] = {}  # guests, by their root ids
 
     def describe(self, root: bytes) -> messages.Job:

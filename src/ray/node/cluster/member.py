@@ -11,7 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import ParamSpec
 
-import ray
 from ray import _kernel
 from ray.errors import PeerUnreachableError, RayConnectionError
 from ray.node.cluster.exchange import Exchange
@@ -25,10 +24,11 @@ from ray.session.record import SessionRecord
 from ray.session.say import say
 from ray.wire.bulk import BulkServer
 from ray.wire.connecting import connect
-from ray.wire.identity import BULK, LINK, Identity
+from ray.wire.identity import BULK, LINK, REDIS, Identity
 from ray.wire.link import End, Link, LinkHost
 from ray.wire.listener import Listener
 from ray.wire.messages import PROTOCOL, Demand, Hello, Load, Message, Resources, Result, View
+from ray.wire.pipe import PipeHost
 from ray.wire.token import ClusterToken
 
 NEWS_AT_ONCE = 512
@@ -52,23 +52,39 @@ def _while_open(handle: Callable[Handled, None]) -> Callable[Handled, None]:
 
 
 class Member:
-    def __init__(self, arena: _kernel.Arena, record: SessionRecord, executor: Executor) -> None:
+    def __init__(
+        self,
+        arena: _kernel.Arena,
+        record: SessionRecord,
+        release: str,
+        executor: Executor,
+        jobs_ended: Callable[[], None],
+    ) -> None:
+        """`jobs_ended` is called when drivers of other nodes have ended."""
         self.arena = arena
         self.record = record
+        self.release = release
         self.executor = executor
         self.node = bytes.fromhex(record.node_id)
         self.is_head = not record.head_address
         identity = Identity.of(ClusterToken.parse(record.cluster_token))
         self.network = Network(identity, self.node, self.hello, self)
         self.pulls = Pulls(arena, identity, self.network.addresses.get, self._on_pulled)
-        self.guests = Guests(arena, self.node)
+        self.guests = Guests(arena, self.node, jobs_ended)
         self.exchange = Exchange(arena, self.node, self.network, self.pulls, self.guests)
         self.scheduler = Scheduler(
             arena, self.node, self.exchange, self.network.is_linked, self.network.want_link, self._infeasible
         )
         self.links = LinkHost(self.hello, self.network.on_link, self._on_refused)
         self.bulk = BulkServer(resolver(arena))
-        self.listener = Listener(identity, {LINK: self.links.accept, BULK: self.bulk.accept})
+        purposes = {LINK: self.links.accept, BULK: self.bulk.accept}
+        self.pipe: PipeHost | None = None
+        if self.is_head and record.control_store:
+            host, _, port = record.control_store[0].rpartition(":")
+            self.pipe = PipeHost(host, int(port))
+            purposes[REDIS] = self.pipe.accept
+        self.listener = Listener(identity, purposes)
+        self._drivers: set[bytes] = set()
         self.head: Head | None = None
         self.head_node: bytes | None = None
         self._present: set[bytes] = set(self.exchange.by_node)
@@ -81,7 +97,7 @@ class Member:
         total, _ = self.arena.resources()
         return Hello(
             PROTOCOL,
-            ray.__version__,
+            self.release,
             self.node,
             b"",
             self.listener.address,
@@ -106,6 +122,8 @@ class Member:
             self.arena.nudge()
             self.listener.close()
             await self.links.close()
+            if self.pipe is not None:
+                await self.pipe.close()
             await self.network.close("this node's manager ends")
             await self.pulls.close()
             self.bulk.close()
@@ -195,6 +213,10 @@ class Member:
 
     def _tick(self) -> None:
         now = _now_ms()
+        drivers = {root for _, root in self.arena.drivers()}
+        for root in self._drivers - drivers:
+            self.exchange.on_job_end(root)
+        self._drivers = drivers
         load = self._load()
         if self.head is not None:
             self.head.on_load(self.node, load, now)
