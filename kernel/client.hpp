@@ -344,6 +344,7 @@ class Client {
   void build_rest_of_received(u32 peer, u32 i, u32 results, std::span<const u32> deps, std::span<const u32> nested);
   void take_news(std::vector<News>& out);
   void take_last_news(Transaction& t, u32 i, News& item);
+  void take_notes(Transaction& t, u32 i, News& item);
   void want(std::span<const u32> list);
 
   Task& running_task(u32 th);

@@ -29,6 +29,13 @@ inline bool is_result(Mapping& m, u32 i) {
   return owner && times_lent(m, i, owner);
 }
 
+// Nothing here refers to it, but that its owner has not returned it: what that one has lent of it in turn is given
+// back, or the two would keep it for each other.
+inline bool is_kept_for_its_owner(Mapping& m, u32 i) {
+  const Object& o = m.object(i);
+  return o.references == 1 && o.origin & NOTED && o.state == OBJECT_SEALED && is_result(m, i);
+}
+
 // The record, made if there is none; the caller counts something in it.
 inline u32 open(Transaction& t, u32 i, u32 peer) {
   if (u32 known = find(t.m, i, peer)) return known;
@@ -100,3 +107,11 @@ inline u32 forget(Transaction& t, u32 l) {
 }
 
 }  // namespace ray::loan
+
+namespace ray {
+
+inline void remote_object_rests(Transaction& t, u32 i) {
+  if (loan::is_kept_for_its_owner(t.m, i)) news::add(t, i);
+}
+
+}  // namespace ray

@@ -27,6 +27,7 @@ struct Value {
 void task_may_run(Transaction& t, u32 task);                      // queue.hpp
 void actor_lost_last_reference(Transaction& t, u32 actor);        // mailbox.hpp
 void remote_object_sealed(Transaction& t, u32 object, u32 task);  // away.hpp
+void remote_object_rests(Transaction& t, u32 object);             // loan.hpp
 
 namespace object {
 
@@ -118,6 +119,7 @@ inline void unreference(Transaction& t, u32 i) {
   Object& o = t.m.object(i);
   t.set(o.references, o.references - 1);
   if (o.references == 0) retire(t, i);
+  else if (o.references == 1 && o.origin & NOTED) remote_object_rests(t, i);
 }
 
 // --- holds: the references of processes -------------------------------------------------------------

@@ -52,11 +52,14 @@ inline void Client::take_news(std::vector<News>& out) {
       t.set(o.origin, o.origin & ~u32(DONE | FAILED));
       bool alive = m().process(item.id.owner).state == PROCESS_ALIVE;
       if (alive && loan::is_result(m(), i)) item.kind = NewsKind::done;
+      if (loan::is_kept_for_its_owner(m(), i)) news::add(t, i);
     } else if (o.origin & ASKED && away::is_known(o)) {
       t.set(o.origin, o.origin & ~u32(ASKED));
       item.kind = NewsKind::sealed;
     } else if (o.origin & WANTED && news::must_be_fetched(o)) {
       item.kind = NewsKind::wanted;
+    } else if (loan::is_kept_for_its_owner(m(), i)) {
+      take_notes(t, i, item);
     }
     if (item.kind != NewsKind{} && item.kind != NewsKind::gone) {
       item.object = i;
@@ -72,18 +75,25 @@ inline void Client::take_news(std::vector<News>& out) {
 // Nothing here refers to it: what was noted of it, and where it is, is said and forgotten, and it is freed.
 inline void Client::take_last_news(Transaction& t, u32 i, News& item) {
   Object& o = m().object(i);
-  u32 next = NIL;
-  for (u32 l = o.loans; l && item.notes.size() < AT_ONCE; l = next) {
-    next = m().loan(l).next;
-    u32 peer = m().loan(l).peer;
-    if (u32 times = loan::forget(t, l)) item.notes.emplace_back(peer, times);
-  }
+  take_notes(t, i, item);
   if (o.origin & LOCATED) {
     item.located = m().task(o.task).peer;
     away::forget_location(t, i);
   }
-  if (!item.notes.empty() || item.located) item.kind = NewsKind::gone;
+  if (item.located) item.kind = NewsKind::gone;
   object::retire(t, i);
+}
+
+// They are said and forgotten; a few at a time.
+inline void Client::take_notes(Transaction& t, u32 i, News& item) {
+  u32 next = NIL;
+  for (u32 l = m().object(i).loans; l && item.notes.size() < AT_ONCE; l = next) {
+    next = m().loan(l).next;
+    u32 peer = m().loan(l).peer;
+    if (u32 times = loan::forget(t, l)) item.notes.emplace_back(peer, times);
+  }
+  if (!item.notes.empty()) item.kind = NewsKind::gone;
+  if (loan::is_kept_for_its_owner(m(), i)) news::add(t, i);
 }
 
 // After a new connection to that peer: results that it has not returned, and what is awaited of it, are news again.

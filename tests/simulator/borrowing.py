@@ -1,12 +1,18 @@
-"""The protocol of ids, tasks and values between nodes, as small as it can be: what the simulator was made to try.
+"""The protocol of ids, tasks and values between nodes, as small as it can be: what the simulator was made to
+try.
 
-`Rules` name what the protocol needs beyond its first design; each can be left out, and then some seed shows what
-goes wrong (`test_borrowing.py`).
+`Rules` name what the protocol needs beyond its first design; each can be left out, and then some seed shows
+what goes wrong (`test_borrowing.py`).
+
+What was looked for and not found: an id needs no loan on its way to its owner, nor need it be kept until its
+owner has confirmed it, because whatever carries it (a task that is away, a result, a value that somebody has
+borrowed) stays at the sender, with the ids in it, until the receiver has it.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from tests.simulator import messages
 from tests.simulator.messages import Message
@@ -92,8 +98,8 @@ class Borrowing:
         for askers in self._askers.values():
             askers.discard(peer.number)
         if self.rules.remember_whom:
-            for id in [id for id, number in self._wanted.items() if number == peer.number]:
-                self._want_again(id)
+            for key in [key for key, number in self._wanted.items() if number == peer.number]:
+                self._want_again(key)
         self.want_link(node)
 
     def on_death(self, node: bytes) -> None:
@@ -105,8 +111,7 @@ class Borrowing:
         for askers in self._askers.values():
             askers.discard(peer.number)
         self.arena.bury_peer(peer.number, keep_loans=self.rules.keep_loans_of_dead)
-        if self.rules.return_own:
-            self._give_back_all(self.arena.noted_from_others())
+        self._give_back_all(self.arena.noted_from_others())
         self._wanted.clear()
         self.arena.renew_all_wanted()
 
@@ -144,9 +149,9 @@ class Borrowing:
         waiting, peer.waiting = peer.waiting, []
         for message in waiting:
             self.send(peer.node, message)
-        for id in list(self._wanted):
-            if (oid := self.arena.known(id)) and self._holder(oid) == peer.number:
-                del self._wanted[id]
+        for key in list(self._wanted):
+            if (oid := self.arena.known(key)) and self._holder(oid) == peer.number:
+                del self._wanted[key]
         self.arena.renew_news(peer.number)
 
     def _give(self, peer: Peer, message: Message) -> None:
@@ -164,15 +169,17 @@ class Borrowing:
     # --- ids ---
 
     def _ref(self, ref: messages.Ref, sender: Peer) -> IdRef:
-        id, owner = ref
+        key, owner = ref
         if owner == self.node:
-            return id, THIS_NODE
+            return key, THIS_NODE
         if owner in self.dead and self.rules.know_dead:
-            return id, sender.number
-        return id, self.peer_of(owner).number
+            return key, sender.number
+        return key, self.peer_of(owner).number
 
     def _wire(self, refs: Iterable[IdRef]) -> tuple[messages.Ref, ...]:
-        return tuple((id, self.node if owner == THIS_NODE else self.peers[owner].node) for id, owner in refs)
+        return tuple(
+            (key, self.node if owner == THIS_NODE else self.peers[owner].node) for key, owner in refs
+        )
 
     def _came(self) -> None:
         """Ids have come: their owners are asked to confirm, and what was confirmed before goes back."""
@@ -182,9 +189,9 @@ class Borrowing:
                 self._borrow_all(self.peers[owner], only_new=True)
 
     def _borrow_all(self, owner: Peer, only_new: bool = False) -> None:
-        ids = [id for id, number in self.arena.unconfirmed() if number == owner.number]
+        ids = [key for key, number in self.arena.unconfirmed() if number == owner.number]
         if only_new:
-            ids = [id for id in ids if id not in self._borrowing]
+            ids = [key for key in ids if key not in self._borrowing]
         if ids and (owner.synced or owner.up):
             self._borrowing.update(ids)
             self._give(owner, messages.Borrow(tuple(ids)))
@@ -200,12 +207,12 @@ class Borrowing:
         lent = self.arena.lend(peer.number, ids)
         if lent:
             self._give(peer, messages.Lent(tuple(lent)))
-        if lost := [id for id in ids if id not in set(lent)]:
+        if lost := [key for key in ids if key not in set(lent)]:
             self._give(peer, messages.Lost(tuple(lost)))
 
     def _on_lent(self, peer: Peer, ids: tuple[bytes, ...]) -> None:
         self._borrowing.difference_update(ids)
-        self.arena.note(peer.number, [(id, peer.number) for id in ids])
+        self.arena.note(peer.number, [(key, peer.number) for key in ids])
         self._give_back_all(list(ids))
 
     # --- tasks ---
@@ -228,7 +235,7 @@ class Borrowing:
                 )
                 for task in sent
             )
-            self._lend(peer, lambda: messages.Run(tasks))
+            self._lend(peer, partial(messages.Run, tasks))
         return len(sent)
 
     def _on_run(self, peer: Peer, tasks: tuple[messages.WireTask, ...]) -> None:
@@ -266,7 +273,7 @@ class Borrowing:
 
     def _refused(self, nested: list[IdRef]) -> Times:
         """Ids that came with what is not needed were lent all the same, and go back."""
-        return [(id, 1) for id, owner in nested if owner != THIS_NODE]
+        return [(key, 1) for key, owner in nested if owner != THIS_NODE]
 
     # --- values ---
 
@@ -276,46 +283,46 @@ class Borrowing:
     def _want(self, oids: list[ModelObjectID]) -> None:
         asked: dict[int, list[bytes]] = defaultdict(list)
         for oid in oids:
-            id, holder = oid.binary(), self._holder(oid)
-            if id not in self._wanted and holder in self.peers:
-                self._wanted[id] = holder
-                asked[holder].append(id)
+            key, holder = oid.binary(), self._holder(oid)
+            if key not in self._wanted and holder in self.peers:
+                self._wanted[key] = holder
+                asked[holder].append(key)
         for holder, ids in asked.items():
             peer = self.peers[holder]
             if peer.synced or (peer.up and self.rules.return_after_own_sync):
                 self.send(peer.node, messages.Want(tuple(ids)))
             else:
-                for id in ids:
-                    del self._wanted[id]  # asked for anew after Sync
+                for key in ids:
+                    del self._wanted[key]  # asked for anew after Sync
 
     def _on_want(self, peer: Peer, ids: tuple[bytes, ...]) -> None:
         if not peer.synced and self.rules.lend_after_sync:
             return  # it asks again once it has our Sync
         lost = []
         elsewhere = []
-        for id in ids:
-            oid = self.arena.known(id)
+        for key in ids:
+            oid = self.arena.known(key)
             if oid is None:
-                lost.append(id)
+                lost.append(key)
             elif self.arena.is_ready(oid):
-                self._lend(peer, lambda oid=oid, id=id: self._values(peer, oid, id))  # type: ignore[misc]
+                self._lend(peer, partial(self._values, peer, oid, key))
             elif location := self.arena.location(oid):
-                elsewhere.append((id, self.peers[location].node))
+                elsewhere.append((key, self.peers[location].node))
             else:
-                self._askers[id].add(peer.number)
+                self._askers[key].add(peer.number)
                 self.arena.subscribe(oid)
         if elsewhere:
             self._give(peer, messages.Elsewhere(tuple(elsewhere)))
         if lost:
             self._give(peer, messages.Lost(tuple(lost)))
 
-    def _values(self, peer: Peer, oid: ModelObjectID, id: bytes) -> messages.Values:
+    def _values(self, peer: Peer, oid: ModelObjectID, key: bytes) -> messages.Values:
         value = self.arena.value_for(peer.number, oid)
         assert value is not None
         fmt, data, size, nested = value
         # The bytes of a large one go another way; the model carries them here.
         data = self.arena.value(oid).data if data is None else data
-        return messages.Values((messages.Result(id, fmt, data, size, self._wire(nested)),))
+        return messages.Values((messages.Result(key, fmt, data, size, self._wire(nested)),))
 
     def _on_values(self, peer: Peer, values: tuple[messages.Result, ...]) -> None:
         returned: Times = []
@@ -339,35 +346,35 @@ class Borrowing:
             self._give(peer, messages.Return(tuple(returned)))
 
     def _on_elsewhere(self, peer: Peer, places: tuple[messages.Ref, ...]) -> None:
-        for id, node in places:
-            if id not in self._wanted:
+        for key, node in places:
+            if key not in self._wanted:
                 continue
             if node == self.node:
                 # It was here when its owner said so; the owner will know better.
-                self._want_again(id)
+                self._want_again(key)
             elif node not in self.dead and (there := self.peer_of(node)).up:
-                self._wanted[id] = there.number
-                self._give(there, messages.Want((id,)))
+                self._wanted[key] = there.number
+                self._give(there, messages.Want((key,)))
             else:
-                self._want_again(id)
+                self._want_again(key)
 
-    def _want_again(self, id: bytes) -> None:
-        self._wanted.pop(id, None)
-        self.retry.append(id)
+    def _want_again(self, key: bytes) -> None:
+        self._wanted.pop(key, None)
+        self.retry.append(key)
 
     def _on_lost(self, peer: Peer, ids: tuple[bytes, ...]) -> None:
-        for id in ids:
-            oid = self.arena.known(id)
+        for key in ids:
+            oid = self.arena.known(key)
             if oid is None:
                 continue
             if self.arena.owner(oid) == peer.number:
-                self._wanted.pop(id, None)
+                self._wanted.pop(key, None)
                 self.arena.lose(oid)
-                self.arena.confirm(id)
-                self._borrowing.discard(id)
-                self._give_back_all([id])
-            elif id in self._wanted:
-                self._want_again(id)
+                self.arena.confirm(key)
+                self._borrowing.discard(key)
+                self._give_back_all([key])
+            elif key in self._wanted:
+                self._want_again(key)
 
     # --- news ---
 
@@ -375,30 +382,30 @@ class Borrowing:
         wanted: list[ModelObjectID] = []
         for item in news:
             match item:
-                case (kind, int(number), bytes(id), int(fmt), data, int(size), nested) if kind == NEWS_DONE:
+                case (kind, int(number), bytes(key), int(fmt), data, int(size), nested) if kind == NEWS_DONE:
                     peer = self.peers.get(number)
                     if peer is not None:
                         refs = self._wire(nested)
-                        result = messages.Result(id, fmt, data, size, refs)
-                        self._lend(peer, lambda result=result: messages.Results((result,)))  # type: ignore[misc]
-                case (kind, bytes(id), _, noted, located) if kind == NEWS_GONE:
-                    self._wanted.pop(id, None)
-                    self._borrowing.discard(id)
+                        results = (messages.Result(key, fmt, data, size, refs),)
+                        self._lend(peer, partial(messages.Results, results))
+                case (kind, bytes(key), _, noted, located) if kind == NEWS_GONE:
+                    self._wanted.pop(key, None)
+                    self._borrowing.discard(key)
                     for number, times in noted:
                         if number in self.peers:
-                            self._give(self.peers[number], messages.Return(((id, times),)))
+                            self._give(self.peers[number], messages.Return(((key, times),)))
                     if located in self.peers:
-                        self._give(self.peers[located], messages.Return(((id, 1),)))
+                        self._give(self.peers[located], messages.Return(((key, 1),)))
                 case (kind, oid) if kind == NEWS_WANTED:
                     wanted.append(oid)
                 case (kind, oid) if kind == NEWS_SEALED:
-                    id = oid.binary()
-                    for number in sorted(self._askers.pop(id, ())):
+                    key = oid.binary()
+                    for number in sorted(self._askers.pop(key, ())):
                         if number in self.peers:
-                            self._on_want(self.peers[number], (id,))
+                            self._on_want(self.peers[number], (key,))
         self._want(wanted)
 
     def on_timer(self) -> None:
         """Whatever has to be asked for again."""
         again, self.retry = self.retry, []
-        self._want([oid for id in again if (oid := self.arena.known(id)) and not self.arena.is_ready(oid)])
+        self._want([oid for key in again if (oid := self.arena.known(key)) and not self.arena.is_ready(oid)])

@@ -1,18 +1,31 @@
-"""One node of a run: its arena, its engine, workers that run programs, and a driver that uses all of it at random.
+"""One node of a run: its arena, its engine, workers that run programs, and a driver that uses all of it at
+random.
 
-The engine is whatever speaks the protocol: it is made by a function, and made again when the node manager is killed.
+The engine is whatever speaks the protocol: it is made by a function, and made again when the node manager is
+killed.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from tests.simulator.model_arena import SMALL_BYTES, THIS_NODE, Entry, ModelArena, ModelObjectID, News, Task, Value
+from tests.simulator.model_arena import (
+    SMALL_BYTES,
+    THIS_NODE,
+    Entry,
+    ModelArena,
+    ModelObjectID,
+    News,
+    Task,
+    Value,
+)
 from tests.simulator.network import Network
 from tests.simulator.world import World
 
 NEWS_US = 100  # until the node manager has read its news, at most
 TIMER_US = 5_000
+SENT = 0.7  # of the tasks, as soon as they are submitted
+NESTED = (0, 1, 1, 2)  # ids in a value or a task: one of these many
 
 
 class Engine(Protocol):
@@ -22,7 +35,7 @@ class Engine(Protocol):
 
     def on_link_up(self, node: bytes) -> None: ...
     def on_link_down(self, node: bytes) -> None: ...
-    def on_message(self, node: bytes, message: object) -> None: ...
+    def on_message(self, node: bytes, message: Any) -> None: ...
     def on_news(self, news: list[News]) -> None: ...
     def on_timer(self) -> None: ...
     def on_death(self, node: bytes) -> None: ...
@@ -95,7 +108,7 @@ class Machine:
         self.engine.on_link_down(node)
         self._after_event()
 
-    def on_message(self, node: bytes, message: object) -> None:
+    def on_message(self, node: bytes, message: Any) -> None:
         self.engine.on_message(node, message)
         self._after_event()
 
@@ -173,9 +186,9 @@ class Machine:
             return
         self._busy += 1
         self.world.tell(lambda: f"{self.name!r}: runs {task.id!r}, attempt {task.attempt}")
-        known = [self.arena.hold(id) for id in (*task.deps, *task.nested)]
-        for id in task.deps:
-            known += self._read(known[task.deps.index(id)])
+        known = [self.arena.hold(key) for key in (*task.deps, *task.nested)]
+        for key in task.deps:
+            known += self._read(known[task.deps.index(key)])
         self.world.after(self.world.random.randrange(100, 5_000), lambda: self._finish(task, known))
 
     def _finish(self, task: Task, known: list[ModelObjectID]) -> None:
@@ -189,7 +202,7 @@ class Machine:
             known += self._submit(known)
         results = []
         for _ in task.returns:
-            nested = random.sample(known, min(len(known), random.choice((0, 0, 1, 2))))
+            nested = random.sample(known, min(len(known), random.choice(NESTED)))
             results.append(self._value(nested))
         if self.arena.finish(task, results):
             self.watch.executions[task.id] = self.watch.executions.get(task.id, 0) + 1
@@ -209,17 +222,19 @@ class Machine:
 
     def _put(self, known: list[ModelObjectID]) -> ModelObjectID:
         random = self.world.random
-        nested = random.sample(known, min(len(known), random.choice((0, 0, 1, 2))))
+        nested = random.sample(known, min(len(known), random.choice(NESTED)))
         value = self._value(nested)
-        id = self._label("put")
-        self.watch.owners[id] = self.name
-        return self.arena.put(id, value.data, value.size, nested)
+        key = self._label("put")
+        self.watch.owners[key] = self.name
+        return self.arena.put(key, value.data, value.size, nested)
 
     def _submit(self, known: list[ModelObjectID]) -> list[ModelObjectID]:
         random = self.world.random
         deps = random.sample(known, min(len(known), random.choice((0, 1, 2))))
-        nested = random.sample(known, min(len(known), random.choice((0, 0, 1))))
-        returns = self.arena.submit(self._label("task"), b"", deps, nested, random.choice((1, 1, 2)), retries=5)
+        nested = random.sample(known, min(len(known), random.choice(NESTED)))
+        returns = self.arena.submit(
+            self._label("task"), b"", deps, nested, random.choice((1, 1, 2)), retries=5
+        )
         for oid in returns:
             self.watch.owners[oid.binary()] = self.name
         return returns
@@ -227,15 +242,17 @@ class Machine:
     def _read(self, oid: ModelObjectID) -> list[ModelObjectID]:
         """What a value that is here contains."""
         value = self.arena.value(oid)
-        id = oid.binary()
+        key = oid.binary()
         if value.is_failure:
-            self.watch.lost.add(id)
+            self.watch.lost.add(key)
             if not self.watch.deaths:
-                self.watch.problem(f"{self.name!r}: {id!r} is {value.data!r}, and no node has died")
-        elif self.watch.seen.setdefault(id, value.data) != value.data:
-            self.watch.changed.add(id)
+                self.watch.problem(f"{self.name!r}: {key!r} is {value.data!r}, and no node has died")
+        elif self.watch.seen.setdefault(key, value.data) != value.data:
+            self.watch.changed.add(key)
             if not self.watch.deaths:
-                self.watch.problem(f"{self.name!r}: {id!r} was {self.watch.seen[id]!r} and is {value.data!r}")
+                self.watch.problem(
+                    f"{self.name!r}: {key!r} was {self.watch.seen[key]!r} and is {value.data!r}"
+                )
         return [self.arena.hold(each) for each in value.nested]
 
     def step(self) -> None:
@@ -244,26 +261,25 @@ class Machine:
             return
         random = self.world.random
         choice = random.random()
-        if choice < 0.2:
+        if choice < 0.15:
             self.held.append(self._put(self.held))
-        elif choice < 0.5:
+        elif choice < 0.45:
             self.held += self._submit(self.held)
-        elif choice < 0.7 and self.held:
+            if random.random() < SENT:
+                self._send_tasks()
+        elif choice < 0.65 and self.held:
             self._wait(random.choice(self.held))
-        elif choice < 0.85 and self.held:
+        elif choice < 0.9 and self.held:
             self.held.pop(random.randrange(len(self.held)))
         else:
-            other = random.choice(self.others)
-            if other.alive and other.name not in self.dead and self.arena.ready():
-                self.engine.send_tasks(other.name, random.randint(1, 3))
+            self._send_tasks()
         self._after_event()
 
-    def offer(self) -> None:
-        """Sends tasks away, as a scheduler would."""
-        if self.alive and self.arena.ready():
-            other = self.world.random.choice(self.others)
-            if other.alive and other.name not in self.dead:
-                self.engine.send_tasks(other.name, 2)
+    def _send_tasks(self) -> None:
+        """As a scheduler would, to anybody."""
+        other = self.world.random.choice(self.others)
+        if other.alive and other.name not in self.dead and self.arena.ready():
+            self.engine.send_tasks(other.name, self.world.random.randint(1, 3))
 
     def _wait(self, oid: ModelObjectID) -> None:
         self.watch.waits_begun += 1
@@ -274,8 +290,8 @@ class Machine:
             self.arena.await_value(oid)
             self.waits.append(oid)
 
-    def _sealed(self, id: bytes, entry: Entry) -> None:
-        if any(oid.binary() == id for oid in self.waits):
+    def _sealed(self, key: bytes, entry: Entry) -> None:
+        if any(oid.binary() == key for oid in self.waits):
             self.world.after(1, self._end_waits)
 
     def _end_waits(self) -> None:
@@ -289,12 +305,13 @@ class Machine:
 
     # --- checks ---
 
-    def _freed(self, id: bytes, entry: Entry) -> None:
-        self.world.tell(lambda: f"{self.name!r}: {id!r} is freed")
-        if entry.owner != THIS_NODE or self.watch.owners.get(id) != self.name:
+    def _freed(self, key: bytes, entry: Entry) -> None:
+        self.world.tell(lambda: f"{self.name!r}: {key!r} is freed")
+        if entry.owner != THIS_NODE or self.watch.owners.get(key) != self.name:
             return
         for other in self.others:
-            there = other.arena.entry(id) if other.alive and self.name not in other.dead else None
-            if there is not None and other.arena.node_of(there.owner) == self.name and other.name not in self.dead:
-                if there.references - there.loans[there.owner] > 0:
-                    self.watch.problem(f"{self.name!r}: {id!r} is freed, and {other.name!r} has it")
+            there = other.arena.entry(key) if other.alive and self.name not in other.dead else None
+            if there is None or other.name in self.dead or other.arena.node_of(there.owner) != self.name:
+                continue
+            if there.references > there.loans[there.owner]:
+                self.watch.problem(f"{self.name!r}: {key!r} is freed, and {other.name!r} has it")

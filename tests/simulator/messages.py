@@ -1,4 +1,5 @@
-"""What nodes say to each other in the model: the messages of the design, with node ids where owners are named."""
+"""What nodes say to each other in the model: the messages of the design, with node ids where owners are
+named."""
 
 from dataclasses import dataclass
 

@@ -1,18 +1,24 @@
 """Links between nodes, as TCP has them: each direction in order, or not at all.
 
-What is told to the ends (`End`): `on_link_up`, `on_link_down` and `on_message`, and always down before up again.
-A link that breaks is noticed by its two ends at different times. What was on its way is lost, except that each end
-still gets some of what had reached its machine before. Nothing of an old link arrives after a new one is up.
+What is told to the ends (`End`): `on_link_up`, `on_link_down` and `on_message`, and always down before up
+again. A link that breaks is noticed by its two ends at different times. What was on its way is lost, except
+that each end still gets some of what had reached its machine before. Nothing of an old link arrives after a
+new one is up.
 """
 
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from tests.simulator.world import World
 
 NOTICED_US = 20_000  # a broken link is noticed within this time
 RETRY_US = 5_000
+# On its way a message is at most so long, by the link's direction, and sometimes much longer.
+USUAL_US = (200, 200, 2_000, 10_000)
+SLOW_US = 20_000
+SLOW_CHANCE = 0.1
 
 
 class End(Protocol):
@@ -24,20 +30,12 @@ class End(Protocol):
 
 
 @dataclass(slots=True)
-class Delays:
-    """How long a message is on its way, in microseconds: mostly about `usual`, sometimes up to `slow`."""
-
-    usual: int = 200
-    slow: int = 20_000
-    slow_chance: float = 0.1
-
-
-@dataclass(slots=True)
 class _Direction:
     """From one end of one link to the other."""
 
     source: bytes
     target: bytes
+    usual_us: int
     waiting: deque[object] = field(default_factory=deque)  # sent, and not arrived
     busy_until_us: int = 0
     target_up: bool = False  # as the target knows
@@ -48,9 +46,8 @@ class _Direction:
 class Network:
     """All links of one run."""
 
-    def __init__(self, world: World, delays: Delays | None = None) -> None:
+    def __init__(self, world: World) -> None:
         self.world = world
-        self.delays = delays or Delays()
         self.sent = 0
         self._ends: dict[bytes, End] = {}
         self._directions: dict[tuple[bytes, bytes], _Direction] = {}
@@ -73,7 +70,8 @@ class Network:
         return node in self._ends
 
     def want_link(self, one: bytes, other: bytes) -> None:
-        """Opens a link if `one` knows of none; again and again until it is up, or one of the nodes is gone."""
+        """Opens a link if `one` knows of none; again and again until it is up, or one of the nodes is
+        gone."""
         pair = frozenset((one, other))
         if pair not in self._wanted and (other, one) not in self._directions:
             self._wanted.add(pair)
@@ -102,7 +100,7 @@ class Network:
             while len(direction.waiting) > arrived:
                 direction.waiting.pop()
             noticed_us = self.world.random.randrange(NOTICED_US)
-            self.world.after(noticed_us, lambda direction=direction: self._notice(direction))  # type: ignore[misc]
+            self.world.after(noticed_us, partial(self._notice, direction))
 
     def forget(self, source: bytes, target: bytes) -> None:
         """The target's process has begun anew and knows of no link from the source."""
@@ -124,10 +122,10 @@ class Network:
         for source, target in sorted(self._cut):
             self.heal(source, target)
 
-    def _delay_us(self) -> int:
-        random, delays = self.world.random, self.delays
-        most = delays.slow if random.random() < delays.slow_chance else delays.usual
-        return 1 + random.randrange(most)
+    def _delay_us(self, usual_us: int = USUAL_US[0]) -> int:
+        random = self.world.random
+        most_us = SLOW_US if random.random() < SLOW_CHANCE else usual_us
+        return 1 + random.randrange(most_us)
 
     def _connect(self, one: bytes, other: bytes) -> None:
         if one not in self._ends or other not in self._ends:
@@ -141,8 +139,10 @@ class Network:
             if old := self._directions.get((source, target)):
                 self._drop(old)
         for source, target in ((one, other), (other, one)):
-            direction = self._directions[source, target] = _Direction(source, target)
-            self.world.after(self._delay_us(), lambda direction=direction: self._up(direction))  # type: ignore[misc]
+            direction = self._directions[source, target] = _Direction(
+                source, target, self.world.random.choice(USUAL_US)
+            )
+            self.world.after(self._delay_us(), partial(self._up, direction))
 
     def _up(self, direction: _Direction) -> None:
         """The target learns of the link, and may send from now on."""
@@ -160,7 +160,7 @@ class Network:
     def _carry(self, direction: _Direction) -> None:
         if (direction.source, direction.target) in self._cut:
             return
-        arrives_us = max(self.world.now_us + self._delay_us(), direction.busy_until_us)
+        arrives_us = max(self.world.now_us + self._delay_us(direction.usual_us), direction.busy_until_us)
         direction.busy_until_us = arrives_us
         self.world.after(arrives_us - self.world.now_us, lambda: self._arrive(direction))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tests.simulator.borrowing import Borrowing
 from tests.simulator.machine import Engine, Machine, Watch
@@ -27,6 +28,7 @@ QUIET = Faults()
 BROKEN_LINKS = Faults(breaks=6, cuts=3)
 RESTARTS = Faults(breaks=3, cuts=1, restarts=3)
 DEATHS = Faults(breaks=3, cuts=1, restarts=1, deaths=1)
+KINDS = {"quiet": QUIET, "broken-links": BROKEN_LINKS, "restarts": RESTARTS, "deaths": DEATHS}
 
 
 class Run:
@@ -61,7 +63,7 @@ class Run:
 
         return Borrowing(machine.arena, machine.name, send, want_link, machine.dead, self.rules)
 
-    def play(self, steps: int = 40, work_us: int = 120_000) -> Watch:
+    def play(self, steps: int = 50, work_us: int = 120_000) -> Watch:
         """All of it; what went wrong is in the watch."""
         world, random = self.world, self.world.random
         for machine in self.machines:
@@ -131,13 +133,13 @@ class Run:
         self.watch.deaths += 1
         victim.kill()
         for other in victim.others:
-            self.world.after(self.world.random.randrange(1_000, 60_000), lambda other=other: self._tell(other, victim))  # type: ignore[misc]
+            self.world.after(self.world.random.randrange(1_000, 60_000), partial(self._tell, other, victim))
 
     def _tell(self, machine: Machine, victim: Machine) -> None:
         numbers = [number for number, node in machine.arena.peers() if node == victim.name]
         machine.on_death(victim.name)
         for number in numbers:
-            self.world.after(GRACE_US, lambda: machine.end_loans(victim.name, number))
+            self.world.after(GRACE_US, partial(machine.end_loans, victim.name, number))
 
     def _check_waits(self) -> None:
         if not any(machine.alive for machine in self.machines):
@@ -149,7 +151,9 @@ class Run:
     def _check_empty(self) -> None:
         for machine in self.machines:
             if machine.alive and not machine.arena.is_empty():
-                self.watch.problem(f"{machine.name!r} keeps what nobody can reach:\n{machine.arena.contents()}")
+                self.watch.problem(
+                    f"{machine.name!r} keeps what nobody can reach:\n{machine.arena.contents()}"
+                )
 
 
 def play(seed: int, faults: Faults, rules: Rules | None = None, nodes: int = 3) -> list[str]:

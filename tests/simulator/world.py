@@ -1,7 +1,7 @@
 """Virtual time, events in order, one source of chance, and the story of a run.
 
-A run is made by its seed alone: the same seed gives the same events in the same order, so a failure is replayed
-by running its seed again.
+A run is made by its seed alone: the same seed gives the same events in the same order, so a failure is
+replayed by running its seed again.
 """
 
 import heapq

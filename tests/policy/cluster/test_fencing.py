@@ -1,3 +1,5 @@
+from random import Random
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -147,10 +149,9 @@ HEAD = b"head"
     )
 )
 def test_whoever_is_declared_dead_has_fenced_itself_before(
-    case: tuple[int, set[int], int, object],
+    case: tuple[int, set[int], int, Random],
 ) -> None:
-    """A partition that lasts: the head's side and the other's, with both policies and messages that take
-    time."""
+    """A partition that lasts: the head's side and the other's, both policies, and messages that take time."""
     others, with_head, slowest_ms, random = case
     nodes = [bytes([index]) for index in range(1, others + 1)]
     side = {node: index in with_head for index, node in enumerate(nodes, start=1)}
@@ -164,10 +165,9 @@ def test_whoever_is_declared_dead_has_fenced_itself_before(
     for now_ms in range(0, 75_000, TICK_MS):
         for node, fence in fences.items():
             if now_ms % RENEW_MS == 0 and (now_ms < cut_ms or side[node]):
-                # type: ignore[attr-defined]
                 mail.append((now_ms + random.randint(0, slowest_ms), node, now_ms))
-            for action in fence.tick(now_ms):
-                if isinstance(action, AskForHelp):
+            for own in fence.tick(now_ms):
+                if isinstance(own, AskForHelp):
                     for peer in nodes:
                         if peer != node and side[peer] == side[node]:
                             fence.peer_said(peer, fences[peer].can_renew(now_ms), now_ms)

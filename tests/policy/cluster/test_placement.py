@@ -221,7 +221,7 @@ def heres(draw: st.DrawFn) -> Here:
     return Here(b"a", total, free, draw(st.booleans()), draw(st.integers(0, 1_000)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(heres(), QUEUES, others())
 def test_what_holds_of_every_placement(here: Here, queues: list[Queue], nodes: list[Other]) -> None:
     placement = place(here, queues, nodes)
@@ -247,7 +247,7 @@ def test_what_holds_of_every_placement(here: Here, queues: list[Queue], nodes: l
         assert (queue.shape in infeasible) == (queue.ready > 0 and not feasible)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(heres(), QUEUES, others())
 def test_nobody_idles_beside_a_queue(here: Here, queues: list[Queue], nodes: list[Other]) -> None:
     """With one shape and one sender: a node left idle means that nothing was left to send."""
@@ -379,7 +379,7 @@ def test_a_large_demand_is_not_passed_by_for_ever() -> None:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(AMOUNTS, max_size=20), others())
 def test_what_holds_of_every_assignment(needs: list[Amounts], nodes: list[Other]) -> None:
     demands = [Demand(key, need) for key, need in enumerate(needs)]

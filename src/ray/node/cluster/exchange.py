@@ -23,6 +23,7 @@ Ref = tuple[bytes, int]
 THIS_NODE = 0  # as the number of an owner
 ENTRIES_AT_ONCE = 100_000  # in one part of a Sync
 FIRST_RETURN = bytes(4)  # how the id of a task's first result ends
+GRACE_S = 15.0  # longer than a link that breaks is away
 
 
 class Network(Protocol):
@@ -82,6 +83,7 @@ class Exchange:
         self._askers: dict[bytes, set[int]] = defaultdict(set)  # peers that want what has no value yet
         self._borrowed: set[bytes] = set()  # ids that their owners have lent to this node
         self._borrowing: dict[bytes, int] = {}  # ids that came from others, whose owners are to confirm
+        self._dead: set[bytes] = set()
         for number, node_id in arena.peers():
             self._add(number, node_id)
         for job, home, root in arena.guests():
@@ -120,11 +122,17 @@ class Exchange:
         if node in self.by_node:
             self._forget_link(self.by_node[node])
 
-    def on_death(self, node: bytes) -> None:
-        """It is dead for good: its tasks run again, what only it had is lost, its jobs end here."""
+    def on_death(self, node: bytes) -> list[_kernel.ObjectID]:
+        """It is dead for good: its tasks run again, what only it had is lost, its jobs end here.
+
+        What it had been lent is returned: to be kept for `GRACE_S`, since it may have passed the ids on to others, who
+        are about to ask for a loan of their own.
+        """
+        self._dead.add(node)
         peer = self.by_node.pop(node, None)
         if peer is None:
-            return
+            return []
+        kept = [self.arena.foreign((id, THIS_NODE)) for id, _ in self.arena.loans(peer.number)]
         del self.peers[peer.number]
         self._forget_link(peer)
         self.arena.bury_peer(peer.number)
@@ -135,6 +143,7 @@ class Exchange:
             del self._wanted[id]
             if owner in self.peers:  # it had told to ask the dead one
                 self._want(id, owner, owner)
+        return kept
 
     def _forget_link(self, peer: Peer) -> None:
         peer.up = peer.synced = False
@@ -156,7 +165,9 @@ class Exchange:
         if peer.synced:
             self.network.send(peer.node, message)
         elif peer.up:
-            peer.waiting.append(message)
+            # Results lend ids, and the peer's Sync takes back what it has not heard of; then they are news again.
+            if not isinstance(message, messages.Results):
+                peer.waiting.append(message)
         else:
             self.network.want_link(peer.node)
 
@@ -199,14 +210,21 @@ class Exchange:
         waiting, peer.waiting = peer.waiting, []
         for message in waiting:
             self.network.send(peer.node, message)
-        for id in [id for id, (_, holder) in self._wanted.items() if holder == number]:
+        asked = [(id, owner) for id, (owner, holder) in self._wanted.items() if holder == number]
+        for id, owner in asked:
             del self._wanted[id]
+            if owner in self.peers and owner != number:
+                self._want(id, owner, owner)
         arena.renew_news(number)
 
     # --- refs on the wire ---
 
-    def _ref(self, ref: messages.Ref) -> Ref:
-        return ref.id, THIS_NODE if ref.owner == self.node else self.peer_of(ref.owner).number
+    def _ref(self, ref: messages.Ref, sender: Peer) -> Ref:
+        if ref.owner == self.node:
+            return ref.id, THIS_NODE
+        # What a dead node owned is the sender's, or soon will be.
+        owner = sender if ref.owner in self._dead else self.peer_of(ref.owner)
+        return ref.id, owner.number
 
     def _wire_ref(self, ref: Ref) -> messages.Ref:
         id, owner = ref
@@ -324,9 +342,9 @@ class Exchange:
                 job = self.peer_of(task.job_home).guests.get(task.job)
             if job is None:  # it has ended; so will the task be, at the sender
                 continue
-            function = None if task.function is None else self._ref(task.function)
-            deps = [self._ref(ref) for ref in task.deps]
-            nested = [self._ref(ref) for ref in task.nested]
+            function = None if task.function is None else self._ref(task.function, peer)
+            deps = [self._ref(ref, peer) for ref in task.deps]
+            nested = [self._ref(ref, peer) for ref in task.nested]
             refs += [function] if function is not None else []
             refs += deps
             refs += nested
@@ -342,7 +360,7 @@ class Exchange:
         finished = []
         returned: list[tuple[bytes, int]] = []
         for result in results.results:
-            nested = [self._ref(ref) for ref in result.nested]
+            nested = [self._ref(ref, peer) for ref in result.nested]
             fresh = self.arena.finish_return(
                 peer.number, result.id, result.format, result.data, result.size, nested, result.failed
             )
@@ -386,7 +404,7 @@ class Exchange:
 
     def _on_values(self, peer: Peer, message: messages.Values) -> None:
         for value in message.values:
-            nested = [self._ref(ref) for ref in value.nested]
+            nested = [self._ref(ref, peer) for ref in value.nested]
             held = [self.arena.foreign(ref) for ref in nested]
             self.arena.note(peer.number, nested)
             self._came_from(peer.number, nested)

@@ -13,7 +13,7 @@ from typing import ParamSpec
 
 from ray import _kernel
 from ray.errors import PeerUnreachableError, RayConnectionError
-from ray.node.cluster.exchange import Exchange
+from ray.node.cluster.exchange import GRACE_S, Exchange
 from ray.node.cluster.guests import Guests
 from ray.node.cluster.head import Head
 from ray.node.cluster.network import Network
@@ -209,7 +209,8 @@ class Member:
     def _bury(self, node: bytes, reason: str) -> None:
         self._present.discard(node)
         self.network.forget(node, reason)
-        self.exchange.on_death(node)
+        kept = self.exchange.on_death(node)
+        self.loop.call_later(GRACE_S, kept.clear)
 
     def _tick(self) -> None:
         now = _now_ms()

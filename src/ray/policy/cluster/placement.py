@@ -12,9 +12,7 @@ sendings, decided anew whenever results or reports come in, and not by dealing o
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-MOST_BUFFERED = (
-    64  # tasks beyond what runs, for each slot: more hide no round trip, and all are lost with a node
-)
+MOST_BUFFERED = 64  # tasks beyond what runs, for each slot: more hide no round trip
 MOST_AT_ONCE = 1_000  # of one shape in one sending
 STALE_MS = 2_000  # an older report says what a node has, not what it is free to do
 WORTH_MOVING_BYTES = 1 << 20  # of a task's arguments: from here on where they are decides first
@@ -44,9 +42,7 @@ class Here:
     total: Amounts
     free: Amounts
     draining: bool = False  # nothing new is started here
-    turn: int = (
-        0  # this node's rank among those that send, plus the report's number: who is served first varies
-    )
+    turn: int = 0  # this node's rank among those that send, plus the report's number: each is first in turn
 
 
 @dataclass(frozen=True, slots=True)
