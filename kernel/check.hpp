@@ -604,7 +604,8 @@ class Checker {
       last = i;
       ++listed;
     }
-    for (u32 i = 1; i <= h.objects.high_water; ++i) marked += !free_objects_[i] && m.object(i).news && m.object(i).origin & LISTED;
+    for (u32 i = 1; i <= h.objects.high_water; ++i)
+      marked += !free_objects_[i] && m.object(i).news && m.object(i).origin & LISTED;
     expect(listed == marked && last == h.news_tail, listed, " objects are in the list of news, ", marked, " marked so");
   }
 

@@ -232,13 +232,15 @@ void add_peers(nb::class_<Arena>& arena) {
             return to_list(a.c().news(max_items, timeout_ms), [&](const News& n) { return from_news(a, n); });
           },
           "max_items"_a, "timeout_ms"_a)
-      .def("renew_news", [](Arena& a, u32 peer) { a.c().renew_news(peer); }, "peer"_a)
+      .def(
+          "renew_news", [](Arena& a, u32 peer) { a.c().renew_news(peer); }, "peer"_a)
       .def("drivers",
            [](Arena& a) {
              return to_list(a.c().remotes(ProcessKind::driver),
                             [](const Remote& d) { return nb::make_tuple(d.job, bytes_of(d.id)); });
            })
-      .def("subscribe", [](Arena& a, Id oid) { return a.c().subscribe(a.index_of(*oid)); }, "oid"_a)
+      .def(
+          "subscribe", [](Arena& a, Id oid) { return a.c().subscribe(a.index_of(*oid)); }, "oid"_a)
       .def("resources", [](Arena& a) {
         std::vector<i64> total, free;
         for (u32 k = 0; k < RESOURCE_KINDS; ++k) {

@@ -12,7 +12,8 @@ inline std::vector<News> Client::news(u32 most, i64 timeout_ms) {
   flush_drops();
   u32 seen = h_.news_word.load();
   auto any = [&] { return peek(h_.news_head) || peek(h_.queued) || h_.news_word.load() != seen; };
-  if (!peek(h_.news_head) && !peek(h_.queued)) sleep_on(h_.news_word, h_.news_sleepers, wait::Deadline(timeout_ms), any, IDLE_SLICE_NS);
+  if (!peek(h_.news_head) && !peek(h_.queued))
+    sleep_on(h_.news_word, h_.news_sleepers, wait::Deadline(timeout_ms), any, IDLE_SLICE_NS);
   std::vector<News> out;
   if (peek(h_.queued)) {
     Transaction t(m(), thread());

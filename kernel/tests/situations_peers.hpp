@@ -90,8 +90,7 @@ inline void add_entries(Situations& list) {
     peer(s, 3);
     if (guest(s) != guest(s)) s.board.complain("a guest has two numbers");
   }));
-  list.push_back(with_peers(
-      "bury a guest", [](Stage& s) { s.x = guest(s); }, [](Stage& s) { s.c.bury_guest(s.x); }));
+  list.push_back(with_peers("bury a guest", [](Stage& s) { s.x = guest(s); }, [](Stage& s) { s.c.bury_guest(s.x); }));
 }
 
 inline void add_loans(Situations& list) {
@@ -133,9 +132,8 @@ inline void add_loans(Situations& list) {
     s.c.match_loans(peer(s, 1), {});
   }));
   for (u32 count : {1u, 20u})
-    list.push_back(with_peers(
-        "note " + std::to_string(count) + " ids that nobody refers to", nothing,
-        [=](Stage& s) { s.c.note(peer(s, 2), made_up(s, count, peer(s, 1))); }));
+    list.push_back(with_peers("note " + std::to_string(count) + " ids that nobody refers to", nothing,
+                              [=](Stage& s) { s.c.note(peer(s, 2), made_up(s, count, peer(s, 1))); }));
   list.push_back(with_peers(
       "note ids that are known, or this node's own, or gone",
       [](Stage& s) {

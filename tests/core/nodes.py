@@ -145,12 +145,12 @@ class Node:
                 source = self.name(where[0] if where else self.manager.owner(oid))
                 if source in self.network.nodes:
                     self.network.send(self, self.network.nodes[source], "want", oid.binary())
-            else:
+            elif item[0] == _kernel.NEWS_GONE:
                 _, id, _, notes, located = item
                 for peer, times in [*notes, *([(located, 1)] if located else [])]:
                     if (node := self.network.nodes.get(self.name(peer))) is not None:
                         self.network.send(self, node, "return", (id, times))
-        return len(items)
+        return sum(item[0] != _kernel.NEWS_QUEUED for item in items)
 
     def on_result(self, sender: "Node", result: tuple) -> None:  # type: ignore[type-arg]
         id, fmt, data, size, nested, failed = result

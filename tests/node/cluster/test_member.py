@@ -2,15 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from ray.node.cluster.member import Member
 from ray.wire.token import ClusterToken
-from tests.core.nodes import Network, Node, decoded, encoded
-from tests.core.nodes import RAW
+from tests.core.nodes import RAW, Network, Node, decoded, encoded
 
 PATIENCE_S = 20.0
 LARGE = 20 << 20
@@ -55,9 +54,9 @@ async def until(condition: object) -> None:
 
 
 @pytest.fixture
-def nodes() -> Iterator[list[Node]]:
+def nodes() -> list[Node]:
     hand = Network(0)
-    yield [Node(hand, cpus=1, heap=64 << 20) for _ in range(3)]
+    return [Node(hand, cpus=1, heap=64 << 20) for _ in range(3)]
 
 
 def test_tasks_that_fit_nowhere_here_run_elsewhere(nodes: list[Node]) -> None:

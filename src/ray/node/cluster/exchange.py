@@ -79,7 +79,9 @@ class Exchange:
         self.jobs = jobs
         self.peers: dict[int, Peer] = {}
         self.by_node: dict[bytes, Peer] = {}
-        self._wanted: dict[bytes, tuple[int, int]] = {}  # asked for, or on their way: owner, and the peer asked
+        self._wanted: dict[
+            bytes, tuple[int, int]
+        ] = {}  # asked for, or on their way: owner, and the peer asked
         self._askers: dict[bytes, set[int]] = defaultdict(set)  # peers that want what has no value yet
         self._borrowed: set[bytes] = set()  # ids that their owners have lent to this node
         self._borrowing: dict[bytes, int] = {}  # ids that came from others, whose owners are to confirm

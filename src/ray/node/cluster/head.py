@@ -81,9 +81,7 @@ class Head:
                 )
             else:
                 nothing = Resources()
-                nodes.append(
-                    NodeState(node, member.address, nothing, nothing, 0, False, member.is_head)
-                )
+                nodes.append(NodeState(node, member.address, nothing, nothing, 0, False, member.is_head))
         return View(self._number, nodes)
 
     def _do(self, actions: list[Action]) -> None:

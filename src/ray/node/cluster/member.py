@@ -34,7 +34,9 @@ from ray.wire.token import ClusterToken
 NEWS_AT_ONCE = 512
 NEWS_WAIT_MS = 1_000
 TICK_S = 0.05
-LOAD_REPEAT_MS = 1_000  # a load is sent this often even if nothing has changed: it says that the node is there
+LOAD_REPEAT_MS = (
+    1_000  # a load is sent this often even if nothing has changed: it says that the node is there
+)
 JOIN_RETRY_S = 0.2
 
 Handled = ParamSpec("Handled")
@@ -281,14 +283,20 @@ class Member:
 
     @_while_open
     def _on_pulled(
-        self, value: Result, oid: _kernel.ObjectID, nested: list[_kernel.ObjectID], block: _kernel.Block | None
+        self,
+        value: Result,
+        oid: _kernel.ObjectID,
+        nested: list[_kernel.ObjectID],
+        block: _kernel.Block | None,
     ) -> None:
         self.exchange.on_pulled(value, oid, nested, block)
 
 
 def _amounts(amounts: tuple[int, ...]) -> str:
     names = ("CPUs", "GPUs", "of the custom resource")
-    said = [f"{amount / _kernel.UNIT:g} {name}" for amount, name in zip(amounts, names, strict=True) if amount]
+    said = [
+        f"{amount / _kernel.UNIT:g} {name}" for amount, name in zip(amounts, names, strict=True) if amount
+    ]
     return ", ".join(said) or "nothing"
 
 

@@ -126,9 +126,7 @@ class Scheduler:
                 other.paces[send.shape].last_ms = 0.0
             other.ours.update(dict.fromkeys(sent, send.shape))
             other.unreported += len(sent)
-            other.paces[send.shape].slots = max(
-                1, slots(_amounts(other.state.total), needs[send.shape])
-            )
+            other.paces[send.shape].slots = max(1, slots(_amounts(other.state.total), needs[send.shape]))
         self.report(placement.infeasible)
 
     def _task_ms(self, shape: int) -> float | None:
