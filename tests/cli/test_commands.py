@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ray.control_store.client import ControlStore
+from ray.session import tokens
 from ray.session.ports import DEFAULT_PORT
 from ray.wire.token import ClusterToken
 from tests.api.programs import Programs, wait_for
@@ -246,3 +248,23 @@ def test_a_token_file_is_kept_and_used_again(programs: Programs, tmp_path: Path)
     assert len(texts) == 1
     assert texts.pop().startswith("ray-token-1:")
     assert programs.gone()
+
+
+def test_the_token_is_in_its_file_only(programs: Programs, head: Head) -> None:
+    """On no command line, in no environment and no log, and not in the control store."""
+    assert programs.run(ADD, head.address).out == "42\n"  # there are workers by now
+    token = ClusterToken.load(head.status()["token_file"])
+    secret = token.text.partition(":")[2]
+    for pid in programs.left():
+        for file in ("cmdline", "environ"):
+            assert secret.encode() not in Path(f"/proc/{pid}/{file}").read_bytes()
+    for log in Path(head.status()["logs"]).iterdir():
+        assert secret not in log.read_text()
+    assert secret not in head.said
+    store = ControlStore([head.address], tokens.password(token))
+    found = wait_for(lambda: store.session() or None, 5.0)
+    store.close()
+    assert found
+    assert found["link_address"]
+    assert secret not in json.dumps(found)
+    assert tokens.password(token) not in json.dumps(found)
