@@ -74,7 +74,8 @@ inline void add_recalls(Situations& list) {
   auto bury = [](Stage& s) { s.c.bury_peer(peer(s, 1)); };
   for (bool dies : {false, true}) {
     auto add = [&](const std::string& name, Step prepare) {
-      list.push_back(with_peers((dies ? "bury a peer with " : "recall ") + name, prepare, dies ? Step(bury) : Step(recall)));
+      list.push_back(
+          with_peers((dies ? "bury a peer with " : "recall ") + name, prepare, dies ? Step(bury) : Step(recall)));
     };
     for (u32 returns : {0u, 1u, 20u})
       add("tasks with " + std::to_string(returns) + " returns", [=](Stage& s) {
@@ -191,18 +192,24 @@ inline void add_results(Situations& list) {
         for (u32 n = 0; n < 20; ++n) order.insert(order.begin() + s.random.below(n + 1), n);
         for (u32 n : order) tell_result(s, s.promises[n], true);
       }));
+  auto tell_all = [](Stage& s) {
+    for (u32 n : {1, 0, 2}) tell_result(s, s.promises[n], false);
+  };
   for (bool awaited : {false, true})
-    list.push_back(tells(
-        awaited ? "stored there, and awaited" : "stored there",
+    list.push_back(with_peers(
+        awaited ? "a result: stored there, and awaited" : "a result: stored there",
         [=](Stage& s) {
           away(s, 3);
           Options on;
           on.deps = {s.promises[1].object};
           if (awaited) s.task(Act::value, 0, on);
         },
-        [](Stage& s) {
-          for (u32 n : {1, 0, 2}) tell_result(s, s.promises[n], false);
+        tell_all, {}, ProcessKind::node_manager,
+        [=](Stage& s) {
+          tell_all(s);
+          if (wanted(s) != awaited) s.board.complain("what is awaited is not asked for, or something else is");
           s.c.renew_news(peer(s, 1));
+          if (wanted(s) != awaited) s.board.complain("what is awaited is not asked for again");
         }));
   auto stored = [](Stage& s) {
     away(s, 3);
@@ -233,12 +240,11 @@ inline void add_results(Situations& list) {
         stored(s);
         s.list = {s.promises[0].object, s.promises[1].object, s.promises[2].object};
       },
-      drop_all, [](Stage& s) {
-        s.list = take_all(s, s.list);
-      }));
-  list.push_back({"end the job of tasks that are away", ProcessKind::node_manager,
+      drop_all, [](Stage& s) { s.list = take_all(s, s.list); }));
+  list.push_back({"end the job of tasks that are away",
+                  ProcessKind::node_manager,
                   [=](Stage& s) {
-                    s.board.unseen_attempts = 9;
+                    s.board.unseen_attempts = 1;
                     s.actors_may_die = s.tasks_may_fail = true;
                     for (u32 returns : {0u, 1u, 4u, 11u}) away(s, returns);
                     for (u32 n : {1, 2, 3}) tell_result(s, s.promises[n], n == 2);
@@ -303,8 +309,8 @@ inline SentTask received(Stage& s, Act act, u32 returns, std::vector<IdRef> deps
   for (u32 o : s.c.take_in(results_of(s, task))) {
     s.held.push_back(o);
     if (returns)
-      s.promises.push_back({o, order.tag, order.size, act == Act::fail ? Right::failure : Right::value, index++,
-                            may_fail, false});
+      s.promises.push_back(
+          {o, order.tag, order.size, act == Act::fail ? Right::failure : Right::value, index++, may_fail, false});
   }
   return task;
 }
@@ -332,9 +338,12 @@ inline void add_receipts(Situations& list) {
         std::vector<IdRef> nested = made_up(s, 1, peer(s, 2));
         return sent(s, order(s), 1, refs_of(s, s.list), nested, made_up(s, 1, peer(s, 1))[0]);
       }));
-  list.push_back(receives("a task with many arguments", [](Stage& s) { s.tasks_may_fail = true; }, [=](Stage& s) {
-    return sent(s, order(s), 2, made_up(s, 20, peer(s, 1)), made_up(s, 20, peer(s, 2)), made_up(s, 1, peer(s, 2))[0]);
-  }));
+  list.push_back(receives(
+      "a task with many arguments", [](Stage& s) { s.tasks_may_fail = true; },
+      [=](Stage& s) {
+        return sent(s, order(s), 2, made_up(s, 20, peer(s, 1)), made_up(s, 20, peer(s, 2)),
+                    made_up(s, 1, peer(s, 2))[0]);
+      }));
   for (bool known : {false, true})
     list.push_back(receives(
         known ? "a task of which one result is known" : "a task whose results are awaited here",
@@ -386,9 +395,7 @@ inline void add_foreign_work(Situations& list) {
                          std::to_string(returns) + " returns";
       list.push_back(with_peers(
           name, [=](Stage& s) { received(s, returns == 3 && act == Act::value ? Act::many : act, returns); },
-          [](Stage& s) {
-            finish_task(s);
-          },
+          [](Stage& s) { finish_task(s); },
           [=](Stage& s) {
             take_and_do(s);
             Transaction t(s.m, s.c.thread());
