@@ -17,7 +17,7 @@ from ray.session.names import socket_name
 
 # What both sides must have alike: this message, the arena's layout, the session's record. Followed by a
 # space and the release of who has started the session.
-PROTOCOL = 2
+PROTOCOL = 3
 _MAGIC_OF_ANY = b"ray-arena-"
 MAGIC = b"%b%d" % (_MAGIC_OF_ANY, PROTOCOL)
 MESSAGE_BYTES = 128
