@@ -46,8 +46,8 @@ inline bool settle(Transaction& t, u32 i) {
 // The peer has the value, which is too large to be sent unasked.
 inline void locate(Transaction& t, u32 i, u64 size_bytes, u32 format) {
   Object& o = t.m.object(i);
-  t.set(o.size_bytes, size_bytes);
-  t.set(o.format, format);
+  t.write(o.size_bytes, size_bytes);
+  t.write(o.format, format);
   t.set(o.origin, (o.origin & ~u32(WANTED)) | u32(LOCATED));
   // SYNC POINT want: a waiter writes `awaiting`, then reads `origin` (Client::want); here it is the other way round.
   std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -60,7 +60,7 @@ inline void forget_location(Transaction& t, u32 i) {
   Object& o = t.m.object(i);
   u32 task = o.task;
   bool stored = o.origin & STORED;
-  t.set(o.origin, o.origin & ~u32(LOCATED | STORED | WANTED));
+  t.write(o.origin, o.origin & ~u32(LOCATED | STORED | WANTED));  // it is in the log since it was taken from the list
   if (!stored) return;
   t.set(o.task, NIL);
   one_less_stored(t, task);
@@ -108,7 +108,7 @@ inline bool relist(Transaction& t, u32 i, u32 index) {
     t.set(o.task, NIL);
     return false;
   }
-  t.set(o.next_return, task.returns);
+  t.write(o.next_return, task.returns);
   t.set(task.returns, r);
   object::reference(t, r);
   return true;
@@ -121,7 +121,7 @@ inline void come_back(Transaction& t, u32 i, bool unmade, bool died) {
   if (!unmade) return task::drop(t, i);
   if (task.flags & JOB_ENDED) return task::fail(t, i);
   if (died && task.attempt - task.flags / ONE_STOP >= task.max_retries) {
-    t.set(task.flags, task.flags | u32(NODE_DIED));
+    t.write(task.flags, task.flags | u32(NODE_DIED));  // if undone, the burial is begun again, and ends here
     task::fail(t, i);
     process::note_failure(t, task, SystemFailure::node_died, NIL);
     return;
@@ -148,10 +148,10 @@ inline void add_result(Transaction& t, u32 i, u32 index, u32 owner) {
     t.set(o.task, i);
     if (o.origin & WANTED) t.set(o.origin, o.origin & ~u32(WANTED));
   } else {
-    t.set(o.origin, o.origin | u32(DONE));
+    t.write(o.origin, o.origin | u32(DONE));  // of an object that is not lent to its owner it says nothing
     news::add(t, r);
   }
-  t.set(o.next_return, task.returns);
+  t.write(o.next_return, task.returns);
   t.set(task.returns, r);
   object::reference(t, r);
   loan::lend(t, r, owner);

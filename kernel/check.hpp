@@ -250,6 +250,8 @@ class Checker {
         expect(t.thread && runs_on(m.thread(t.thread), i), "task ", i, " runs on no thread");
       }
       expect(!t.shape || m.shape(t.shape).used, "task ", i, " has a demand that is forgotten");
+      if (t.flags & TAKEN_BACK)
+        expect(t.state == TASK_FAILING || t.state == TASK_DROPPING, "task ", i, " was taken back, and is not gone");
       bool waits = t.state == TASK_WAITING && t.pending && TaskKind(t.kind) != TaskKind::actor_call;
       bool kept = t.state == TASK_HELD && TaskKind(t.kind) == TaskKind::actor_create;
       if (t.state == TASK_AWAY) {
@@ -582,6 +584,8 @@ class Checker {
     expect(bool(o.origin & LISTED) == (o.news != NIL), "object ", i, " is news, and does not know, or not");
     if (o.origin & LOCATED)
       expect(o.state == OBJECT_PENDING && !owner && m.task(o.task).state == TASK_AWAY, "object ", i, " is at no peer");
+    if (news::must_be_fetched(o))
+      expect(!o.waiting || o.origin & WANTED, "a task waits for object ", i, ", which nobody fetches");
     if (o.origin & STORED) {
       expect(o.origin & LOCATED, "object ", i, " is stored nowhere");
       stored_[o.task] -= 1;

@@ -61,10 +61,11 @@ inline bool is_awaited(Mapping& m, u32 i) {
   return o.waiting || o.watches || (o.watcher && m.thread(o.watcher).awaiting.load(std::memory_order_relaxed));
 }
 
-// A failure of another node's task belongs into the journal there.
+// A failure of another node's task belongs into the journal there.  Says nothing of an object that has a value after
+// all.
 inline void mark_failure(Transaction& t, u32 i) {
   Object& o = t.m.object(i);
-  if (owner_of(o)) t.set(o.origin, o.origin | u32(FAILED));
+  if (owner_of(o)) t.write(o.origin, o.origin | u32(FAILED));
 }
 
 }  // namespace news

@@ -49,8 +49,8 @@ inline void Client::take_news(std::vector<News>& out) {
     if (!o.references) {
       take_last_news(t, i, item);
     } else if (o.origin & DONE) {
-      item.failed = o.origin & FAILED;
-      t.set(o.origin, o.origin & ~u32(DONE | FAILED));
+      item.failed = o.origin & FAILED && o.format >= FORMAT_ERROR;
+      t.write(o.origin, o.origin & ~u32(DONE | FAILED));  // it is in the log since it was taken from the list
       bool alive = m().process(item.id.owner).state == PROCESS_ALIVE;
       if (alive && loan::is_result(m(), i)) item.kind = NewsKind::done;
       if (loan::is_kept_for_its_owner(m(), i)) news::add(t, i);
@@ -109,7 +109,8 @@ inline void Client::renew_news(u32 peer) {
       news::add(t, i);
       return 1u;
     }
-    if (!(o.origin & WANTED) || !news::must_be_fetched(o)) return 0u;
+    if (!news::must_be_fetched(o) || !(o.origin & WANTED || news::is_awaited(m(), i))) return 0u;
+    news::want(t, i);
     news::add(t, i);
     return 1u;
   });

@@ -60,6 +60,11 @@ inline std::vector<News> hear(Stage& s, u32 most = 1000) {
   return all;
 }
 
+inline size_t wanted(Stage& s) {
+  std::vector<News> all = hear(s);
+  return size_t(std::count_if(all.begin(), all.end(), [](const News& n) { return n.kind == NewsKind::wanted; }));
+}
+
 // All other nodes have died.
 inline void bury_peers(Stage& s) {
   for (const Remote& each : s.c.remotes(ProcessKind::peer)) s.c.bury_peer(each.index);
@@ -67,14 +72,27 @@ inline void bury_peers(Stage& s) {
   if (!s.c.remotes(ProcessKind::guest).empty()) s.board.complain("a guest has outlived its node");
 }
 
+// What was done to each object of the list was done to all that are in it.
+inline void look_at_loans(Stage& s) {
+  for (u8 number : {1, 2})
+    for (auto count : {&Loan::lent, &Loan::noted}) {
+      std::set<u32> times;
+      for (u32 o : s.list)
+        if (u32 l = loan::find(s.m, o, peer(s, number))) times.insert(s.m.loan(l).*count);
+      if (times.size() > 1) s.board.complain("of ids lent together some are lent more often than others");
+    }
+}
+
 inline Situation with_peers(const std::string& name, Step prepare, Step act, Step ready = {},
-                            ProcessKind kind = ProcessKind::node_manager) {
+                            ProcessKind kind = ProcessKind::node_manager, Step after = nothing) {
   return {name,
           kind,
           [=](Stage& s) {
-            s.board.unseen_attempts = 9;  // of nodes that are not there
+            s.board.unseen_attempts = 1;  // at a node that is not there
             peer(s, 1);
-            peer(s, 2);
+            std::vector<u32> lent = some_objects(s, 5);  // leaves records of loans to be used again
+            s.c.lend(peer(s, 2), lent);
+            s.c.take_back(peer(s, 2), times_of(s, lent, 1));
             prepare(s);
           },
           ready,
@@ -82,7 +100,10 @@ inline Situation with_peers(const std::string& name, Step prepare, Step act, Ste
           act,
           true,
           true,
-          bury_peers};
+          [=](Stage& s) {
+            after(s);
+            bury_peers(s);
+          }};
 }
 
 inline void add_entries(Situations& list) {
@@ -94,19 +115,24 @@ inline void add_entries(Situations& list) {
 }
 
 inline void add_loans(Situations& list) {
-  for (u32 count : {1u, 30u})
+  for (u32 count : {3u, 30u})
     list.push_back(with_peers(
         "lend " + std::to_string(count) + " objects",
         [=](Stage& s) {
           s.list = some_objects(s, count);
-          for (u32 o : foreign(s, 2, peer(s, 2))) s.list.push_back(o);
           s.c.lend(peer(s, 2), s.list);
+          std::vector<u32> all = s.list, its = foreign(s, 2, peer(s, 2));
+          all.insert(all.end(), its.begin(), its.end());
+          s.bytes.resize(1);
+          for (u32 o : all) s.bytes[0].insert(s.bytes[0].end(), s.m.object(o).id, s.m.object(o).id + ID_BYTES);
         },
         [](Stage& s) {
-          s.c.lend(peer(s, 1), s.list);
-          s.c.lend(peer(s, 2), s.list);
+          std::vector<u32> all;
+          for (size_t at = 0; at < s.bytes[0].size(); at += ID_BYTES) all.push_back(s.c.resolve(&s.bytes[0][at], 0));
+          s.c.lend(peer(s, 1), all);
+          s.c.lend(peer(s, 2), all);
         },
-        [](Stage& s) { s.list = take_all(s, s.list); }));
+        {}, ProcessKind::node_manager, count == 3 ? Step(look_at_loans) : Step(nothing)));
   auto lent = [](Stage& s) {
     s.list = some_objects(s, 9, s.random.coin() ? 3 : 5000);
     s.c.lend(peer(s, 1), s.list);
@@ -146,6 +172,14 @@ inline void add_loans(Situations& list) {
         s.c.note(peer(s, 2), refs);
         s.c.note(peer(s, 1), refs);
       }));
+  for (bool noted : {false, true})
+    list.push_back(with_peers(
+        noted ? "note ids once more" : "note ids that have come without a lender",
+        [=](Stage& s) {
+          s.list = s.c.take_in(made_up(s, 3, peer(s, 1)), noted ? peer(s, 1) : NIL);
+          s.held.insert(s.held.end(), s.list.begin(), s.list.end());
+        },
+        [](Stage& s) { s.c.note(peer(s, 1), refs_of(s, s.list)); }, {}, ProcessKind::node_manager, look_at_loans));
   list.push_back(with_peers(
       "forget notes",
       [](Stage& s) {
@@ -210,9 +244,12 @@ inline void add_news(Situations& list) {
           } else {
             s.c.wait_some(s.list, 2, wait::Deadline(1));
           }
-          hear(s);
         },
-        [](Stage& s) { s.list = take_all(s, s.list); }));
+        [](Stage& s) { s.list = take_all(s, s.list); }, ProcessKind::node_manager,
+        [](Stage& s) {
+          s.c.wait_some(s.list, 3, wait::Deadline(1));
+          if (wanted(s) < s.list.size()) s.board.complain("what is waited for is not asked for");
+        }));
   list.push_back(with_peers(
       "a value that was wanted comes",
       [](Stage& s) {

@@ -192,18 +192,24 @@ inline void add_results(Situations& list) {
         for (u32 n = 0; n < 20; ++n) order.insert(order.begin() + s.random.below(n + 1), n);
         for (u32 n : order) tell_result(s, s.promises[n], true);
       }));
+  auto tell_all = [](Stage& s) {
+    for (u32 n : {1, 0, 2}) tell_result(s, s.promises[n], false);
+  };
   for (bool awaited : {false, true})
-    list.push_back(tells(
-        awaited ? "stored there, and awaited" : "stored there",
+    list.push_back(with_peers(
+        awaited ? "a result: stored there, and awaited" : "a result: stored there",
         [=](Stage& s) {
           away(s, 3);
           Options on;
           on.deps = {s.promises[1].object};
           if (awaited) s.task(Act::value, 0, on);
         },
-        [](Stage& s) {
-          for (u32 n : {1, 0, 2}) tell_result(s, s.promises[n], false);
+        tell_all, {}, ProcessKind::node_manager,
+        [=](Stage& s) {
+          tell_all(s);
+          if (wanted(s) != awaited) s.board.complain("what is awaited is not asked for, or something else is");
           s.c.renew_news(peer(s, 1));
+          if (wanted(s) != awaited) s.board.complain("what is awaited is not asked for again");
         }));
   auto stored = [](Stage& s) {
     away(s, 3);
@@ -238,7 +244,7 @@ inline void add_results(Situations& list) {
   list.push_back({"end the job of tasks that are away",
                   ProcessKind::node_manager,
                   [=](Stage& s) {
-                    s.board.unseen_attempts = 9;
+                    s.board.unseen_attempts = 1;
                     s.actors_may_die = s.tasks_may_fail = true;
                     for (u32 returns : {0u, 1u, 4u, 11u}) away(s, returns);
                     for (u32 n : {1, 2, 3}) tell_result(s, s.promises[n], n == 2);
