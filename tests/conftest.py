@@ -46,6 +46,16 @@ def temporary_folder() -> Iterator[str]:
         yield folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def modules_aside(temporary_folder: str) -> None:
+    """What is there before a file's tests, mostly modules, is not looked through after each of them.
+
+    At this moment no fixture of another file is left, whose values might become garbage later.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def no_leaks(temporary_folder: str, request: pytest.FixtureRequest) -> Iterator[None]:
     """Fails the test that leaves a process, descriptor, thread, shared memory or temporary file."""
