@@ -590,6 +590,8 @@ class Checker {
       expect(o.origin & LOCATED, "object ", i, " is stored nowhere");
       stored_[o.task] -= 1;
     }
+    if (o.origin & ASKED && (o.state != OBJECT_PENDING || o.origin & LOCATED))
+      expect(o.news, "object ", i, " was asked for and is known, and nobody hears of it");
     if (o.origin & (DONE | FAILED) && o.state == OBJECT_SEALED)
       expect(o.news || !loan::is_result(m, i), "object ", i, " is a result that nobody hears of");
   }

@@ -40,7 +40,7 @@ inline void push(Transaction& t, u32 i, bool front) {
   }
   bool may_go = t.h.peers && TaskKind(task.kind) == TaskKind::task && !(task.flags & STAYS);
   if (may_go && !t.h.queued && (!t.h.idle_head || !resources::fits(t.h, s))) {
-    t.set(t.h.queued, 1u);
+    t.write(t.h.queued, 1u);
     t.tell_news();
   }
   if (s.count == 1) {

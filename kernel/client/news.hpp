@@ -17,7 +17,7 @@ inline std::vector<News> Client::news(u32 most, i64 timeout_ms) {
   std::vector<News> out;
   if (peek(h_.queued)) {
     Transaction t(m(), thread());
-    t.set(h_.queued, 0u);
+    t.write(h_.queued, 0u);  // a new node manager looks first
     t.commit();
     out.emplace_back().kind = NewsKind::queued;
   }
@@ -32,7 +32,7 @@ inline bool Client::subscribe(u32 i) {
   Transaction t(m(), thread());
   Object& o = m().object(i);
   bool pending = !away::is_known(o);
-  if (pending && !(o.origin & ASKED)) t.set(o.origin, o.origin | u32(ASKED));
+  if (pending) t.write(o.origin, o.origin | u32(ASKED));
   t.commit();
   return pending;
 }
@@ -55,8 +55,9 @@ inline void Client::take_news(std::vector<News>& out) {
       if (alive && loan::is_result(m(), i)) item.kind = NewsKind::done;
       if (loan::is_kept_for_its_owner(m(), i)) news::add(t, i);
     } else if (o.origin & ASKED && away::is_known(o)) {
-      t.set(o.origin, o.origin & ~u32(ASKED));
+      t.write(o.origin, o.origin & ~u32(ASKED));  // a new node manager is asked anew
       item.kind = NewsKind::sealed;
+      if (o.origin & WANTED && news::must_be_fetched(o)) news::add(t, i);
     } else if (o.origin & WANTED && news::must_be_fetched(o)) {
       item.kind = NewsKind::wanted;
     } else if (loan::is_kept_for_its_owner(m(), i)) {

@@ -211,6 +211,44 @@ inline void add_results(Situations& list) {
           s.c.renew_news(peer(s, 1));
           if (wanted(s) != awaited) s.board.complain("what is awaited is not asked for again");
         }));
+  auto ask = [](Stage& s) {
+    for (u32 n : {0, 1}) s.c.subscribe(s.promises[n].object);
+  };
+  list.push_back(with_peers(
+      "ask for news of results",
+      [](Stage& s) {
+        away(s, 3);
+        has_run(s);
+        Options on;
+        on.deps = {s.promises[1].object};
+        s.task(Act::value, 0, on);
+      },
+      ask, {}, ProcessKind::node_manager,
+      [=](Stage& s) {
+        ask(s);
+        tell_result(s, s.promises[0], true);
+        tell_result(s, s.promises[1], false);
+        u32 known = 0, wanted = 0;
+        for (const News& each : hear(s)) {
+          known += each.kind == NewsKind::sealed;
+          wanted += each.kind == NewsKind::wanted;
+        }
+        if (known != 2 || wanted != 1) s.board.complain("what was asked for is not told once");
+        if (s.c.subscribe(s.promises[0].object)) s.board.complain("what is known is waited for");
+      }));
+  auto tell_both = [](Stage& s) {
+    tell_result(s, s.promises[0], true);
+    tell_result(s, s.promises[1], false);
+    hear(s);
+  };
+  list.push_back(with_peers(
+      "a result: asked for",
+      [=](Stage& s) {
+        away(s, 3);
+        has_run(s);
+        ask(s);
+      },
+      tell_both, {}, ProcessKind::node_manager, tell_both));
   auto stored = [](Stage& s) {
     away(s, 3);
     for (u32 n : {0, 2, 1}) tell_result(s, s.promises[n], false);
@@ -430,6 +468,28 @@ inline void add_foreign_work(Situations& list) {
               }
           }));
     }
+  list.push_back(with_peers(
+      "let go of a result that its owner has lent in turn",
+      [](Stage& s) {
+        received(s, Act::many, 3);
+        for (const Promise& p : s.promises) s.list.push_back(p.object);
+        s.c.note(peer(s, 1), refs_of(s, s.list));
+        s.c.note(peer(s, 2), refs_of(s, s.list));
+        s.workers(1);
+        s.c.wait_for(s.list.back(), wait::Deadline(-1));
+        s.board.until([&] { return !peek(s.h.running_count); });
+        hear(s);
+      },
+      [](Stage& s) {
+        drop_all(s);
+        hear(s);
+      },
+      [](Stage& s) { s.list = take_all(s, s.list); }, ProcessKind::node_manager,
+      [](Stage& s) {
+        let_go(s, s.list);
+        hear(s);
+        if (!s.c.notes(peer(s, 2)).empty()) s.board.complain("two nodes keep a result for each other");
+      }));
   for (u32 left : {0u, 1u})
     list.push_back(with_peers(
         "bury a worker running another node's task with " + std::to_string(left) + " retries left",

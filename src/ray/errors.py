@@ -473,6 +473,19 @@ class ActorKilledError(ActorDiedError):
         self.pid = pid
 
 
+class NodeDiedError(RayError):
+    """The node of a cluster that ran a task died before the task was finished. `attempts` counts all runs."""
+
+    def __init__(self, function_name: str, attempts: int = 1) -> None:
+        self.function_name = function_name
+        self.attempts = attempts
+        times = f" (tried {attempts} times)" if attempts > 1 else ""
+        super().__init__(
+            f"{_name(function_name, 'A task')} did not finish: the node that ran it has died, or is cut "
+            f"off{times}. It may be run again elsewhere with max_retries above {attempts - 1}."
+        )
+
+
 class JobEndedError(RayError):
     """The driver that had started a task or an actor has ended, and what it had started with it."""
 

@@ -7,7 +7,7 @@ import pytest
 from ray.wire import frames
 from ray.wire.frames import DamagedFrameError, FrameReader, FrameWriter, MessageTooLargeError
 from ray.wire.messages import MAX_FRAME_BYTES, Message, Ping, Run, Task, Want
-from tests.wire.samples import NEEDS, NODE, SAMPLES, TASK
+from tests.wire.samples import NEEDS, NODE, OBJECT, SAMPLES, TASK
 
 
 def read_all(reader: FrameReader) -> list[Message]:
@@ -18,7 +18,7 @@ def read_all(reader: FrameReader) -> list[Message]:
 
 
 def task(size: int) -> Run:
-    return Run([Task(TASK, 1, NODE, None, bytes(size), [], [], 1, NEEDS, 0, 0)])
+    return Run([Task(TASK, OBJECT, NODE, None, bytes(size), [], [], 1, NEEDS, 0, 0)])
 
 
 def test_messages_of_one_turn_make_one_frame() -> None:
