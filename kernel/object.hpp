@@ -239,9 +239,9 @@ inline bool seal(Transaction& t, u32 i, const Value& v) {
   } else if (v.size) {
     memcpy(o.data, v.bytes, v.size);
   }
-  if (o.origin & LOCATED) {  // these were known already
-    t.set(o.size_bytes, o.size_bytes);
-    t.set(o.format, o.format);
+  if (o.origin & LOCATED) {  // these say something already
+    t.set(o.size_bytes, v.size);
+    t.set(o.format, v.format);
   }
   u32 task = o.task;
   t.set(o.block, b);

@@ -16,8 +16,8 @@ std::array<u8, BYTES> id_from(nb::handle h) {
   memcpy(id.data(), PyBytes_AS_STRING(h.ptr()), BYTES);
   return id;
 }
-auto object_id(nb::handle h) { return id_from<ID_BYTES>(h); }
-auto task_id(nb::handle h) { return id_from<TASK_ID_BYTES>(h); }
+auto object_from(nb::handle h) { return id_from<ID_BYTES>(h); }
+auto task_from(nb::handle h) { return id_from<TASK_ID_BYTES>(h); }
 
 template <size_t BYTES>
 nb::bytes bytes_of(const std::array<u8, BYTES>& id) {
@@ -42,13 +42,13 @@ nb::list to_list(const Items& items, Write write) {
 
 IdRef ref_from(nb::handle h) {
   nb::tuple pair = nb::cast<nb::tuple>(h);
-  return {object_id(pair[0]), nb::cast<u32>(pair[1])};
+  return {object_from(pair[0]), nb::cast<u32>(pair[1])};
 }
 nb::object from_ref(const IdRef& ref) { return nb::make_tuple(bytes_of(ref.id), ref.owner); }
 
 IdTimes times_from(nb::handle h) {
   nb::tuple pair = nb::cast<nb::tuple>(h);
-  return {object_id(pair[0]), nb::cast<u32>(pair[1])};
+  return {object_from(pair[0]), nb::cast<u32>(pair[1])};
 }
 nb::object from_times(const IdTimes& pair) { return nb::make_tuple(bytes_of(pair.first), pair.second); }
 
@@ -62,7 +62,7 @@ nb::object from_sent(const SentTask& s) {
 SentTask sent_from(const nb::tuple& task) {
   SentTask s{};
   if (task.size() != 12) throw nb::value_error("a task that is sent has 12 parts");
-  s.id = task_id(task[0]);
+  s.id = task_from(task[0]);
   s.job = nb::cast<u32>(task[1]);
   if (!task[2].is_none()) s.function = ref_from(task[2]);
   s.deps = list_from(task[4], ref_from);
@@ -103,7 +103,7 @@ nb::object from_news(Arena& a, const News& n) {
 void add_peers(nb::class_<Arena>& arena) {
   arena
       .def(
-          "enter_peer", [](Arena& a, nb::bytes node_id) { return a.c().enter_peer(object_id(node_id).data()); },
+          "enter_peer", [](Arena& a, nb::bytes node_id) { return a.c().enter_peer(object_from(node_id).data()); },
           "node_id"_a)
       .def("peers",
            [](Arena& a) {
@@ -114,7 +114,7 @@ void add_peers(nb::class_<Arena>& arena) {
           "bury_peer", [](Arena& a, u32 peer) { a.c().bury_peer(peer); }, "peer"_a)
       .def(
           "enter_guest",
-          [](Arena& a, u32 home, nb::bytes root_id) { return a.c().enter_guest(home, object_id(root_id).data()); },
+          [](Arena& a, u32 home, nb::bytes root_id) { return a.c().enter_guest(home, object_from(root_id).data()); },
           "home"_a, "root_id"_a)
       .def(
           "bury_guest", [](Arena& a, u32 job) { a.c().bury_guest(job); }, "job"_a)
@@ -158,7 +158,7 @@ void add_peers(nb::class_<Arena>& arena) {
       .def(
           "forget_notes",
           [](Arena& a, u32 peer, nb::handle ids) {
-            return to_list(a.c().forget_notes(peer, list_from(ids, object_id)), from_times);
+            return to_list(a.c().forget_notes(peer, list_from(ids, object_from)), from_times);
           },
           "peer"_a, "ids"_a)
       .def(
@@ -184,7 +184,7 @@ void add_peers(nb::class_<Arena>& arena) {
       .def(
           "recall",
           [](Arena& a, u32 peer, nb::handle task_ids) {
-            std::vector<TaskIdBytes> list = list_from(task_ids, task_id);
+            std::vector<TaskIdBytes> list = list_from(task_ids, task_from);
             return a.c().recall(peer, {list.begin(), list.end()});
           },
           "peer"_a, "task_ids"_a)
@@ -205,19 +205,21 @@ void add_peers(nb::class_<Arena>& arena) {
       .def(
           "drop_received",
           [](Arena& a, u32 peer, nb::handle task_ids) {
-            return to_list(a.c().drop_received(peer, list_from(task_ids, task_id)), bytes_of<TASK_ID_BYTES>);
+            return to_list(a.c().drop_received(peer, list_from(task_ids, task_from)), bytes_of<TASK_ID_BYTES>);
           },
           "peer"_a, "task_ids"_a)
       .def(
           "finish_return",
-          [](Arena& a, u32 peer, nb::bytes id, u32 fmt, nb::handle data, u64 size, nb::handle nested, bool failed) {
+          [](Arena& a, u32 peer, nb::bytes object_id, u32 fmt, nb::handle data, u64 size, nb::handle nested,
+             bool failed) {
             std::vector<IdRef> refs = list_from(nested, ref_from);
             if (data.is_none())
-              return a.c().finish_return(peer, object_id(id), Value{nullptr, size, NIL, fmt}, false, refs, false);
+              return a.c().finish_return(peer, object_from(object_id), Value{nullptr, size, NIL, fmt}, false, refs,
+                                         false);
             Payload p(a.shared, data, fmt);
-            return a.c().finish_return(peer, object_id(id), p.value, true, refs, failed);
+            return a.c().finish_return(peer, object_from(object_id), p.value, true, refs, failed);
           },
-          "peer"_a, "id"_a, "fmt"_a, "data"_a.none(), "size"_a, "nested"_a, "failed"_a = false)
+          "peer"_a, "object_id"_a, "fmt"_a, "data"_a.none(), "size"_a, "nested"_a, "failed"_a = false)
       .def(
           "location",
           [](Arena& a, Id oid) -> nb::object {

@@ -170,7 +170,8 @@ int main(int argc, char** argv) {
       for (auto& [place, by] : places) {
         if (n++ % at_once != part) continue;
         if (short_form() && argc == 1 && Random(seed ^ n).below(u32(places.size())) >= PLACES_SHORT) continue;
-        if (argc > 1 ? !place.is_named(argv[1]) : spared(place) != nullptr) continue;
+        if (argc > 1 && !place.is_named(argv[1])) continue;
+        if ((argc == 1 || place.name() != argv[1]) && spared(place)) continue;
         Random mine(seed + n);
         if (is_caught(own, all, place, by, mine)) continue;
         std::string line = "FAILED: nobody misses the record of " + place.name() + ": " + place.text() +

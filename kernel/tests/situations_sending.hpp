@@ -264,6 +264,23 @@ inline void add_results(Situations& list) {
       s.c.seal(o, Value{bytes.data(), bytes.size(), NIL, FORMAT_TEST}, {});
     }
   }));
+  list.push_back(with_peers(
+      "a result: stored there, and lost",
+      [=](Stage& s) {
+        stored(s);
+        s.tasks_may_fail = true;
+      },
+      [](Stage& s) {
+        std::vector<u8> bytes = bytes_of(1, 20);
+        u32 o = s.take(s.promises[0].object);
+        s.c.seal(o, Value{bytes.data(), bytes.size(), NIL, FORMAT_TEST_FAILURE}, {});
+      },
+      {}, ProcessKind::node_manager,
+      [](Stage& s) {
+        std::optional<Location> where = s.c.location(s.promises[0].object);
+        if (where && (where->size_bytes != 40 || where->format != FORMAT_TEST))
+          s.board.complain("a stored result is said to be what it is not");
+      }));
   list.push_back(tells(
       "stored there, and nobody wants it",
       [=](Stage& s) {

@@ -349,7 +349,7 @@ class Arena:
     def finish_return(
         self,
         peer: int,
-        id: bytes,
+        object_id: bytes,
         fmt: int,
         data: Data | None,  # None: it is stored at that peer
         size: int,

@@ -1,7 +1,7 @@
-"""Arenas of one process as nodes, and a node manager in a few lines: what the kernel leaves to it, without a network.
+"""Arenas of one process as nodes, and a node manager in a few lines: what the kernel leaves to it.
 
-Messages wait in a queue for each link until somebody delivers them; a link that breaks loses them, and Sync puts right
-what was lost.
+Messages wait in a queue for each link until somebody delivers them; a link that breaks loses them, and
+Sync puts right what was lost.
 """
 
 import os
@@ -67,10 +67,10 @@ class Node:
         return 0 if node_id == self.node_id else self.manager.enter_peer(node_id)
 
     def outward(self, refs: list[Known]) -> list[Ref]:
-        return [(id, self.name(owner)) for id, owner in refs]
+        return [(raw, self.name(owner)) for raw, owner in refs]
 
     def inward(self, refs: list[Ref]) -> list[Known]:
-        return [(id, self.number(node_id)) for id, node_id in refs]
+        return [(raw, self.number(node_id)) for raw, node_id in refs]
 
     # --- what a driver and a worker do ---
 
@@ -134,10 +134,10 @@ class Node:
         items = self.manager.news(1000, 0)
         for item in items:
             if item[0] == _kernel.NEWS_DONE:
-                _, peer, id, fmt, data, size, nested, failed = item
+                _, peer, raw, fmt, data, size, nested, failed = item
                 node = self.network.nodes.get(self.name(peer))
                 if node:
-                    message = (id, fmt, data, size, self.outward(nested), failed)
+                    message = (raw, fmt, data, size, self.outward(nested), failed)
                     self.network.send(self, node, "result", message)
             elif item[0] == _kernel.NEWS_WANTED:
                 oid = item[1]
@@ -146,29 +146,29 @@ class Node:
                 if source in self.network.nodes:
                     self.network.send(self, self.network.nodes[source], "want", oid.binary())
             elif item[0] == _kernel.NEWS_GONE:
-                _, id, _, notes, located = item
+                _, raw, _, notes, located = item
                 for peer, times in [*notes, *([(located, 1)] if located else [])]:
                     if (node := self.network.nodes.get(self.name(peer))) is not None:
-                        self.network.send(self, node, "return", (id, times))
+                        self.network.send(self, node, "return", (raw, times))
         return sum(item[0] != _kernel.NEWS_QUEUED for item in items)
 
     def on_result(self, sender: "Node", result: tuple) -> None:  # type: ignore[type-arg]
-        id, fmt, data, size, nested, failed = result
+        raw, fmt, data, size, nested, failed = result
         peer = self.peer(sender)
-        fresh = self.manager.finish_return(peer, id, fmt, data, size, self.inward(nested), failed)
+        fresh = self.manager.finish_return(peer, raw, fmt, data, size, self.inward(nested), failed)
         if data is not None or not fresh:
-            self.network.send(self, sender, "return", (id, 1))
+            self.network.send(self, sender, "return", (raw, 1))
 
     def on_return(self, sender: "Node", returned: tuple[bytes, int]) -> None:
         self.manager.take_back(self.peer(sender), [returned])
 
-    def on_want(self, sender: "Node", id: bytes) -> None:
-        oid = self.manager.foreign((id, 0))
+    def on_want(self, sender: "Node", raw: bytes) -> None:
+        oid = self.manager.foreign((raw, 0))
         if not self.manager.is_ready(oid):
             if (where := self.manager.location(oid)) is not None:
-                self.network.send(self, sender, "stored", (id, self.name(where[0])))
+                self.network.send(self, sender, "stored", (raw, self.name(where[0])))
             else:
-                self.network.waits.append((self, sender, id))
+                self.network.waits.append((self, sender, raw))
             return
         self.give(sender, oid)
 
@@ -178,46 +178,46 @@ class Node:
         self.network.send(self, receiver, "value", (oid.binary(), fmt, bytes(data), self.outward(refs)))
 
     def on_stored(self, sender: "Node", stored: tuple[bytes, bytes]) -> None:
-        id, node_id = stored
+        raw, node_id = stored
         if node_id in self.network.nodes:
-            self.network.send(self, self.network.nodes[node_id], "want", id)
+            self.network.send(self, self.network.nodes[node_id], "want", raw)
 
     def on_value(self, sender: "Node", value: tuple) -> None:  # type: ignore[type-arg]
-        id, fmt, data, nested = value
+        raw, fmt, data, nested = value
         refs = self.inward(nested)
         held = [self.manager.foreign(ref) for ref in refs]
         self.manager.note(self.peer(sender), refs)
-        oid = self.manager.foreign((id, 0))
+        oid = self.manager.foreign((raw, 0))
         where = self.manager.location(oid)
         self.manager.seal(oid, data, fmt, held)
         if where is not None:
-            self.network.send(self, self.network.nodes[self.name(where[0])], "return", (id, 1))
+            self.network.send(self, self.network.nodes[self.name(where[0])], "return", (raw, 1))
 
     def borrow(self) -> None:
-        """Ids that another than their owner has lent are borrowed from the owner, and returned to who lent them."""
+        """Ids that not their owner has lent are borrowed from the owner, and returned to the lender."""
         for peer, _ in self.manager.peers():
-            for id, _ in self.manager.notes(peer):
-                owner = self.name(self.manager.owner(self.manager.foreign((id, 0))))
+            for raw, _ in self.manager.notes(peer):
+                owner = self.name(self.manager.owner(self.manager.foreign((raw, 0))))
                 if owner not in (self.node_id, self.name(peer)) and owner in self.network.nodes:
-                    self.network.send(self, self.network.nodes[owner], "borrow", id)
+                    self.network.send(self, self.network.nodes[owner], "borrow", raw)
 
-    def on_borrow(self, sender: "Node", id: bytes) -> None:
-        self.manager.lend(self.peer(sender), [self.manager.foreign((id, 0))])
-        self.network.send(self, sender, "lent", id)
+    def on_borrow(self, sender: "Node", raw: bytes) -> None:
+        self.manager.lend(self.peer(sender), [self.manager.foreign((raw, 0))])
+        self.network.send(self, sender, "lent", raw)
 
-    def on_lent(self, sender: "Node", id: bytes) -> None:
+    def on_lent(self, sender: "Node", raw: bytes) -> None:
         owner = self.peer(sender)
-        self.manager.note(owner, [(id, owner)])
+        self.manager.note(owner, [(raw, owner)])
         for peer, node_id in self.manager.peers():
             if peer != owner:
-                for returned in self.manager.forget_notes(peer, [id]):
+                for returned in self.manager.forget_notes(peer, [raw]):
                     self.network.send(self, self.network.nodes[node_id], "return", returned)
 
     def on_sync(self, sender: "Node", told: tuple[list[tuple[bytes, int]], list[bytes]]) -> None:
         peer = self.peer(sender)
         noted, tasks = told
         self.manager.match_loans(peer, noted)
-        self.manager.recall(peer, [id for id in self.manager.away(peer) if id not in set(tasks)])
+        self.manager.recall(peer, [raw for raw in self.manager.away(peer) if raw not in set(tasks)])
         self.manager.renew_news(peer)
 
     def sync(self, other: "Node") -> None:
@@ -266,8 +266,8 @@ class Network:
                 while sender is not receiver and self.deliver(sender, receiver):
                     moved = True
         waits, self.waits = self.waits, []
-        for node, sender, id in waits:
-            node.on_want(sender, id)
+        for node, sender, raw in waits:
+            node.on_want(sender, raw)
         return moved
 
     def settle(self, work: bool = True) -> None:

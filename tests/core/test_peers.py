@@ -329,7 +329,8 @@ def test_a_block_is_written_through_its_buffer(network: Network) -> None:
     a, _ = network.all
     block = a.manager.allocate(100_000)
     with memoryview(block) as memory:
-        assert not memory.readonly and len(memory) == 100_000
+        assert not memory.readonly
+        assert len(memory) == 100_000
         memory[:8] = encoded(11)[:8]
         with pytest.raises(ValueError, match="may still write"):
             a.manager.put(block, RAW)

@@ -88,7 +88,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(which=WHICH, other=WHICH)
     def take_back(self, which: int, other: int) -> None:
-        """The answer comes at once, as no message can be on its way that says anything else of what is dropped."""
+        """The answer comes at once: of what is dropped no message on its way says anything else."""
         a, b = self.network.all[which], self.network.all[other]
         if which == other:
             return
