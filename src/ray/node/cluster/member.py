@@ -6,6 +6,7 @@ One event loop, and a thread that waits for the arena's news.
 import asyncio
 import contextlib
 import functools
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -25,7 +26,7 @@ from ray.session.say import say
 from ray.wire.bulk import BulkServer
 from ray.wire.connecting import connect
 from ray.wire.identity import BULK, LINK, REDIS, Identity
-from ray.wire.link import End, Link, LinkHost
+from ray.wire.link import End, LinkHost
 from ray.wire.listener import Listener
 from ray.wire.messages import PROTOCOL, Demand, Hello, Load, Message, Resources, Result, View
 from ray.wire.pipe import PipeHost
@@ -59,13 +60,16 @@ class Member:
         arena: _kernel.Arena,
         record: SessionRecord,
         release: str,
+        listening: socket.socket,
         executor: Executor,
         jobs_ended: Callable[[], None],
     ) -> None:
-        """`jobs_ended` is called when drivers of other nodes have ended."""
+        """`listening` is where other nodes reach this one. `jobs_ended` is called when drivers of other nodes
+        have ended."""
         self.arena = arena
         self.record = record
         self.release = release
+        self.listening = listening
         self.executor = executor
         self.node = bytes.fromhex(record.node_id)
         self.is_head = not record.head_address
@@ -110,8 +114,7 @@ class Member:
     async def run(self) -> None:
         """Until the arena is shut."""
         self.loop = asyncio.get_running_loop()
-        host, _, port = self.record.link_address.rpartition(":")
-        await self.listener.start(host.strip("[]"), int(port))
+        self.listener.take_over(self.listening)
         if self.is_head:
             self.head = Head(self.node, _now_ms(), self._send_view, self.network.want_link, self._bury)
             self.head.on_link_up(self.node, self.hello(), _now_ms())
