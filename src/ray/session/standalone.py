@@ -16,6 +16,7 @@ from ray.session.ports import is_loopback
 from ray.session.record import SessionRecord
 from ray.session.spec import KeeperSpec
 from ray.session.spill_file import open_spill_file
+from ray.wire.identity import Identity
 from ray.wire.token import ClusterToken
 
 NODE_ID_BYTES = 20
@@ -128,8 +129,11 @@ def _start(options: SessionOptions, binary: str, standing: Standing) -> tuple[Ke
         spec = start.spec_of(options, arena, binary)
         _detached(spec, standing, spill)
         keeper = KeeperHandle(spec)
+        # Made here, beside the keeper's start: the library that it takes is large, and this process ends soon.
+        identity = Identity.of(standing.token)
         found = keeper.wait_ready(options.config.start_ms) or [standing.port]
-        record = _in_cluster(start.record_of(options, spec, 0, keeper.pid, found), standing, found[0])
+        record = start.record_of(options, spec, 0, keeper.pid, found)
+        record = _in_cluster(record, standing, identity, found[0])
         # With the token's file before that is there, so that the keeper removes it in any case.
         arena.set_session(record.dump())
         if record.removes_token_file or not os.path.lexists(record.token_file):
@@ -167,11 +171,12 @@ def _detached(spec: KeeperSpec, standing: Standing, spill: tuple[int, int] | Non
         spec.spill_fd, spec.spill_bytes = spill
 
 
-def _in_cluster(record: SessionRecord, standing: Standing, port: int) -> SessionRecord:
+def _in_cluster(record: SessionRecord, standing: Standing, identity: Identity, port: int) -> SessionRecord:
     """`port` is that of the control store."""
     own = dataclasses.replace(
         record,
         cluster_token=standing.token.text,
+        cluster_identity=identity.pem.decode(),
         token_file=standing.token_file or tokens.of_port(port),
         removes_token_file=not standing.token_file,
         node_id=os.urandom(NODE_ID_BYTES).hex(),

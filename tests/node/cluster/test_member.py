@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ray.node.cluster.member import Member
+from ray.wire.identity import Identity
 from ray.wire.token import ClusterToken
 from tests.core.nodes import RAW, Network, Node, decoded, encoded
 
@@ -21,7 +22,7 @@ class Record:
 
     def __init__(self, node: Node, token: ClusterToken, head_address: str) -> None:
         self.node_id = node.node_id.hex()
-        self.cluster_token = token.text
+        self.cluster_identity = Identity.of(token).pem.decode()
         self.head_address = head_address
         self.control_store: list[str] = []
 
