@@ -129,7 +129,7 @@ def _start(options: SessionOptions, binary: str, standing: Standing) -> tuple[Ke
         spec = start.spec_of(options, arena, binary)
         _detached(spec, standing, spill)
         keeper = KeeperHandle(spec)
-        # Made here, beside the keeper's start: the library that it takes is large, and this process ends soon.
+        # Made here, beside the start of the keeper: the library that it takes is large, and stays in memory.
         identity = Identity.of(standing.token)
         found = keeper.wait_ready(options.config.start_ms) or [standing.port]
         record = start.record_of(options, spec, 0, keeper.pid, found)
