@@ -24,3 +24,19 @@ def make_cluster() -> Iterator[MakeCluster]:
             return cluster
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def standing() -> Iterator[LocalCluster]:
+    """Three nodes for tests that leave them as they are; the last of them alone has a custom resource."""
+    with LocalCluster(2, object_store_memory=256 << 20) as cluster:
+        cluster.add_node(num_custom_resource=1)
+        yield cluster
+
+
+@pytest.fixture
+def joined(standing: LocalCluster) -> Iterator[LocalCluster]:
+    """The same with a driver, of its own for each test, at its head."""
+    ray.init(redis_address=standing.address)
+    yield standing
+    ray.shutdown()

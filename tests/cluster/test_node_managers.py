@@ -7,6 +7,7 @@ import time
 import ray
 from ray.testing import LocalNode
 from tests.api.programs import wait_for
+from tests.chaos.attack import times
 from tests.cluster.conftest import MakeCluster
 from tests.cluster.events import PATIENCE_MS, PATIENCE_S, deaths, manager_of, wait_until_spread, where
 
@@ -27,7 +28,7 @@ def slow_square(number: int) -> int:
 def test_a_killed_node_manager_is_no_death(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(2)
     wait_until_spread(cluster.nodes)
-    for turn in range(4):
+    for turn in range(times(8, 3)):
         node = cluster.nodes[turn % 2]
         pid = manager_of(node)
         assert pid is not None
@@ -43,11 +44,11 @@ def test_a_killed_node_is_noticed_within_a_second(make_cluster: MakeCluster) -> 
     cluster = make_cluster(2)
     wait_until_spread(cluster.nodes)
     killed = cluster.nodes[1]
-    results = [where.remote(0.1) for _ in range(30)]
-    wait_until_spread(cluster.nodes)
+    results = [where.remote(0.02) for _ in range(60)]
+    ray.wait(results, num_returns=10, timeout=PATIENCE_MS)
     cluster.kill_node(killed)
     killed_s = time.monotonic()
     assert wait_for(lambda: deaths(cluster) or None, PATIENCE_S)
     assert time.monotonic() - killed_s < NOTICED_S
-    assert len(ray.get(results, timeout=PATIENCE_MS)) == 30
+    assert len(ray.get(results, timeout=PATIENCE_MS)) == 60
     assert ray.get(where.remote(), timeout=PATIENCE_MS) == cluster.head.record.token

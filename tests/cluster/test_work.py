@@ -10,6 +10,7 @@ import pytest
 import ray
 from ray.errors import ObjectLostError, RayTaskError
 from ray.testing import LocalCluster
+from tests.api.programs import wait_for
 from tests.chaos.attack import times
 from tests.cluster.conftest import MakeCluster
 from tests.cluster.events import PATIENCE_MS, PATIENCE_S, wait_until_spread, where
@@ -75,18 +76,10 @@ def fails_there() -> None:
     raise ValueError("of a remote node")
 
 
-def with_one_special(make_cluster: MakeCluster, nodes: int = 2, **options: Any) -> LocalCluster:
-    """A cluster whose last node alone has a custom resource."""
-    cluster = make_cluster(nodes - 1, **options)
-    cluster.add_node(num_custom_resource=1)
-    return cluster
-
-
-def test_tasks_spread_over_three_nodes(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(3)
-    wait_until_spread(cluster.nodes)
+def test_tasks_spread_over_three_nodes(joined: LocalCluster) -> None:
+    wait_until_spread(joined.nodes)
     places = Counter(ray.get([where.remote(0.02) for _ in range(60)], timeout=PATIENCE_MS))
-    assert set(places) == {node.record.token for node in cluster.nodes}
+    assert set(places) == {node.record.token for node in joined.nodes}
     assert min(places.values()) >= 5, places
     numbers = range(300)
     results = [square.remote(number, 0.002) for number in numbers]
@@ -95,15 +88,13 @@ def test_tasks_spread_over_three_nodes(make_cluster: MakeCluster) -> None:
     assert ray.get(tree.remote(3), timeout=PATIENCE_MS) == 27
 
 
-def test_a_burst_of_short_tasks(make_cluster: MakeCluster) -> None:
-    make_cluster(3)
+def test_a_burst_of_short_tasks(joined: LocalCluster) -> None:
     numbers = range(times(20_000, 2_000))
     results = [square.remote(number) for number in numbers]
     assert ray.get(results, timeout=3 * PATIENCE_MS) == [number**2 for number in numbers]
 
 
-def test_large_arrays_go_across(make_cluster: MakeCluster) -> None:
-    with_one_special(make_cluster, object_store_memory=256 << 20)
+def test_large_arrays_go_across(joined: LocalCluster) -> None:
     array = np.ones(LARGE_BYTES, np.uint8)
     assert ray.get(total_there.remote(array), timeout=PATIENCE_MS) == LARGE_BYTES
     stored = ray.put(array)
@@ -113,8 +104,7 @@ def test_large_arrays_go_across(make_cluster: MakeCluster) -> None:
     assert ray.get(made, timeout=PATIENCE_MS).sum(dtype=np.int64) == LARGE_BYTES
 
 
-def test_ids_inside_of_values(make_cluster: MakeCluster) -> None:
-    with_one_special(make_cluster)
+def test_ids_inside_of_values(joined: LocalCluster) -> None:
     ids = ray.get(put_there.remote(10), timeout=PATIENCE_MS)
     assert ray.get(ids, timeout=PATIENCE_MS) == list(range(10))
     boxed = {"ids": [ray.put(number) for number in range(10)]}
@@ -123,21 +113,20 @@ def test_ids_inside_of_values(make_cluster: MakeCluster) -> None:
     assert ray.get(opened_there.remote(pending), timeout=PATIENCE_MS) == [0, 1, 4, 9]
 
 
-def test_a_task_runs_where_alone_it_fits(make_cluster: MakeCluster) -> None:
-    cluster = with_one_special(make_cluster, 3)
+def test_a_task_runs_where_alone_it_fits(joined: LocalCluster) -> None:
     places = ray.get([where_there.remote() for _ in range(10)], timeout=PATIENCE_MS)
-    assert set(places) == {cluster.nodes[-1].record.token}
+    assert set(places) == {joined.nodes[-1].record.token}
 
 
-def test_an_error_of_a_remote_node(make_cluster: MakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
-    with_one_special(make_cluster)
+def test_an_error_of_a_remote_node(joined: LocalCluster, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RayTaskError, match="of a remote node"):
         ray.get(fails_there.remote(), timeout=PATIENCE_MS)
-    listed: list[Any] = []
-    deadline = time.monotonic() + PATIENCE_S
-    while not listed and time.monotonic() < deadline:
-        listed = [each for each in ray.error_info() if "of a remote node" in str(each)]
-    assert len(listed) == 1
+
+    def listed() -> int | None:
+        return sum("of a remote node" in str(each) for each in ray.error_info()) or None
+
+    assert wait_for(listed, PATIENCE_S) == 1
+    ray.shutdown()  # what is there has been printed then
     assert capfd.readouterr().err.count("ValueError: of a remote node") == 1
 
 
@@ -145,14 +134,15 @@ def test_all_results_are_right_though_a_node_is_killed(make_cluster: MakeCluster
     cluster = make_cluster(3)
     wait_until_spread(cluster.nodes)
     numbers = range(300)
-    results = [square.remote(number, 0.02) for number in numbers]
+    results = [square.remote(number, 0.01) for number in numbers]
     ray.wait(results, num_returns=100, timeout=PATIENCE_MS)
     cluster.kill_node(cluster.nodes[1])
     assert ray.get(results, timeout=2 * PATIENCE_MS) == [number**2 for number in numbers]
 
 
 def test_what_only_a_dead_node_had_is_lost(make_cluster: MakeCluster) -> None:
-    cluster = with_one_special(make_cluster)
+    cluster = make_cluster(1)
+    cluster.add_node(num_custom_resource=1)
     [lost] = ray.get(put_there.remote(1), timeout=PATIENCE_MS)
     cluster.kill_node(cluster.nodes[1])
     killed_s = time.monotonic()
