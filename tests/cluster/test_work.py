@@ -130,16 +130,6 @@ def test_an_error_of_a_remote_node(joined: LocalCluster, capfd: pytest.CaptureFi
     assert capfd.readouterr().err.count("ValueError: of a remote node") == 1
 
 
-def test_all_results_are_right_though_a_node_is_killed(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(3)
-    wait_until_spread(cluster.nodes)
-    numbers = range(300)
-    results = [square.remote(number, 0.01) for number in numbers]
-    ray.wait(results, num_returns=100, timeout=PATIENCE_MS)
-    cluster.kill_node(cluster.nodes[1])
-    assert ray.get(results, timeout=2 * PATIENCE_MS) == [number**2 for number in numbers]
-
-
 def test_what_only_a_dead_node_had_is_lost(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(1)
     cluster.add_node(num_custom_resource=1)
