@@ -79,7 +79,8 @@ def _init_session(options: "SessionOptions") -> dict[str, Any]:
 
         session = attach_session(options)
     arena = session.arena
-    current = Current(arena, arena, options.driver_mode, session.config, stock_of(arena))
+    in_cluster = bool(session.record.cluster_token)
+    current = Current(arena, arena, options.driver_mode, session.config, stock_of(arena), in_cluster)
     return _enter(current, session.info, session.end, session.output)
 
 

@@ -7,9 +7,11 @@ import pytest
 
 from ray.errors import IncompatiblePeerError, PeerUnreachableError
 from ray.wire import link as link_module
-from ray.wire.connecting import connect
+from ray.wire.connecting import connect, open_channel
 from ray.wire.frames import MessageTooLargeError
+from ray.wire.identity import LINK
 from ray.wire.link import EndKind
+from ray.wire.listener import Listener
 from ray.wire.messages import PROTOCOL, Ping, Pong, Return, Want
 from tests.wire.running import IDENTITY, Heard, hello, node, run
 
@@ -26,6 +28,25 @@ def test_each_side_knows_the_other_and_messages_go_both_ways() -> None:
             theirs.link.send(Pong(7))
             assert await ours.count(1) == [Pong(7)]
             ours.link.abort("the test is over")
+
+    run(main())
+
+
+def test_a_listening_socket_that_is_held_elsewhere_goes_from_one_listener_to_the_next() -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as held:
+            first, second = (
+                Listener(IDENTITY, {}),
+                Listener(IDENTITY, {LINK: lambda channel: channel.close()}),
+            )
+            address = first.take_over(held.dup())
+            first.close()
+            # Nobody accepts, and yet it is not refused: it waits for the next.
+            connecting = asyncio.create_task(open_channel(address, IDENTITY, LINK))
+            await asyncio.sleep(0)
+            assert second.take_over(held.dup()) == address
+            (await connecting).close()
+            second.close()
 
     run(main())
 

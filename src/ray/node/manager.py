@@ -7,6 +7,7 @@ its place in the arena and in Redis. It unpickles nothing.
 import asyncio
 import os
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ TEMPLATE_FIRST_S = 0.5  # a template that survived the keeper ends the session; 
 
 
 class NodeManager:
-    def __init__(self, arena: _kernel.Arena, record: SessionRecord, release: str) -> None:
+    def __init__(self, arena: _kernel.Arena, record: SessionRecord) -> None:
         self.arena = arena
         self.keeper = record.keeper_pid
         config = Config.with_overrides(record.settings)
@@ -43,10 +44,15 @@ class NodeManager:
         self.lock_watch = LockWatch(arena, config.lock_patience_ms, self.sweeper)
         self.memory = MemoryMonitor(arena, config, self.keeper, MemoryLimits(config.memory_fraction))
         self.member: Member | None = None
-        if record.cluster_token:
-            from ray.node.cluster.member import Member
 
-            self.member = Member(arena, record, release, self.executor, self.sweeper.look_now)
+    def join_cluster(self, record: SessionRecord, release: str, link_fd: int) -> None:
+        """When this process is registered in the arena: a member has references of its own there."""
+        from ray.node.cluster import member  # a script's own session doesn't pay for it
+
+        listening = socket.socket(fileno=link_fd)
+        self.member = member.Member(
+            self.arena, record, release, listening, self.executor, self.sweeper.look_now
+        )
 
     async def run(self) -> None:
         """Until the session ends, or the keeper dies."""
@@ -76,13 +82,16 @@ class NodeManager:
                 await writer.close()
 
 
-def run(arena_fd: int, token: str, keeper: int, release: str) -> None:
+def run(arena_fd: int, link_fd: int, token: str, keeper: int, release: str) -> None:
     """The process; returns when the session has ended."""
     arena = _kernel.Arena.attach(arena_fd)
-    manager = NodeManager(arena, SessionRecord.load(arena.session()), release)
+    record = SessionRecord.load(arena.session())
+    manager = NodeManager(arena, record)
     # Before anything else here waits for the mutex: whoever has it may be stopped.
     manager.lock_watch.start()
     arena.register(_kernel.NODE_MANAGER)
+    if record.cluster_token:
+        manager.join_cluster(record, release, link_fd)
     asyncio.run(manager.run())
     if os.getppid() != keeper:
         _end_session(arena, token)

@@ -42,7 +42,7 @@ def monotonic_ms() -> int:
 
 class Keeper:
     def __init__(self, spec: KeeperSpec, command_fd: int, report_fd: int) -> None:
-        processes.keep_only(command_fd, report_fd, spec.arena_fd, spec.spill_fd)
+        processes.keep_only(command_fd, report_fd, spec.arena_fd, spec.spill_fd, spec.link_fd)
         self.spec = spec
         self.command_fd = command_fd
         self.report_fd = report_fd

@@ -22,27 +22,44 @@ def for_control_store(hosts: list[str], wanted: int | None) -> int:
     return wanted
 
 
-def for_links(host: str, wanted: int | None) -> int:
-    """The port asked for, or a free one. Raises InitError as above, and when there is none."""
-    if wanted:
-        _must_be_free(host, wanted, "--object-manager-port")
-        return wanted
+def listen_for_links(host: str, wanted: int | None, option: str = "--object-manager-port") -> socket.socket:
+    """A socket that listens at the port asked for, or at a free one. Raises InitError as above."""
+    listening = _listening(host, wanted or ANY_PORT)
+    if listening is None:
+        raise _taken(host, wanted or ANY_PORT, option)
+    return listening
+
+
+def listen_beside_control_store(host: str, wanted: int) -> socket.socket:
+    """The same for a head that has one port, where the control store has that port on loopback."""
+    if wanted != ANY_PORT:
+        return listen_for_links(host, wanted, "--redis-port")
     for _ in range(PORT_ATTEMPTS):
-        if is_free(host, port := random_port()):
-            return port
-    raise InitError(f"No free port was found on {host}; name one with --object-manager-port.")
+        port = random_port()
+        if is_free(LOOPBACK, port) and (listening := _listening(host, port)) is not None:
+            return listening
+    raise InitError(f"No free port was found on {host}; name one with --redis-port.")
 
 
 def is_free(host: str, port: int) -> bool:
+    listening = _listening(host, port)
+    if listening is not None:
+        listening.close()
+    return listening is not None
+
+
+def _listening(host: str, port: int) -> socket.socket | None:
+    """None: somebody else does."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as those do who will bind it
-        try:
-            probe.bind((host, port))
-            probe.listen(1)
-        except OSError:
-            return False
-    return True
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen()
+    except OSError:
+        listening.close()
+        return None
+    return listening
 
 
 def holder(port: int) -> str:
@@ -76,7 +93,11 @@ def source_address(host: str) -> str:
 
 def _must_be_free(host: str, port: int, option: str) -> None:
     if port != ANY_PORT and not is_free(host, port):
-        raise InitError(
-            f"Port {port} on {host} is taken by {holder(port)}. Choose another with {option}, or leave "
-            "that out: then a free one is found."
-        )
+        raise _taken(host, port, option)
+
+
+def _taken(host: str, port: int, option: str) -> InitError:
+    return InitError(
+        f"Port {port} on {host} is taken by {holder(port)}. Choose another with {option}, or leave "
+        "that out: then a free one is found."
+    )

@@ -33,6 +33,7 @@ class SessionRecord:
     )  # "ip:port" of the servers, as seen from here
     # Of a node of a cluster; all "" or False in a script's own session.
     cluster_token: str = ""
+    cluster_identity: str = ""  # the certificate that belongs to it, with its key: PEM
     token_file: str = ""  # with that token, on this machine
     removes_token_file: bool = False  # when the session ends
     node_id: str = ""  # 20 random bytes, hexadecimal: of this incarnation
@@ -54,7 +55,7 @@ class SessionRecord:
     def public(self) -> dict[str, Any]:
         """All but the secrets."""
         fields = dataclasses.asdict(self)
-        for secret in ("redis_password", "cluster_token"):
+        for secret in ("redis_password", "cluster_token", "cluster_identity"):
             del fields[secret]
         return fields
 

@@ -35,6 +35,7 @@ class KeeperSpec:
         num_cpus: int,
         spill_fd: int,  # of the spill file, when the keeper has to keep it; else -1
         spill_bytes: int,
+        link_fd: int,  # where a node of a cluster listens, held by the keeper; else -1
         logs: str,  # folder for the output of all processes; "": where the driver's goes
         settings: dict[str, int | float],  # the fields of ray.config.Config
     ) -> None:
@@ -61,6 +62,7 @@ class KeeperSpec:
         self.num_cpus = num_cpus
         self.spill_fd = spill_fd
         self.spill_bytes = spill_bytes
+        self.link_fd = link_fd
         self.logs = logs
         self.settings = settings
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import socket
 import sys
 
 from ray.errors import InitError
@@ -15,6 +16,7 @@ from ray.session.ports import is_loopback
 from ray.session.record import SessionRecord
 from ray.session.spec import KeeperSpec
 from ray.session.spill_file import open_spill_file
+from ray.wire.identity import Identity
 from ray.wire.token import ClusterToken
 
 NODE_ID_BYTES = 20
@@ -28,9 +30,14 @@ class Standing:
     token_file: str  # "": in this user's configuration folder, by the control store's port
     port: int  # of the control store; on a head the one to try, ANY_PORT: any
     any_port: bool  # will do as well
-    link_port: int  # where other nodes reach this one; 0: as the control store's
+    listening: socket.socket  # where other nodes reach this one
     head: HeadFacts | None  # None: it is the head
     owner_pid: int  # whose end ends it; 0: nobody's
+
+    @property
+    def link_port(self) -> int:
+        port: int = self.listening.getsockname()[1]
+        return port
 
 
 def start_head(
@@ -60,16 +67,22 @@ def start_head(
             "--object-manager-port and --node-ip-address don't go together on a head: other machines reach "
             "all of it at one port, which is --redis-port."
         )
-    standing = Standing(
-        token=token,
-        token_file=os.path.abspath(token_file) if token_file else "",
-        port=ports.for_control_store(list({LOOPBACK, host}), redis_port),
-        any_port=redis_port is None,
-        link_port=ports.for_links(host, link_port) if is_loopback(host) else 0,
-        head=None,
-        owner_pid=owner_pid,
-    )
-    with start.refusals(options):
+    port = ports.for_control_store(list({LOOPBACK, host}), redis_port)
+    if is_loopback(host):
+        listening = ports.listen_for_links(host, link_port)
+    else:
+        listening = ports.listen_beside_control_store(host, port)
+        port = listening.getsockname()[1]
+    with listening, start.refusals(options):
+        standing = Standing(
+            token=token,
+            token_file=os.path.abspath(token_file) if token_file else "",
+            port=port,
+            any_port=redis_port is None and is_loopback(host),
+            listening=listening,
+            head=None,
+            owner_pid=owner_pid,
+        )
         return _start(options, binary, standing)
 
 
@@ -94,16 +107,17 @@ def start_node(
         )
     path = token_file or tokens.to_show(head_address.port) or tokens.of_port(head_address.port)
     token = ClusterToken.load(path)
-    standing = Standing(
-        token=token,
-        token_file=os.path.abspath(path),
-        port=head_address.port,
-        any_port=False,
-        link_port=ports.for_links(host, link_port),
-        head=find_head(head_address, token, options.config.connect_ms),
-        owner_pid=owner_pid,
-    )
-    with start.refusals(options):
+    head = find_head(head_address, token, options.config.connect_ms)
+    with ports.listen_for_links(host, link_port) as listening, start.refusals(options):
+        standing = Standing(
+            token=token,
+            token_file=os.path.abspath(path),
+            port=head_address.port,
+            any_port=False,
+            listening=listening,
+            head=head,
+            owner_pid=owner_pid,
+        )
         return _start(options, "", standing)
 
 
@@ -115,8 +129,11 @@ def _start(options: SessionOptions, binary: str, standing: Standing) -> tuple[Ke
         spec = start.spec_of(options, arena, binary)
         _detached(spec, standing, spill)
         keeper = KeeperHandle(spec)
+        # Made here, beside the start of the keeper: the library that it takes is large, and stays in memory.
+        identity = Identity.of(standing.token)
         found = keeper.wait_ready(options.config.start_ms) or [standing.port]
-        record = _in_cluster(start.record_of(options, spec, 0, keeper.pid, found), standing, found[0])
+        record = start.record_of(options, spec, 0, keeper.pid, found)
+        record = _in_cluster(record, standing, identity, found[0])
         # With the token's file before that is there, so that the keeper removes it in any case.
         arena.set_session(record.dump())
         if record.removes_token_file or not os.path.lexists(record.token_file):
@@ -149,19 +166,21 @@ def _detached(spec: KeeperSpec, standing: Standing, spill: tuple[int, int] | Non
     if standing.head is not None:
         spec.redis_count = 0
         spec.node_port = standing.link_port
+    spec.link_fd = standing.listening.fileno()
     if spill is not None:
         spec.spill_fd, spec.spill_bytes = spill
 
 
-def _in_cluster(record: SessionRecord, standing: Standing, port: int) -> SessionRecord:
+def _in_cluster(record: SessionRecord, standing: Standing, identity: Identity, port: int) -> SessionRecord:
     """`port` is that of the control store."""
     own = dataclasses.replace(
         record,
         cluster_token=standing.token.text,
+        cluster_identity=identity.pem.decode(),
         token_file=standing.token_file or tokens.of_port(port),
         removes_token_file=not standing.token_file,
         node_id=os.urandom(NODE_ID_BYTES).hex(),
-        link_address=str(Address(record.node_ip_address, standing.link_port or port)),
+        link_address=str(Address(record.node_ip_address, standing.link_port)),
     )
     head = standing.head
     if head is None:

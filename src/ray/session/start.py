@@ -150,6 +150,7 @@ def spec_of(options: SessionOptions, arena: _kernel.Arena, binary: str) -> Keepe
         node_port=0,
         spill_fd=-1,
         spill_bytes=0,
+        link_fd=-1,
         num_workers=options.num_workers,
         num_cpus=options.num_cpus,
         logs=_make_log_folder(token) if options.redirect_output else "",

@@ -62,14 +62,19 @@ class Listener:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(place)
-            listening.listen(BACKLOG)
         except BaseException:
             listening.close()
             raise
+        return self.take_over(listening)
+
+    def take_over(self, listening: socket.socket) -> str:
+        """The same with a socket that listens already; whoever else holds it keeps it open after `close`."""
+        listening.setblocking(False)
+        listening.listen(BACKLOG)  # again, for the length of its queue
         self._socket = listening
         bound, taken = listening.getsockname()[:2]
         self.address = f"[{bound}]:{taken}" if ":" in bound else f"{bound}:{taken}"
-        loop.add_reader(listening.fileno(), self._accept)
+        asyncio.get_running_loop().add_reader(listening.fileno(), self._accept)
         return self.address
 
     def close(self) -> None:

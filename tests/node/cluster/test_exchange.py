@@ -180,7 +180,8 @@ def test_the_end_of_a_driver_ends_its_guest() -> None:
     a.offload(b)
     world.settle()
     assert len(b.arena.guests()) == 1
-    a.exchange.on_job_end(a.node.root_id)
+    del result, function
+    a.node.driver.leave()
+    a.exchange.on_jobs_ended()
     world.settle()
     assert b.arena.guests() == []
-    del result, function

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from ray.node.cluster.member import Member
+from ray.wire.identity import Identity
 from ray.wire.token import ClusterToken
 from tests.core.nodes import RAW, Network, Node, decoded, encoded
 
@@ -20,8 +22,7 @@ class Record:
 
     def __init__(self, node: Node, token: ClusterToken, head_address: str) -> None:
         self.node_id = node.node_id.hex()
-        self.cluster_token = token.text
-        self.link_address = "127.0.0.1:0"
+        self.cluster_identity = Identity.of(token).pem.decode()
         self.head_address = head_address
         self.control_store: list[str] = []
 
@@ -34,7 +35,9 @@ async def running(nodes: list[Node]) -> AsyncIterator[list[Member]]:
     with ThreadPoolExecutor(len(nodes) + 1) as executor:
         for node in nodes:
             head = members[0].listener.address if members else ""
-            member = Member(node.manager, Record(node, token, head), "1", executor, lambda: None)  # type: ignore[arg-type]
+            listening = socket.create_server(("127.0.0.1", 0))
+            record = Record(node, token, head)
+            member = Member(node.manager, record, "1", listening, executor, lambda: None)  # type: ignore[arg-type]
             members.append(member)
             tasks.append(asyncio.create_task(member.run()))
             while not member.listener.address:

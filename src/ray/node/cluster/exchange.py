@@ -326,10 +326,13 @@ class Exchange:
             number = home.guests[job.root_id] = self.arena.enter_guest(home.number, job.root_id)
             self.jobs.learn(number, job)
 
-    def on_job_end(self, root: bytes) -> None:
-        """A driver of this node has ended."""
+    def on_jobs_ended(self) -> None:
+        """Drivers of this node have ended."""
+        living = {root for _, root in self.arena.drivers()}
         for peer in self.peers.values():
-            if root in peer.told_jobs:
+            living.update(peer.guests)
+        for peer in self.peers.values():
+            for root in peer.told_jobs - living:
                 peer.told_jobs.discard(root)
                 self._send(peer.number, messages.Job(root, self.node, [], True))
 

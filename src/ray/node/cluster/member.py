@@ -6,6 +6,7 @@ One event loop, and a thread that waits for the arena's news.
 import asyncio
 import contextlib
 import functools
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -19,24 +20,23 @@ from ray.node.cluster.head import Head
 from ray.node.cluster.network import Network
 from ray.node.cluster.scheduler import Scheduler
 from ray.node.cluster.transfers import Pulls, resolver
+from ray.policy.cluster.membership import TICK_MS
 from ray.policy.cluster.placement import Infeasible
 from ray.session.record import SessionRecord
 from ray.session.say import say
 from ray.wire.bulk import BulkServer
 from ray.wire.connecting import connect
 from ray.wire.identity import BULK, LINK, REDIS, Identity
-from ray.wire.link import End, Link, LinkHost
+from ray.wire.link import End, LinkHost
 from ray.wire.listener import Listener
 from ray.wire.messages import PROTOCOL, Demand, Hello, Load, Message, Resources, Result, View
 from ray.wire.pipe import PipeHost
-from ray.wire.token import ClusterToken
 
 NEWS_AT_ONCE = 512
 NEWS_WAIT_MS = 1_000
-TICK_S = 0.05
-LOAD_REPEAT_MS = (
-    1_000  # a load is sent this often even if nothing has changed: it says that the node is there
-)
+BUSY_TICK_S = 0.05  # between two looks while something changes
+IDLE_TICK_S = TICK_MS / 1000
+LOAD_REPEAT_MS = 1_000  # a load is sent this often even if nothing has changed: the node is there
 JOIN_RETRY_S = 0.2
 
 Handled = ParamSpec("Handled")
@@ -59,17 +59,20 @@ class Member:
         arena: _kernel.Arena,
         record: SessionRecord,
         release: str,
+        listening: socket.socket,
         executor: Executor,
         jobs_ended: Callable[[], None],
     ) -> None:
-        """`jobs_ended` is called when drivers of other nodes have ended."""
+        """`listening` is where other nodes reach this one. `jobs_ended` is called when drivers of other nodes
+        have ended."""
         self.arena = arena
         self.record = record
         self.release = release
+        self.listening = listening
         self.executor = executor
         self.node = bytes.fromhex(record.node_id)
         self.is_head = not record.head_address
-        identity = Identity.of(ClusterToken.parse(record.cluster_token))
+        identity = Identity(record.cluster_identity.encode())
         self.network = Network(identity, self.node, self.hello, self)
         self.pulls = Pulls(arena, identity, self.network.addresses.get, self._on_pulled)
         self.guests = Guests(arena, self.node, jobs_ended)
@@ -86,7 +89,8 @@ class Member:
             self.pipe = PipeHost(host, int(port))
             purposes[REDIS] = self.pipe.accept
         self.listener = Listener(identity, purposes)
-        self._drivers: set[bytes] = set()
+        self._stirred = asyncio.Event()  # something may have changed: the next look comes at once
+        self._jobs_ended = 0  # ever, as of the last look
         self.head: Head | None = None
         self.head_node: bytes | None = None
         self._present: set[bytes] = set(self.exchange.by_node)
@@ -110,16 +114,21 @@ class Member:
     async def run(self) -> None:
         """Until the arena is shut."""
         self.loop = asyncio.get_running_loop()
-        host, _, port = self.record.link_address.rpartition(":")
-        await self.listener.start(host.strip("[]"), int(port))
+        self.listener.take_over(self.listening)
         if self.is_head:
-            self.head = Head(self.node, _now_ms(), self._send_view, self.network.want_link, self._bury)
+            self.head = Head(
+                self.node, self._present, _now_ms(), self._send_view, self.network.want_link, self._bury
+            )
             self.head.on_link_up(self.node, self.hello(), _now_ms())
         following = self.loop.run_in_executor(self.executor, self._follow)
         try:
             while not self.arena.is_shut and not following.done():
-                self._tick()
-                await asyncio.sleep(TICK_S)
+                self._stirred.clear()
+                if self._tick():
+                    await asyncio.sleep(BUSY_TICK_S)
+                else:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._stirred.wait(), IDLE_TICK_S)
         finally:
             self.arena.nudge()
             self.listener.close()
@@ -144,6 +153,7 @@ class Member:
 
     @_while_open
     def _on_news(self, news: "list[_kernel.News]") -> None:
+        self._stirred.set()
         self.exchange.on_news(news)
         if any(item[0] == _kernel.NEWS_QUEUED for item in news):
             self.scheduler.place(_now_ms())
@@ -152,6 +162,7 @@ class Member:
 
     @_while_open
     def on_link_up(self, node: bytes, hello: Hello) -> None:
+        self._stirred.set()
         if hello.is_head:
             self.head_node = node
             self._last_load = None
@@ -161,6 +172,7 @@ class Member:
 
     @_while_open
     def on_link_down(self, node: bytes, end: End) -> None:
+        self._stirred.set()
         self.exchange.on_link_down(node)
         if self.head is not None:
             self.head.on_link_down(node, _now_ms())
@@ -174,12 +186,13 @@ class Member:
         finished: list[bytes] = []
         for message in messages:
             if isinstance(message, Load):
-                if self.head is not None:
-                    self.head.on_load(node, message, _now_ms())
+                if self.head is not None and self.head.on_load(node, message, _now_ms()):
+                    self._stirred.set()
             elif isinstance(message, View):
                 self._on_view(message)
             else:
                 finished += self.exchange.on_message(node, message)
+                self._stirred.set()
         if finished:
             self.scheduler.on_finished(node, finished, _now_ms())
             self.scheduler.place(_now_ms())
@@ -194,7 +207,7 @@ class Member:
     def _on_view(self, view: View) -> None:
         present = {state.node_id for state in view.nodes}
         for state in view.nodes:
-            if state.node_id != self.node:
+            if state.node_id != self.node and state.address:
                 self.network.learn(state.node_id, state.address)
         for node in self._present - present:
             self._bury(node, "the head has declared it dead")
@@ -214,26 +227,32 @@ class Member:
         kept = self.exchange.on_death(node)
         self.loop.call_later(GRACE_S, kept.clear)
 
-    def _tick(self) -> None:
+    def _tick(self) -> bool:
+        """Whether to look again soon. What it reads of an idle arena is counts, without a lock."""
         now = _now_ms()
-        drivers = {root for _, root in self.arena.drivers()}
-        for root in self._drivers - drivers:
-            self.exchange.on_job_end(root)
-        self._drivers = drivers
-        load = self._load()
-        if self.head is not None:
-            self.head.on_load(self.node, load, now)
-            self.head.tick(now)
-            return
-        if self.head_node is None or not self.network.is_linked(self.head_node):
-            self._join()
-            return
+        stats = self.arena.stats()
+        if stats["jobs_ended"] != self._jobs_ended:
+            self._jobs_ended = stats["jobs_ended"]
+            self.exchange.on_jobs_ended()
+        load = self._load(stats)
         last = self._last_load
         changed = last is None or (last.free, last.demands) != (load.free, load.demands)
+        if load.demands:  # a link that one of them waited for may be up by now
+            self.scheduler.place(now)
+        is_busy = changed or bool(load.demands) or self.scheduler.has_tasks_away
+        if self.head is not None:
+            self._last_load = load
+            self.head.on_load(self.node, load, now)
+            self.head.tick(now)
+            return is_busy or self.head.has_changed
+        if self.head_node is None or not self.network.is_linked(self.head_node):
+            self._join()
+            return True
         if changed or now - self._load_sent_ms >= LOAD_REPEAT_MS:
             self._last_load = load
             self._load_sent_ms = now
             self.network.send(self.head_node, load)
+        return is_busy
 
     def _join(self) -> None:
         if self._joining is None or self._joining.done():
@@ -254,20 +273,14 @@ class Member:
     _joining: asyncio.Task[None] | None = None
     _join_error = ""
 
-    def _load(self) -> Load:
+    def _load(self, stats: dict[str, int]) -> Load:
         self._load_number += 1
-        total, free = self.arena.resources()
-        demands = [
-            Demand(Resources(cpu, gpu, custom), ready)
-            for _, cpu, gpu, custom, ready, _ in self.arena.queues()
-            if ready
-        ]
-        stats = self.arena.stats()
+        queues = self.arena.queues() if stats["ready_tasks"] else []
         return Load(
             self._load_number,
-            Resources(*total),
-            Resources(*free),
-            demands,
+            Resources(stats["cpu_total"], stats["gpu_total"], stats["custom_total"]),
+            Resources(stats["cpu_free"], stats["gpu_free"], stats["custom_free"]),
+            [Demand(Resources(cpu, gpu, custom), ready) for _, cpu, gpu, custom, ready, _ in queues],
             stats["heap_capacity_bytes"],
             stats["heap_used_bytes"],
         )

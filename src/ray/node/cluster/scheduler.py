@@ -89,6 +89,10 @@ class Scheduler:
         for shape, count in counts.items():
             other.paces[shape].finished(count, now_ms)
 
+    @property
+    def has_tasks_away(self) -> bool:
+        return any(other.ours for other in self.others.values())
+
     def place(self, now_ms: float) -> None:
         """Sends what is better off elsewhere."""
         if not self.others:
