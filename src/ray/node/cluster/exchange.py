@@ -110,6 +110,12 @@ class Exchange:
         """Made when the node is first heard of."""
         return self.by_node.get(node) or self._add(self.arena.enter_peer(node), node)
 
+    def want_links(self) -> None:
+        """With all nodes that there is anything with: what was lost with a link may be waited for."""
+        for peer in self.peers.values():
+            if not peer.up:
+                self.network.want_link(peer.node)
+
     def on_link_up(self, node: bytes) -> None:
         peer = self.peer_of(node)
         self._forget_link(peer)
@@ -123,6 +129,7 @@ class Exchange:
     def on_link_down(self, node: bytes) -> None:
         if node in self.by_node:
             self._forget_link(self.by_node[node])
+            self.network.want_link(node)  # what was lost on the way may be waited for
 
     def on_death(self, node: bytes) -> list[_kernel.ObjectID]:
         """It is dead for good: its tasks run again, what only it had is lost, its jobs end here.
