@@ -84,6 +84,7 @@ class Machine:
         self._busy = 0
         self._count = 0
         self._news_due = False
+        self._tick_due = False
         arena.on_news = self._news_soon
         arena.on_ready = self._work_soon
         arena.on_freed = self._freed
@@ -156,6 +157,15 @@ class Machine:
             self.watch.problem(f"{self.name!r}: {traceback.format_exc()}")
         self.watch.problems += self.arena.problems
         self.arena.problems.clear()
+        if self.exchange.is_to_ask and not self._tick_due:
+            self._tick_due = True
+            self.world.after(TICK_US, self._tick)
+
+    def _tick(self) -> None:
+        """Only when there is something to be done: a run comes to rest."""
+        self._tick_due = False
+        if self.alive:
+            self._do(self.exchange.tick)
 
     # --- what an exchange needs ---
 
@@ -357,5 +367,5 @@ class Machine:
             there = other.arena.entry(key) if other.alive and self.name not in other.dead else None
             if there is None or other.name in self.dead or other.arena.node_of(there.owner) != self.name:
                 continue
-            if there.references > there.is_result:
+            if other.arena.is_used(key):
                 self.watch.problem(f"{self.name!r}: {key!r} is freed, and {other.name!r} has it")

@@ -502,10 +502,10 @@ class ModelArena:
                 entry.done = False
                 if entry.is_result:
                     found.append(self._done(key, entry))
-                if entry.is_kept_for_its_owner:
-                    self._add_news(key)
+                self._add_what_is_left(key, entry)
             elif entry.asked and (entry.value is not None or entry.located):
                 entry.asked = False
+                self._add_what_is_left(key, entry)
                 found.append((_kernel.NEWS_SEALED, ModelObjectID(self, key)))
             elif entry.wanted and self._must_be_fetched(entry):
                 found.append((_kernel.NEWS_WANTED, ModelObjectID(self, key)))
@@ -529,6 +529,13 @@ class ModelArena:
 
     def entry(self, key: bytes) -> Entry | None:
         return self._entries.get(key)
+
+    def is_used(self, key: bytes) -> bool:
+        """By more than the task that makes it here, and its owner for which it is kept."""
+        entry = self._entries[key]
+        task = self._tasks.get(entry.task) if entry.task is not None else None
+        is_made = task is not None and key in task.held_returns
+        return entry.references > entry.is_result + is_made
 
     def node_of(self, peer: int) -> bytes | None:
         return self._peers.get(peer)
@@ -595,6 +602,13 @@ class ModelArena:
         return (
             _kernel.NEWS_DONE, entry.owner, key, value.fmt, data, size, self._refs(value.nested), False
         )  # fmt: skip
+
+    def _add_what_is_left(self, key: bytes, entry: Entry) -> None:
+        """An object may be in the list for more than one reason."""
+        is_asked = entry.asked and entry.value is not None
+        is_wanted = entry.wanted and self._must_be_fetched(entry)
+        if is_asked or is_wanted or entry.is_kept_for_its_owner:
+            self._add_news(key)
 
     def _add_news(self, key: bytes) -> None:
         if key not in self._news:
