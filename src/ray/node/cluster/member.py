@@ -6,6 +6,7 @@ One event loop, and a thread that waits for the arena's news.
 import asyncio
 import contextlib
 import functools
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -87,6 +88,7 @@ class Member:
             purposes[REDIS] = self.pipe.accept
         self.listener = Listener(identity, purposes)
         self._drivers: set[bytes] = set()
+        self._taken = threading.Event()  # the news that there was
         self.head: Head | None = None
         self.head_node: bytes | None = None
         self._present: set[bytes] = set(self.exchange.by_node)
@@ -131,21 +133,30 @@ class Member:
             self.bulk.close()
             await following
 
-    # --- news, from their own thread ---
+    # --- news: a thread of their own waits for them ---
 
     def _follow(self) -> None:
+        """Takes none itself. To take a result is to lend the ids in it: between that and the message to the peer no
+        Sync, which ends such loans, nor a death may come. So both are one step of the loop.
+        """
         try:
             while not self.arena.is_shut:
-                news = self.arena.news(NEWS_AT_ONCE, NEWS_WAIT_MS)
-                if news:
-                    self.loop.call_soon_threadsafe(self._on_news, news)
+                queued = bool(self.arena.news(0, NEWS_WAIT_MS))
+                self._taken.clear()
+                self.loop.call_soon_threadsafe(self._take_news, queued)
+                while not self._taken.wait(NEWS_WAIT_MS / 1000) and not self.arena.is_shut:
+                    pass
         except (_kernel.ArenaClosed, RuntimeError):  # the session, or the loop, has ended
             return
 
     @_while_open
-    def _on_news(self, news: "list[_kernel.News]") -> None:
-        self.exchange.on_news(news)
-        if any(item[0] == _kernel.NEWS_QUEUED for item in news):
+    def _take_news(self, queued: bool) -> None:
+        try:
+            news = self.arena.news(NEWS_AT_ONCE, 0)
+            self.exchange.on_news(news)
+        finally:
+            self._taken.set()
+        if queued or any(item[0] == _kernel.NEWS_QUEUED for item in news):
             self.scheduler.place(_now_ms())
 
     # --- the network's events ---
@@ -198,6 +209,7 @@ class Member:
                 self.network.learn(state.node_id, state.address)
         for node in self._present - present:
             self._bury(node, "the head has declared it dead")
+        self.exchange.want_links()
         self._present = present
         self.scheduler.on_view(view, _now_ms())
         self.scheduler.place(_now_ms())
@@ -220,6 +232,7 @@ class Member:
         for root in self._drivers - drivers:
             self.exchange.on_job_end(root)
         self._drivers = drivers
+        self.exchange.tick()
         load = self._load()
         if self.head is not None:
             self.head.on_load(self.node, load, now)
