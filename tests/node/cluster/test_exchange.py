@@ -222,19 +222,15 @@ def test_a_value_that_is_not_there_any_more_is_had_from_its_owner() -> None:
     (sum_there,) = c.node.submit(function_of(c), 0, [borrowed])
     c.look()
     a.look()
-    to_a, to_c = world.links[frozenset((a.id, c.id))].values()
-    late = c.id
-    world.links[frozenset((a.id, c.id))] = {a.id: to_a, late: to_c}
-    for message in messages.decode(to_a.popleft()):
+    to = world.links[frozenset((a.id, c.id))]
+    for message in messages.decode(to[a.id].popleft()):
         a.exchange.on_message(c.id, message)
-    told_elsewhere, to_late = list(to_c), to_c
-    to_late.clear()
+    told = list(to[c.id])  # that it is at b
+    to[c.id].clear()
     (here,) = a.node.submit(function, 1, [first])
     world.settle()
     assert a.node.driver.is_ready(first)
-    to_late.extend(told_elsewhere)
-    world.settle()
-    c.exchange.tick()
+    to[c.id].extend(told)
     world.settle(works=True)
     assert number(c, sum_there) == 3
     assert number(a, here) == 4
