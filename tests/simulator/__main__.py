@@ -24,7 +24,12 @@ def main() -> int:
     for seed in range(int(first), int(beyond)):
         if problems := play(seed, KINDS[options.kind], options.nodes):
             found += 1
-            print(seed, problems[0].strip().rpartition("\n")[2] if "Traceback" in problems[0] else problems[0].partition("\n")[0])
+            print(
+                seed,
+                problems[0].strip().rpartition("\n")[2]
+                if "Traceback" in problems[0]
+                else problems[0].partition("\n")[0],
+            )
     return 1 if found else 0
 
 

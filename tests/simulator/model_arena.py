@@ -22,9 +22,7 @@ IdRef = tuple[bytes, int]
 Times = list[tuple[bytes, int]]
 News = tuple[object, ...]
 # As `_kernel.SentTask`.
-SentTask = tuple[
-    bytes, int, IdRef | None, bytes, list[IdRef], list[IdRef], int, int, int, int, int, int
-]
+SentTask = tuple[bytes, int, IdRef | None, bytes, list[IdRef], list[IdRef], int, int, int, int, int, int]
 
 
 class ModelObjectID:
@@ -681,7 +679,8 @@ class ModelArena:
             if entry.value is None:
                 self._seal(key, entry, failure(code))
         is_lineage = any(
-            (entry := self._entries.get(key)) and entry.value is None and entry.located for key in task.returns
+            (entry := self._entries.get(key)) and entry.value is None and entry.located
+            for key in task.returns
         )
         if self._tasks.get(task.id) is task and not is_lineage:
             self._end_task(task)
