@@ -93,8 +93,9 @@ class Machine:
         network.join(name, self)
 
     def _make_exchange(self) -> Exchange:
-        arena: Any = self.arena  # as good as a real one
-        return Exchange(arena, self.name, self, self, self)
+        arena: Any = self.arena  # as good as a real one, its ObjectIDs as well
+        transfers: Any = self
+        return Exchange(arena, self.name, self, transfers, self)
 
     # --- the network's end ---
 
@@ -115,7 +116,7 @@ class Machine:
             self._do(self._bury, node)
 
     def _bury(self, node: bytes) -> None:
-        kept = self.exchange.on_death(node)
+        kept: list[Any] = self.exchange.on_death(node)
         self._kept.append(kept)
         self.world.after(GRACE_US, kept.clear)
 
@@ -200,8 +201,8 @@ class Machine:
     def stored(self, value: messages.Result) -> Data | None:
         """For others that fetch it."""
         entry = self.arena.entry(value.id) if self.alive else None
-        is_here = entry is not None and entry.value is not None and len(entry.value.data) == value.size
-        return entry.value.data if is_here else None
+        here = entry.value if entry is not None else None
+        return here.data if here is not None and len(here.data) == value.size else None
 
     def describe(self, root: bytes) -> messages.Job:
         return messages.Job(root, root, [], False)  # drivers are called as their nodes are

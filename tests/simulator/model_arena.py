@@ -401,19 +401,19 @@ class ModelArena:
     def receive_tasks(self, peer: int, tasks: Iterable[SentTask]) -> None:
         self._must_be_peer(peer)
         for sent in tasks:
-            id, job, _, payload, deps, nested, num_returns, _, _, _, attempt, retries = sent
+            task_id, job, _, payload, deps, nested, num_returns, _, _, _, attempt, retries = sent
             held = self._take_in(peer, [*deps, *nested])
-            returns = tuple(return_id(id, index) for index in range(num_returns))
+            returns = tuple(return_id(task_id, index) for index in range(num_returns))
             first = self._entries.get(returns[0])
             if first is not None and first.owner == peer and first.is_result:
                 continue
-            if id in self._tasks:
-                self.problems.append(f"{id!r} is here twice")
+            if task_id in self._tasks:
+                self.problems.append(f"{task_id!r} is here twice")
                 continue
             for key in returns:
                 entry = self._entries.setdefault(key, Entry(peer))
                 if entry.value is None:
-                    entry.task = id
+                    entry.task = task_id
                     entry.wanted = False
                 else:
                     entry.done = True
@@ -421,7 +421,7 @@ class ModelArena:
                 self._lend_one(entry, peer)
             dep_ids, nested_ids = tuple(key for key, _ in deps), tuple(key for key, _ in nested)
             self._add_task(
-                Task(id, job, payload, dep_ids, nested_ids, returns, attempt, attempt + retries, True)
+                Task(task_id, job, payload, dep_ids, nested_ids, returns, attempt, attempt + retries, True)
             )
             del held
 
@@ -437,7 +437,7 @@ class ModelArena:
     def finish_return(
         self,
         peer: int,
-        id: bytes,
+        key: bytes,
         fmt: int,
         data: Data | None,
         size: int,
@@ -446,7 +446,7 @@ class ModelArena:
     ) -> bool:
         nested = list(nested)
         held = self._take_in(peer, nested)
-        entry = self._entries.get(id)
+        entry = self._entries.get(key)
         if entry is None or not entry.references or entry.value is not None:
             return False
         task = self._tasks.get(entry.task) if entry.task is not None else None
@@ -458,14 +458,14 @@ class ModelArena:
                 entry.size = size
                 entry.wanted = False
                 if entry.awaited:
-                    self._want(id, entry)
+                    self._want(key, entry)
                 if entry.asked:
-                    self._add_news(id)
-            if id in task.held_returns:
-                task.held_returns.discard(id)
-                self._drop_edge(id)
+                    self._add_news(key)
+            if key in task.held_returns:
+                task.held_returns.discard(key)
+                self._drop_edge(key)
         else:
-            self._seal(id, entry, Value(fmt, data, tuple(key for key, _ in nested)))
+            self._seal(key, entry, Value(fmt, data, tuple(inner for inner, _ in nested)))
         del held
         if task is not None:
             self._end_if_complete(task)
@@ -678,18 +678,18 @@ class ModelArena:
             entry = self._entries[key]
             if entry.value is None:
                 self._seal(key, entry, failure(code))
-        is_lineage = any(
-            (entry := self._entries.get(key)) and entry.value is None and entry.located
-            for key in task.returns
-        )
-        if self._tasks.get(task.id) is task and not is_lineage:
+        if self._tasks.get(task.id) is task and not any(self._is_stored(key) for key in task.returns):
             self._end_task(task)
+
+    def _is_stored(self, key: bytes) -> bool:
+        entry = self._entries.get(key)
+        return entry is not None and entry.value is None and bool(entry.located)
 
     def _end_task(self, task: Task) -> None:
         del self._tasks[task.id]
         for key in task.returns:
-            if entry := self._entries.get(key):
-                entry.task = None
+            if (made := self._entries.get(key)) is not None:
+                made.task = None
         held = [key for key in task.returns if key in task.held_returns]
         task.held_returns.clear()
         for key in (*held, *task.deps, *task.nested):

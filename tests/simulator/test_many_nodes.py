@@ -28,7 +28,7 @@ def test_seeds_of_five_nodes(kind: str) -> None:
 
 
 def _as_if_none_were_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Exchange, "_is_own", lambda exchange, id: False)
+    monkeypatch.setattr(Exchange, "_is_own", lambda exchange, key: False)
 
 
 def _without_grace(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ def arena() -> ModelArena:
     return arena
 
 
-def sent(id: bytes, deps: "list[tuple[bytes, int]]", num_returns: int = 1) -> SentTask:
-    return (id, 1, None, b"", deps, [], num_returns, 0, 0, 0, 0, 0)
+def sent(task: bytes, deps: "list[tuple[bytes, int]]", num_returns: int = 1) -> SentTask:
+    return (task, 1, None, b"", deps, [], num_returns, 0, 0, 0, 0, 0)
 
 
 def test_the_last_reference_frees(arena: ModelArena) -> None:
