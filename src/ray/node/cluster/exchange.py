@@ -152,6 +152,7 @@ class Exchange:
         # What it owned is this node's now. Two nodes that had lent each other such an id would keep it for ever.
         for number in self.peers:
             self._give_back(number, [id for id, _ in self.arena.notes(number) if self._is_own(id)])
+        self._borrowed = {id for id in self._borrowed if not self._is_own(id)}
         self._borrowing = {id: owner for id, owner in self._borrowing.items() if owner != peer.number}
         for id, (owner, holder) in list(self._wanted.items()):
             if peer.number in (owner, holder):
