@@ -125,14 +125,15 @@ class Run:
 
     def _check_empty(self) -> None:
         for machine in self.machines:
-            exchange = machine.exchange
-            kept = exchange._wanted, exchange._borrowed, exchange._borrowing, exchange._again
-            if machine.alive and any(kept):
-                self.watch.problem(f"{machine.name!r}: its exchange remembers {kept}")
             if machine.alive and not machine.arena.is_empty():
                 self.watch.problem(
                     f"{machine.name!r} keeps what nobody can reach:\n{machine.arena.contents()}"
                 )
+        for machine in self.machines:
+            exchange = machine.exchange
+            kept = exchange._wanted, exchange._borrowed, exchange._borrowing, exchange._again
+            if machine.alive and any(kept):
+                self.watch.problem(f"{machine.name!r}: its exchange remembers {kept}")
 
 
 def play(seed: int, faults: Faults, nodes: int = 3) -> list[str]:
