@@ -343,6 +343,7 @@ class Client {
   void build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, const Value& payload);
   void build_rest_of_received(u32 peer, u32 i, u32 results, std::span<const u32> deps, std::span<const u32> nested);
   void take_news(std::vector<News>& out);
+  void add_what_is_left(Transaction& t, u32 i);
   void take_last_news(Transaction& t, u32 i, News& item);
   void take_notes(Transaction& t, u32 i, News& item);
   void want(std::span<const u32> list);

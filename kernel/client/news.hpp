@@ -53,11 +53,11 @@ inline void Client::take_news(std::vector<News>& out) {
       t.write(o.origin, o.origin & ~u32(DONE | FAILED));  // it is in the log since it was taken from the list
       bool alive = m().process(item.id.owner).state == PROCESS_ALIVE;
       if (alive && loan::is_result(m(), i)) item.kind = NewsKind::done;
-      if (loan::is_kept_for_its_owner(m(), i)) news::add(t, i);
+      add_what_is_left(t, i);
     } else if (o.origin & ASKED && away::is_known(o)) {
       t.write(o.origin, o.origin & ~u32(ASKED));  // a new node manager is asked anew
       item.kind = NewsKind::sealed;
-      if (o.origin & WANTED && news::must_be_fetched(o)) news::add(t, i);
+      add_what_is_left(t, i);
     } else if (o.origin & WANTED && news::must_be_fetched(o)) {
       item.kind = NewsKind::wanted;
     } else if (loan::is_kept_for_its_owner(m(), i)) {
@@ -72,6 +72,13 @@ inline void Client::take_news(std::vector<News>& out) {
   if (item.object) adopt_all({&item.object, 1}, fresh);
   if (item.kind == NewsKind::done) item.nested = lend_nested(item.id.owner, item.object);
   if (item.kind != NewsKind{}) out.push_back(std::move(item));
+}
+
+// An object is in the list once, and may be there for more than one reason.
+inline void Client::add_what_is_left(Transaction& t, u32 i) {
+  Object& o = m().object(i);
+  bool asked = o.origin & ASKED && away::is_known(o), wanted = o.origin & WANTED && news::must_be_fetched(o);
+  if (asked || wanted || loan::is_kept_for_its_owner(m(), i)) news::add(t, i);
 }
 
 // Nothing here refers to it: what was noted of it, and where it is, is said and forgotten, and it is freed.

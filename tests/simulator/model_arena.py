@@ -11,36 +11,18 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+
+from ray import _kernel
 
 SMALL_BYTES = 64 << 10  # results up to this size are in the news themselves
-FORMAT_ERROR = 100
-FORMAT_SYSTEM = 201  # the kernel's own failure; here its data is the name of the reason
-NEWS_DONE, NEWS_WANTED, NEWS_GONE, NEWS_SEALED = range(4)
+RETURN_BYTES = 4  # the end of a result's id, which says the how-manyth of its task it is
 THIS_NODE = 0
 
 IdRef = tuple[bytes, int]
 Times = list[tuple[bytes, int]]
-News = tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What was found to be needed beyond the first design; each can be left out, to see what goes wrong."""
-
-    # Who keeps a result for its owner gives back what the owner has lent of it, once it has no use of its
-    # own.
-    return_beside_result: bool = True
-    # Nothing is lent on a new link before the peer's Sync is taken in, nor kept to be sent then.
-    lend_after_sync: bool = True
-    # What gives back is sent as soon as this node's own Sync is.
-    return_after_own_sync: bool = True
-    # Loans of a dead node end some time after it: whoever has ids from it asks their owners first.
-    keep_loans_of_dead: bool = True
-    # An id of an owner that is dead is taken to be its sender's.
-    know_dead: bool = True
-    # A value that was asked for at another node than its owner is asked for anew when that link breaks.
-    remember_whom: bool = True
+News = tuple[object, ...]
+# As `_kernel.SentTask`.
+SentTask = tuple[bytes, int, IdRef | None, bytes, list[IdRef], list[IdRef], int, int, int, int, int, int]
 
 
 class ModelObjectID:
@@ -63,18 +45,36 @@ class ModelObjectID:
         return f"<{self._id!r}>"
 
 
+@dataclass(frozen=True, slots=True)
+class Large:
+    """Stands for many bytes."""
+
+    label: bytes
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+
+Data = bytes | Large
+
+
 @dataclass(slots=True)
 class Value:
     """What an object is sealed with."""
 
     fmt: int
-    data: bytes
-    size: int
+    data: Data
     nested: tuple[bytes, ...] = ()
 
     @property
     def is_failure(self) -> bool:
-        return self.fmt >= FORMAT_ERROR
+        return self.fmt >= _kernel.FORMAT_ERROR
+
+
+def failure(code: int) -> Value:
+    """The kernel's own."""
+    return Value(_kernel.FORMAT_SYSTEM, code.to_bytes(4, "little"))
 
 
 @dataclass(slots=True)
@@ -87,17 +87,28 @@ class Entry:
     edges: int = 0  # from values and tasks
     loans: Counter[int] = field(default_factory=Counter)  # to peers
     notes: Counter[int] = field(default_factory=Counter)  # from peers
-    confirmed: bool = False  # its owner has lent it itself, now or before
     task: bytes | None = None  # that makes it
     located: int = 0  # the peer that has its value
     size: int = 0
     awaited: int = 0  # by threads and tasks here
-    wanted: bool = False  # that is news already
-    subscribed: bool = False
+    wanted: bool = False  # that is, or was, news
+    done: bool = False  # so is this
+    asked: bool = False  # by `subscribe`
 
     @property
     def references(self) -> int:
-        return self.local + self.edges + self.loans.total()
+        """All that is lent to one peer counts as one."""
+        return self.local + self.edges + len(self.loans)
+
+    @property
+    def is_result(self) -> bool:
+        """Made here for its owner, which has not returned it yet."""
+        return self.owner in self.loans
+
+    @property
+    def is_kept_for_its_owner(self) -> bool:
+        """And for nobody else: what was lent of it may go back."""
+        return self.references == 1 and bool(self.notes) and self.value is not None and self.is_result
 
 
 class State(Enum):
@@ -114,66 +125,57 @@ class Task:
     """One task. Its dependencies, nested ids and returns are edges."""
 
     id: bytes
+    job: int
     payload: bytes
     deps: tuple[bytes, ...]
     nested: tuple[bytes, ...]
     returns: tuple[bytes, ...]
     attempt: int
-    retries: int
-    origin: int = THIS_NODE
+    retries: int  # attempts beyond the first, in all
+    is_received: bool = False
     state: State = State.WAITING
     away: int = 0  # the peer that has it
     held_returns: set[bytes] = field(default_factory=set)  # those it still holds itself
 
 
-@dataclass(frozen=True, slots=True)
-class SentTask:
-    """A task on its way. Ids go with the sender's numbers of their owners, until they are translated."""
-
-    id: bytes
-    payload: bytes
-    deps: tuple[IdRef, ...]
-    nested: tuple[IdRef, ...]
-    num_returns: int
-    attempt: int
-    retries: int
-
-
 def return_id(task: bytes, index: int) -> bytes:
     """As the kernel derives it: the same wherever and how often the task runs."""
-    return task + b"." + str(index).encode()
+    return task + index.to_bytes(RETURN_BYTES, "little")
 
 
 class ModelArena:
     """The tables of one node."""
 
-    def __init__(self, rules: Rules) -> None:
-        self.rules = rules
+    def __init__(self, root: bytes) -> None:
+        """`root`: of its only driver."""
         self.problems: list[str] = []
         self.on_news: Callable[[], None] = lambda: None
         self.on_ready: Callable[[], None] = lambda: None
         self.on_freed: Callable[[bytes, Entry], None] = lambda key, entry: None
         self.on_sealed: Callable[[bytes, Entry], None] = lambda key, entry: None
+        self.driver_job = 1
         self._entries: dict[bytes, Entry] = {}
         self._tasks: OrderedDict[bytes, Task] = OrderedDict()
         self._peers: dict[int, bytes] = {}
-        self._next_peer = 1
-        self._news: OrderedDict[tuple[int, bytes], None] = OrderedDict()
+        self._jobs: dict[int, tuple[int, bytes]] = {self.driver_job: (THIS_NODE, root)}  # home and root
+        self._last_peer = 0
+        self._last_job = self.driver_job
+        self._news: OrderedDict[bytes, None] = OrderedDict()
         self._closed = False
 
     # --- local use ---
 
-    def put(self, key: bytes, data: bytes, size: int, nested: Iterable[ModelObjectID] = ()) -> ModelObjectID:
+    def put(self, key: bytes, data: Data, nested: Iterable[ModelObjectID] = ()) -> ModelObjectID:
         assert key not in self._entries
         entry = self._entries[key] = Entry(THIS_NODE)
         oid = ModelObjectID(self, key)
-        self._seal(key, entry, Value(0, data, size, tuple(each.binary() for each in nested)))
+        self._seal(key, entry, Value(0, data, tuple(each.binary() for each in nested)))
         return oid
 
     def submit(
         self,
         task: bytes,
-        payload: bytes,
+        job: int,
         deps: Iterable[ModelObjectID],
         nested: Iterable[ModelObjectID],
         num_returns: int,
@@ -185,7 +187,7 @@ class ModelArena:
         for key in returns:
             assert key not in self._entries
             self._entries[key] = Entry(THIS_NODE, task=task)
-        self._add_task(Task(task, payload, dep_ids, nested_ids, returns, 0, retries))
+        self._add_task(Task(task, job, b"", dep_ids, nested_ids, returns, 0, retries))
         return [ModelObjectID(self, key) for key in returns]
 
     def is_ready(self, oid: ModelObjectID) -> bool:
@@ -196,31 +198,26 @@ class ModelArena:
         assert value is not None
         return value
 
+    def get(self, oid: ModelObjectID, timeout_ms: int) -> tuple[int, Data]:
+        value = self.value(oid)
+        return value.fmt, value.data
+
     def hold(self, key: bytes) -> ModelObjectID:
         """A reference to what is known to be here: an id inside a value or a task."""
         return ModelObjectID(self, key)
-
-    def known(self, key: bytes) -> ModelObjectID | None:
-        return ModelObjectID(self, key) if key in self._entries else None
 
     def await_value(self, oid: ModelObjectID) -> None:
         """Somebody waits for it from now on."""
         self._await(oid.binary(), self._entries[oid.binary()])
 
     def seal(
-        self, oid: ModelObjectID, data: bytes, fmt: int, size: int, nested: Iterable[ModelObjectID]
+        self, oid: ModelObjectID, data: Data, fmt: int, nested: Iterable[ModelObjectID] | None = None
     ) -> bool:
         entry = self._entries[oid.binary()]
         if entry.value is not None:
             return False
-        self._seal(oid.binary(), entry, Value(fmt, data, size, tuple(each.binary() for each in nested)))
+        self._seal(oid.binary(), entry, Value(fmt, data, tuple(each.binary() for each in nested or ())))
         return True
-
-    def lose(self, oid: ModelObjectID) -> None:
-        """Its value can't be had any more."""
-        entry = self._entries[oid.binary()]
-        if entry.value is None and entry.task is None:
-            self._seal(oid.binary(), entry, Value(FORMAT_SYSTEM, b"OBJECT_LOST", 0))
 
     # --- workers ---
 
@@ -245,172 +242,148 @@ class ModelArena:
             self._end_task(task)
         return True
 
+    # --- jobs ---
+
+    def drivers(self) -> list[tuple[int, bytes]]:
+        return [(job, root) for job, (home, root) in self._jobs.items() if home == THIS_NODE]
+
+    def job_root(self, job: int) -> tuple[int, bytes] | None:
+        return self._jobs.get(job)
+
+    def enter_guest(self, home: int, root: bytes) -> int:
+        self._must_be_peer(home)
+        for job, known in self._jobs.items():
+            if known == (home, root):
+                return job
+        self._last_job += 1
+        self._jobs[self._last_job] = (home, root)
+        return self._last_job
+
+    def bury_guest(self, job: int) -> None:
+        self._jobs.pop(job, None)
+
+    def guests(self) -> list[tuple[int, int, bytes]]:
+        return [(job, home, root) for job, (home, root) in self._jobs.items() if home != THIS_NODE]
+
+    def end_jobs(self) -> None:
+        """Also what runs: as if it were stopped at once."""
+        for task in list(self._tasks.values()):
+            if task.job not in self._jobs and self._tasks.get(task.id) is task:
+                self._fail(task, _kernel.JOB_ENDED)
+
     # --- peers ---
 
     def enter_peer(self, node: bytes) -> int:
         for number, known in self._peers.items():
             if known == node:
                 return number
-        number = self._next_peer
-        self._next_peer += 1
-        self._peers[number] = node
-        return number
+        self._last_peer += 1
+        self._peers[self._last_peer] = node
+        return self._last_peer
 
     def peers(self) -> list[tuple[int, bytes]]:
         return list(self._peers.items())
 
-    def bury_peer(self, peer: int, keep_loans: bool = False) -> None:
-        """`keep_loans`: what it was lent stays until `end_loans`."""
-        del self._peers[peer]
-        for task in list(self._tasks.values()):
-            if task.origin == peer:
-                self._end_task(task)
-            elif task.state is State.AWAY and task.away == peer:
-                self._forget_locations(task)
-                self._run_again(task)
+    def bury_peer(self, peer: int) -> None:
+        self._must_be_peer(peer)
+        for job, home, _ in self.guests():
+            if home == peer:
+                self.bury_guest(job)
         for key, entry in list(self._entries.items()):
             entry.notes.pop(peer, None)
-            if entry.owner == peer:
-                entry.owner = THIS_NODE
-                entry.task = None
-                entry.confirmed = True
-                if entry.value is None and entry.task is None:
-                    self._seal(key, entry, Value(FORMAT_SYSTEM, b"OBJECT_LOST", 0))
-        if not keep_loans:
-            self.end_loans(peer)
-        for key in list(self._entries):
-            self._look(key)
-
-    def end_loans(self, peer: int) -> None:
-        """The second half of a burial."""
-        for key, entry in list(self._entries.items()):
             if entry.loans.pop(peer, 0):
                 self._look(key)
+        for task in list(self._tasks.values()):
+            if task.state is State.AWAY and task.away == peer:
+                self._come_back(task, died=True)
+        for key, entry in list(self._entries.items()):
+            if entry.owner == peer:
+                entry.owner = entry.located = THIS_NODE
+                entry.done = entry.wanted = entry.asked = False
+                if entry.value is None and entry.task is None and entry.references:
+                    self._seal(key, entry, failure(_kernel.OBJECT_LOST))
+        del self._peers[peer]
 
     def foreign(self, ref: IdRef) -> ModelObjectID:
         key, owner = ref
         if key not in self._entries:
+            if owner != THIS_NODE:
+                self._must_be_peer(owner)
             entry = self._entries[key] = Entry(owner)
             if owner == THIS_NODE:
-                self.problems.append(f"{key!r} comes back to its owner, which has freed it")
-                entry.value = Value(FORMAT_SYSTEM, b"OBJECT_LOST", 0)
+                entry.value = failure(_kernel.OBJECT_LOST)
         return ModelObjectID(self, key)
 
     def owner(self, oid: ModelObjectID) -> int:
         return self._entries[oid.binary()].owner
 
-    def lend(self, peer: int, ids: Iterable[bytes]) -> list[bytes]:
-        """Those that are known here; the others are not lent."""
-        lent = []
-        for key in ids:
-            if entry := self._entries.get(key):
-                lent.append(key)
-                if entry.owner != peer:
-                    entry.loans[peer] += 1
-        return lent
+    def lend(self, peer: int, oids: Iterable[ModelObjectID]) -> None:
+        self._lend(peer, [oid.binary() for oid in oids])
 
-    def take_back(self, peer: int, returned: Times) -> None:
+    def lend_nested(self, peer: int, oid: ModelObjectID) -> list[IdRef]:
+        nested = self.value(oid).nested
+        self._lend(peer, nested)
+        return self._refs(nested)
+
+    def take_back(self, peer: int, returned: Iterable[tuple[bytes, int]]) -> None:
         for key, times in returned:
             entry = self._entries.get(key)
-            if entry is None or not entry.loans[peer]:
+            if entry is None or peer not in entry.loans:
                 continue
             if times > entry.loans[peer]:
                 self.problems.append(
                     f"{key!r} was returned {times} times, and lent {entry.loans[peer]} times"
                 )
-            entry.loans[peer] -= min(times, entry.loans[peer])
-            entry.loans = +entry.loans
-            self._look(key)
+            self._set_lent(key, entry, peer, entry.loans[peer] - min(times, entry.loans[peer]))
 
     def note(self, peer: int, refs: Iterable[IdRef]) -> None:
-        for key, owner in refs:
-            if owner == THIS_NODE:
-                continue
-            if key not in self._entries:
-                self._entries[key] = Entry(owner)
-            entry = self._entries[key]
-            entry.notes[peer] += 1
-            if entry.owner in (peer, THIS_NODE):
-                entry.confirmed = True
-            self._look(key)
+        self._take_in(peer, refs)
 
     def notes(self, peer: int) -> Times:
         return [(key, entry.notes[peer]) for key, entry in self._entries.items() if entry.notes[peer]]
 
     def forget_notes(self, peer: int, ids: Iterable[bytes]) -> Times:
-        """What is to be returned to that peer now, since the owner has lent it itself."""
         returned = []
         for key in ids:
             entry = self._entries.get(key)
-            if entry and peer != entry.owner and entry.confirmed and entry.notes[peer]:
-                returned.append((key, entry.notes.pop(peer)))
-                self._look(key)
+            if entry and (times := entry.notes.pop(peer, 0)):
+                returned.append((key, times))
         return returned
-
-    def unconfirmed(self) -> list[IdRef]:
-        """Ids that others than their owner have sent, and their owner has not."""
-        return [
-            (key, entry.owner)
-            for key, entry in self._entries.items()
-            if entry.owner != THIS_NODE and not entry.confirmed and entry.notes
-        ]
-
-    def confirm(self, key: bytes) -> None:
-        """Nothing more is to be had from its owner: what others have lent may go back."""
-        if entry := self._entries.get(key):
-            entry.confirmed = True
-            self._look(key)
-
-    def noted_from_others(self) -> list[bytes]:
-        """Ids that are confirmed, or this node's own by now, and still noted from others."""
-        return [
-            key
-            for key, entry in self._entries.items()
-            if entry.confirmed and set(entry.notes) - {entry.owner}
-        ]
 
     def loans(self, peer: int) -> Times:
         return [(key, entry.loans[peer]) for key, entry in self._entries.items() if entry.loans[peer]]
 
-    def match_loans(self, peer: int, noted: Times) -> None:
+    def match_loans(self, peer: int, noted: Iterable[tuple[bytes, int]]) -> None:
         """Loans become what the peer has noted; results for their owner are left as they are."""
         there = dict(noted)
         for key, entry in list(self._entries.items()):
-            if entry.owner == peer:
-                continue
-            times = there.get(key, 0)
-            if times != entry.loans[peer]:
-                entry.loans[peer] = times
-                entry.loans = +entry.loans
-                self._look(key)
+            if peer in entry.loans and entry.owner != peer:
+                self._set_lent(key, entry, peer, there.get(key, 0))
 
     # --- tasks elsewhere ---
 
     def ready(self) -> int:
         """Tasks that may be sent."""
-        return sum(task.state is State.READY and task.origin == THIS_NODE for task in self._tasks.values())
+        return sum(self._may_go(task) for task in self._tasks.values())
 
-    def send_tasks(self, peer: int, count: int) -> list[SentTask]:
+    def send_tasks(self, peer: int, shape: int, count: int) -> list[SentTask]:
+        """All tasks have one shape."""
+        self._must_be_peer(peer)
         sent: list[SentTask] = []
         for task in list(self._tasks.values()):
             if len(sent) == count:
                 break
-            if task.state is not State.READY or task.origin != THIS_NODE:
+            if not self._may_go(task):
                 continue
             task.state = State.AWAY
             task.away = peer
-            self.lend(peer, (*task.deps, *task.nested))
+            self._lend(peer, (*task.deps, *task.nested))
+            deps, nested = self._refs(task.deps), self._refs(task.nested)
+            retries = max(0, task.retries - task.attempt)
             sent.append(
-                SentTask(
-                    task.id,
-                    task.payload,
-                    self._refs(task.deps),
-                    self._refs(task.nested),
-                    len(task.returns),
-                    task.attempt,
-                    task.retries,
-                )
-            )
+                (task.id, task.job, None, task.payload, deps, nested, len(task.returns), 0, 0, 0,
+                 task.attempt, retries)
+            )  # fmt: skip
         return sent
 
     def away(self, peer: int) -> list[bytes]:
@@ -421,152 +394,146 @@ class ModelArena:
         for key in ids:
             task = self._tasks.get(key)
             if task and task.state is State.AWAY and task.away == peer:
-                self._forget_locations(task)
-                task.away = 0
-                task.state = State.WAITING
-                self._make_ready(task)
+                self._come_back(task, died=False)
                 count += 1
         return count
 
     def receive_tasks(self, peer: int, tasks: Iterable[SentTask]) -> None:
+        self._must_be_peer(peer)
         for sent in tasks:
-            if sent.id in self._tasks:
+            task_id, job, _, payload, deps, nested, num_returns, _, _, _, attempt, retries = sent
+            held = self._take_in(peer, [*deps, *nested])
+            returns = tuple(return_id(task_id, index) for index in range(num_returns))
+            first = self._entries.get(returns[0])
+            if first is not None and first.owner == peer and first.is_result:
                 continue
-            refs = [*sent.deps, *sent.nested]
-            held = [self.foreign(ref) for ref in refs]
-            returns = tuple(return_id(sent.id, index) for index in range(sent.num_returns))
+            if task_id in self._tasks:
+                self.problems.append(f"{task_id!r} is here twice")
+                continue
             for key in returns:
                 entry = self._entries.setdefault(key, Entry(peer))
-                entry.task = sent.id
-                entry.loans[peer] = 1
+                if entry.value is None:
+                    entry.task = task_id
+                    entry.wanted = False
+                else:
+                    entry.done = True
+                    self._add_news(key)
+                self._lend_one(entry, peer)
+            dep_ids, nested_ids = tuple(key for key, _ in deps), tuple(key for key, _ in nested)
             self._add_task(
-                Task(
-                    sent.id,
-                    sent.payload,
-                    tuple(key for key, _ in sent.deps),
-                    tuple(key for key, _ in sent.nested),
-                    returns,
-                    sent.attempt,
-                    sent.retries,
-                    peer,
-                )
+                Task(task_id, job, payload, dep_ids, nested_ids, returns, attempt, attempt + retries, True)
             )
-            self.note(peer, refs)
-            for key in returns:
-                if self._entries[key].value is not None:
-                    self._add_news(NEWS_DONE, key)
             del held
 
     def received(self, peer: int) -> list[bytes]:
-        """Its tasks that are not done, or have results here for it."""
-        unfinished = [task.id for task in self._tasks.values() if task.origin == peer]
-        results = [
-            entry.task
-            for entry in self._entries.values()
-            if entry.owner == peer and entry.task is not None and entry.loans[peer]
+        """Its tasks whose results it has not returned, those that are not done among them."""
+        of_peer = [
+            key[:-RETURN_BYTES]
+            for key, entry in self._entries.items()
+            if entry.owner == peer and entry.is_result
         ]
-        return list(dict.fromkeys([*unfinished, *results]))
+        return list(dict.fromkeys(of_peer))
 
     def finish_return(
-        self, peer: int, key: bytes, fmt: int, data: bytes | None, size: int, nested: Iterable[IdRef]
+        self,
+        peer: int,
+        key: bytes,
+        fmt: int,
+        data: Data | None,
+        size: int,
+        nested: Iterable[IdRef],
+        failed: bool = False,
     ) -> bool:
-        """False: it had its value, or nothing here refers to it. Nothing was noted then."""
+        nested = list(nested)
+        held = self._take_in(peer, nested)
         entry = self._entries.get(key)
-        if entry is None or entry.value is not None or entry.owner != THIS_NODE:
+        if entry is None or not entry.references or entry.value is not None:
             return False
         task = self._tasks.get(entry.task) if entry.task is not None else None
-        if task is None or task.state is not State.AWAY or task.away != peer:
-            return False
-        nested = list(nested)
         if data is None:
-            entry.located = peer
-            entry.size = size
-            if entry.awaited:
-                self._want(key, entry)
+            if task is None or task.state is not State.AWAY or task.away != peer:
+                return False
+            if not entry.located:
+                entry.located = peer
+                entry.size = size
+                entry.wanted = False
+                if entry.awaited:
+                    self._want(key, entry)
+                if entry.asked:
+                    self._add_news(key)
             if key in task.held_returns:
                 task.held_returns.discard(key)
                 self._drop_edge(key)
         else:
-            held = [self.foreign(ref) for ref in nested]
-            self.note(peer, nested)
-            self._seal(key, entry, Value(fmt, data, size, tuple(each for each, _ in nested)))
-            del held
-        self._end_if_complete(task)
+            self._seal(key, entry, Value(fmt, data, tuple(inner for inner, _ in nested)))
+        del held
+        if task is not None:
+            self._end_if_complete(task)
         return True
 
-    def location(self, oid: ModelObjectID) -> int:
-        """The peer that has its value; 0: none."""
-        return self._entries[oid.binary()].located
-
-    def value_for(self, peer: int, oid: ModelObjectID) -> tuple[int, bytes | None, int, list[IdRef]] | None:
-        """Format, data or None for a large one, size and nested ids, which are lent to the peer.
-
-        None: not here.
-        """
-        value = self._entries[oid.binary()].value
-        if value is None:
-            return None
-        self.lend(peer, value.nested)
-        data = value.data if value.size <= SMALL_BYTES else None
-        return value.fmt, data, value.size, list(self._refs(value.nested))
-
-    def subscribe(self, oid: ModelObjectID) -> None:
-        """Its seal will be news; and it is awaited from now on, for somebody elsewhere."""
+    def location(self, oid: ModelObjectID) -> tuple[int, int, int] | None:
         entry = self._entries[oid.binary()]
-        entry.subscribed = True
-        self._await(oid.binary(), entry)
+        return (entry.located, entry.size, 0) if entry.located else None
+
+    def subscribe(self, oid: ModelObjectID) -> bool:
+        entry = self._entries[oid.binary()]
+        if entry.value is not None or entry.located:
+            return False
+        entry.asked = True
+        return True
 
     # --- news ---
 
-    def news(self) -> list[News]:
-        """All there are. What is gone is freed by this."""
+    def news(self, max_items: int, timeout_ms: int) -> list[News]:
+        """Why an object is in the list stands in its entry; what is gone is freed by this."""
         found: list[News] = []
-        while self._news:
-            (kind, key), _ = self._news.popitem(last=False)
-            entry = self._entries.get(key)
-            if entry is None:
-                continue
-            if kind == NEWS_DONE:
-                value = entry.value
-                if entry.loans[entry.owner] and value is not None:
-                    # A large one stays here, and the ids in it with it: they are lent to whoever fetches it.
-                    is_small = value.size <= SMALL_BYTES
-                    nested = self._refs(value.nested) if is_small else ()
-                    self.lend(entry.owner, [each for each, _ in nested])
-                    data = value.data if is_small else None
-                    found.append((NEWS_DONE, entry.owner, key, value.fmt, data, value.size, list(nested)))
-            elif kind == NEWS_WANTED:
-                if entry.value is None:
-                    found.append((NEWS_WANTED, ModelObjectID(self, key)))
-            elif kind == NEWS_SEALED:
-                found.append((NEWS_SEALED, ModelObjectID(self, key)))
-            elif self._is_unused(entry):
-                noted = list(entry.notes.items())
-                entry.notes.clear()
-                if not entry.references:
-                    self._free(key, entry)
-                found.append((NEWS_GONE, key, entry.owner, noted, entry.located))
+        while self._news and len(found) < max_items:
+            key, _ = self._news.popitem(last=False)
+            entry = self._entries[key]
+            if not entry.references:
+                located = entry.located
+                noted = self._take_notes(entry)
+                self._free(key, entry)
+                if noted or located:
+                    found.append((_kernel.NEWS_GONE, key, entry.owner, noted, located))
+            elif entry.done:
+                entry.done = False
+                if entry.is_result:
+                    found.append(self._done(key, entry))
+                self._add_what_is_left(key, entry)
+            elif entry.asked and (entry.value is not None or entry.located):
+                entry.asked = False
+                self._add_what_is_left(key, entry)
+                found.append((_kernel.NEWS_SEALED, ModelObjectID(self, key)))
+            elif entry.wanted and self._must_be_fetched(entry):
+                found.append((_kernel.NEWS_WANTED, ModelObjectID(self, key)))
+            elif entry.is_kept_for_its_owner:
+                found.append((_kernel.NEWS_GONE, key, entry.owner, self._take_notes(entry), 0))
         return found
 
     def renew_news(self, peer: int) -> None:
         """Results that the peer has not returned, and what is awaited of it, are news again."""
+        self._must_be_peer(peer)
         for key, entry in self._entries.items():
-            if entry.owner == peer and entry.loans[peer] and entry.value is not None:
-                self._add_news(NEWS_DONE, key)
-            if entry.value is None and peer in (entry.owner, entry.located) and entry.wanted:
-                self._add_news(NEWS_WANTED, key)
+            if (entry.located or entry.owner) != peer or not entry.references:
+                continue
+            if entry.value is not None and entry.is_result:
+                entry.done = True
+                self._add_news(key)
+            elif entry.wanted and self._must_be_fetched(entry):
+                self._add_news(key)
 
-    def renew_all_wanted(self) -> None:
-        """A node manager begins anew: nobody remembers what was asked for."""
-        for key, entry in self._entries.items():
-            if entry.value is None and entry.wanted:
-                self._add_news(NEWS_WANTED, key)
-            if entry.value is not None and entry.owner != THIS_NODE and entry.loans[entry.owner]:
-                self._add_news(NEWS_DONE, key)
+    # --- looking ---
 
     def entry(self, key: bytes) -> Entry | None:
-        """For checks."""
         return self._entries.get(key)
+
+    def is_used(self, key: bytes) -> bool:
+        """By more than the task that makes it here, and its owner for which it is kept."""
+        entry = self._entries[key]
+        task = self._tasks.get(entry.task) if entry.task is not None else None
+        is_made = task is not None and key in task.held_returns
+        return entry.references > entry.is_result + is_made
 
     def node_of(self, peer: int) -> bytes | None:
         return self._peers.get(peer)
@@ -585,22 +552,83 @@ class ModelArena:
 
     # --- inside ---
 
-    def _refs(self, ids: Iterable[bytes]) -> tuple[IdRef, ...]:
-        return tuple((key, self._entries[key].owner) for key in ids)
+    def _must_be_peer(self, peer: int) -> None:
+        if peer not in self._peers:
+            raise _kernel.StaleHandle("this node is not known, or has died")
 
-    def _add_news(self, kind: int, key: bytes) -> None:
-        self._news[kind, key] = None
-        self.on_news()
+    def _refs(self, ids: Iterable[bytes]) -> list[IdRef]:
+        return [(key, self._entries[key].owner) for key in ids]
+
+    def _take_in(self, peer: int, refs: Iterable[IdRef]) -> list[ModelObjectID]:
+        """Held, and noted from that peer."""
+        self._must_be_peer(peer)
+        held = []
+        for ref in refs:
+            held.append(self.foreign(ref))
+            entry = self._entries[ref[0]]
+            if entry.owner != THIS_NODE:
+                entry.notes[peer] += 1
+        return held
+
+    def _lend(self, peer: int, ids: Iterable[bytes]) -> None:
+        self._must_be_peer(peer)
+        for key in ids:
+            entry = self._entries[key]
+            if entry.owner != peer:
+                self._lend_one(entry, peer)
+
+    def _lend_one(self, entry: Entry, peer: int) -> None:
+        entry.loans[peer] += 1
+
+    def _set_lent(self, key: bytes, entry: Entry, peer: int, times: int) -> None:
+        if times:
+            entry.loans[peer] = times
+        elif entry.loans.pop(peer, 0):
+            self._look(key)
+
+    def _take_notes(self, entry: Entry) -> list[tuple[int, int]]:
+        noted = list(entry.notes.items())
+        entry.notes.clear()
+        return noted
+
+    def _done(self, key: bytes, entry: Entry) -> News:
+        value = entry.value
+        assert value is not None
+        self._lend(entry.owner, value.nested)
+        size = len(value.data)
+        data = value.data if size <= SMALL_BYTES else None
+        return (
+            _kernel.NEWS_DONE, entry.owner, key, value.fmt, data, size, self._refs(value.nested), False
+        )  # fmt: skip
+
+    def _add_what_is_left(self, key: bytes, entry: Entry) -> None:
+        """An object may be in the list for more than one reason."""
+        is_asked = entry.asked and entry.value is not None
+        is_wanted = entry.wanted and self._must_be_fetched(entry)
+        if is_asked or is_wanted or entry.is_kept_for_its_owner:
+            self._add_news(key)
+
+    def _add_news(self, key: bytes) -> None:
+        if key not in self._news:
+            self._news[key] = None
+            self.on_news()
 
     def _await(self, key: bytes, entry: Entry) -> None:
         entry.awaited += 1
         self._want(key, entry)
 
-    def _want(self, key: bytes, entry: Entry) -> None:
+    def _must_be_fetched(self, entry: Entry) -> bool:
+        """Nothing of this node will give it its value."""
         is_elsewhere = entry.located or (entry.owner != THIS_NODE and entry.task is None)
-        if entry.value is None and is_elsewhere and not entry.wanted:
+        return entry.value is None and bool(is_elsewhere)
+
+    def _want(self, key: bytes, entry: Entry) -> None:
+        if self._must_be_fetched(entry) and not entry.wanted:
             entry.wanted = True
-            self._add_news(NEWS_WANTED, key)
+            self._add_news(key)
+
+    def _may_go(self, task: Task) -> bool:
+        return task.state is State.READY and not task.is_received
 
     def _add_task(self, task: Task) -> None:
         self._tasks[task.id] = task
@@ -610,6 +638,7 @@ class ModelArena:
         self._make_ready(task)
 
     def _make_ready(self, task: Task) -> None:
+        task.state = State.WAITING
         pending = [key for key in task.deps if self._entries[key].value is None]
         if not pending:
             task.state = State.READY
@@ -617,66 +646,75 @@ class ModelArena:
         for key in pending:
             self._await(key, self._entries[key])
 
-    def _forget_locations(self, task: Task) -> None:
-        """Results that were stored where it has been are not any more: it makes them again."""
-        for key in task.returns:
-            entry = self._entries.get(key)
-            if entry is not None and entry.located:
-                entry.located = 0
-                entry.wanted = False
-                task.held_returns.add(key)
-                entry.edges += 1
+    def _come_back(self, task: Task, died: bool) -> None:
+        """Out of the peer's hands: it runs again, unless nothing is left to be made."""
+        unmade = [key for key in task.returns if self._relist(task, key)]
+        task.away = THIS_NODE
+        if not unmade:
+            self._end_task(task)
+        elif died and task.attempt >= task.retries:
+            self._fail(task, _kernel.NODE_DIED)
+        else:
+            task.attempt += died
+            self._make_ready(task)
 
-    def _run_again(self, task: Task) -> None:
-        if task.attempt >= task.retries:
-            for key in task.returns:
-                entry = self._entries.get(key)
-                if entry is not None and entry.value is None:
-                    self._seal(key, entry, Value(FORMAT_SYSTEM, b"NODE_DIED", 0))
-            if task.id in self._tasks:
-                self._end_task(task)
-            return
-        task.attempt += 1
-        task.away = 0
-        task.state = State.WAITING
-        self._make_ready(task)
+    def _relist(self, task: Task, key: bytes) -> bool:
+        """A result that was stored where the task has been is not any more; whether it is to be made."""
+        entry = self._entries.get(key)
+        if entry is None or entry.value is not None:
+            return False
+        if not entry.located:
+            return True
+        entry.located = THIS_NODE
+        entry.wanted = False
+        if not entry.references:  # in the list of news, to be freed
+            return False
+        task.held_returns.add(key)
+        entry.edges += 1
+        return True
+
+    def _fail(self, task: Task, code: int) -> None:
+        for key in [key for key in task.returns if key in task.held_returns]:
+            entry = self._entries[key]
+            if entry.value is None:
+                self._seal(key, entry, failure(code))
+        if self._tasks.get(task.id) is task and not any(self._is_stored(key) for key in task.returns):
+            self._end_task(task)
+
+    def _is_stored(self, key: bytes) -> bool:
+        entry = self._entries.get(key)
+        return entry is not None and entry.value is None and bool(entry.located)
 
     def _end_task(self, task: Task) -> None:
         del self._tasks[task.id]
-        held = list(task.held_returns)
-        task.held_returns.clear()
-        for key in held:
-            # An owner's result without a value, of a task that ends: its node is gone.
-            self._drop_edge(key)
-        for key in (*task.deps, *task.nested):
-            self._drop_edge(key)
         for key in task.returns:
-            if (entry := self._entries.get(key)) and task.origin == THIS_NODE:
-                entry.task = None
+            if (made := self._entries.get(key)) is not None:
+                made.task = None
+        held = [key for key in task.returns if key in task.held_returns]
+        task.held_returns.clear()
+        for key in (*held, *task.deps, *task.nested):
+            self._drop_edge(key)
 
     def _end_if_complete(self, task: Task) -> None:
         """No return is pending, and none is located elsewhere with this task as its lineage."""
         if self._tasks.get(task.id) is not task or task.state is not State.AWAY:
             return
-        for key in task.returns:
-            entry = self._entries.get(key)
-            if entry is not None and entry.value is None:
-                return
-        self._end_task(task)
+        entries = [self._entries.get(key) for key in task.returns]
+        if all(entry is None or entry.value is not None for entry in entries):
+            self._end_task(task)
 
     def _seal(self, key: bytes, entry: Entry, value: Value) -> None:
         for each in value.nested:
             self._entries[each].edges += 1
         entry.value = value
-        entry.located = 0
+        entry.located = THIS_NODE
         entry.wanted = False
         entry.awaited = 0
         self.on_sealed(key, entry)
-        if entry.subscribed:
-            entry.subscribed = False
-            self._add_news(NEWS_SEALED, key)
-        if entry.owner != THIS_NODE and entry.loans[entry.owner]:
-            self._add_news(NEWS_DONE, key)
+        if entry.is_result:
+            entry.done = True
+        if entry.is_result or entry.asked:
+            self._add_news(key)
         for task in self._tasks.values():
             if task.state is not State.WAITING or key not in task.deps:
                 continue
@@ -698,26 +736,18 @@ class ModelArena:
         self._entries[key].edges -= 1
         self._look(key)
 
-    def _is_unused(self, entry: Entry) -> bool:
-        """Whether what was lent for it may go back: nothing here refers to it.
-
-        A result that is kept here for its owner is not used here: if it were, the owner would keep it for us,
-        and we for the owner, for ever.
-        """
-        used = entry.references
-        if entry.owner != THIS_NODE and self.rules.return_beside_result:
-            used -= entry.loans[entry.owner]
-        return not used
-
     def _look(self, key: bytes) -> None:
-        """Something was taken from it."""
+        """A reference was taken from it."""
         entry = self._entries.get(key)
-        if entry is None or not self._is_unused(entry):
+        if entry is None:
             return
-        if entry.owner == THIS_NODE and not entry.notes and not entry.located:
+        if entry.references:
+            if entry.is_kept_for_its_owner:
+                self._add_news(key)
+        elif entry.notes or entry.located or key in self._news:
+            self._add_news(key)
+        else:
             self._free(key, entry)
-        elif entry.notes or not entry.references:
-            self._add_news(NEWS_GONE, key)
 
     def _free(self, key: bytes, entry: Entry) -> None:
         del self._entries[key]

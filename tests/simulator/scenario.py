@@ -4,13 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from tests.simulator.borrowing import Borrowing
-from tests.simulator.machine import Engine, Machine, Watch
-from tests.simulator.model_arena import ModelArena, Rules
+from tests.simulator.machine import Machine, Watch
+from tests.simulator.model_arena import ModelArena
 from tests.simulator.network import Network
 from tests.simulator.world import Unending, World
 
-GRACE_US = 300_000  # after the death of a node is known, until its loans end
 REST_US = 20_000_000
 
 
@@ -34,34 +32,17 @@ KINDS = {"quiet": QUIET, "broken-links": BROKEN_LINKS, "restarts": RESTARTS, "de
 class Run:
     """One seed."""
 
-    def __init__(self, seed: int, faults: Faults, rules: Rules, nodes: int = 3, story: bool = False) -> None:
+    def __init__(self, seed: int, faults: Faults, nodes: int = 3, story: bool = False) -> None:
         self.world = World(seed, story)
         self.network = Network(self.world)
         self.watch = Watch(self.world)
-        self.rules = rules
+        names = [bytes([97 + index]) for index in range(nodes)]
         self.machines = [
-            Machine(
-                bytes([97 + index]),
-                self.world,
-                self.network,
-                self.watch,
-                ModelArena(rules),
-                self._make_engine,
-            )
-            for index in range(nodes)
+            Machine(name, self.world, self.network, self.watch, ModelArena(name)) for name in names
         ]
         for machine in self.machines:
             machine.others = [other for other in self.machines if other is not machine]
         self.faults = faults
-
-    def _make_engine(self, machine: Machine) -> Engine:
-        def send(node: bytes, message: object) -> None:
-            self.network.send(machine.name, node, message)
-
-        def want_link(node: bytes) -> None:
-            self.network.want_link(machine.name, node)
-
-        return Borrowing(machine.arena, machine.name, send, want_link, machine.dead, self.rules)
 
     def play(self, steps: int = 50, work_us: int = 120_000) -> Watch:
         """All of it; what went wrong is in the watch."""
@@ -133,13 +114,7 @@ class Run:
         self.watch.deaths += 1
         victim.kill()
         for other in victim.others:
-            self.world.after(self.world.random.randrange(1_000, 60_000), partial(self._tell, other, victim))
-
-    def _tell(self, machine: Machine, victim: Machine) -> None:
-        numbers = [number for number, node in machine.arena.peers() if node == victim.name]
-        machine.on_death(victim.name)
-        for number in numbers:
-            self.world.after(GRACE_US, partial(machine.end_loans, victim.name, number))
+            self.world.after(self.world.random.randrange(1_000, 60_000), partial(other.on_death, victim.name))
 
     def _check_waits(self) -> None:
         if not any(machine.alive for machine in self.machines):
@@ -154,15 +129,20 @@ class Run:
                 self.watch.problem(
                     f"{machine.name!r} keeps what nobody can reach:\n{machine.arena.contents()}"
                 )
+        for machine in self.machines:
+            exchange = machine.exchange
+            kept = exchange._wanted, exchange._borrowed, exchange._borrowing, exchange._again
+            if machine.alive and any(kept):
+                self.watch.problem(f"{machine.name!r}: its exchange remembers {kept}")
 
 
-def play(seed: int, faults: Faults, rules: Rules | None = None, nodes: int = 3) -> list[str]:
+def play(seed: int, faults: Faults, nodes: int = 3) -> list[str]:
     """What went wrong with this seed."""
-    return Run(seed, faults, rules or Rules(), nodes).play().problems
+    return Run(seed, faults, nodes).play().problems
 
 
-def story(seed: int, faults: Faults, rules: Rules | None = None, nodes: int = 3) -> str:
+def story(seed: int, faults: Faults, nodes: int = 3) -> str:
     """The same run again, told."""
-    run = Run(seed, faults, rules or Rules(), nodes, story=True)
+    run = Run(seed, faults, nodes, story=True)
     problems = run.play().problems
     return "\n".join([*run.world.story, *problems])

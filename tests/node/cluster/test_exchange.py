@@ -3,6 +3,7 @@
 import pytest
 
 from ray import _kernel
+from ray.wire import messages
 from tests.core.nodes import RAW, decoded, encoded
 from tests.node.cluster.worlds import Member, World
 
@@ -185,3 +186,54 @@ def test_the_end_of_a_driver_ends_its_guest() -> None:
     a.exchange.on_jobs_ended()
     world.settle()
     assert b.arena.guests() == []
+
+
+def test_a_large_result_that_is_wanted_here_and_elsewhere() -> None:
+    """Both are told where it is, though an object is in the list of news but once."""
+    world = World(3)
+    a, b, c = world.members
+    function = function_of(a)
+    (first,) = a.node.submit(function, 3, size=LARGE)
+    a.offload(b)
+    (here,) = a.node.submit(function, 1, [first])
+    (there,) = a.node.submit(function, 2, nested=[first])
+    a.offload(c)
+    world.settle()
+    borrowed = c.node.driver.foreign((first.binary(), c.node.peer(a.node)))
+    (sum_there,) = c.node.submit(function_of(c), 0, [borrowed])
+    world.settle()
+    world.settle(works=True)
+    assert number(a, here) == 4
+    assert number(c, sum_there) == 3
+    del first, here, there, function, borrowed, sum_there
+    everything_is_gone(world)
+
+
+def test_a_value_that_is_not_there_any_more_is_had_from_its_owner() -> None:
+    world = World(3)
+    a, b, c = world.members
+    function = function_of(a)
+    (first,) = a.node.submit(function, 3, size=LARGE)
+    a.offload(b)
+    world.settle(works=True)
+    (there,) = a.node.submit(function, 2, nested=[first])
+    a.offload(c)
+    world.settle()
+    borrowed = c.node.driver.foreign((first.binary(), c.node.peer(a.node)))
+    (sum_there,) = c.node.submit(function_of(c), 0, [borrowed])
+    c.look()
+    a.look()
+    to = world.links[frozenset((a.id, c.id))]
+    for message in messages.decode(to[a.id].popleft()):
+        a.exchange.on_message(c.id, message)
+    told = list(to[c.id])  # that it is at b
+    to[c.id].clear()
+    (here,) = a.node.submit(function, 1, [first])
+    world.settle()
+    assert a.node.driver.is_ready(first)
+    to[c.id].extend(told)
+    world.settle(works=True)
+    assert number(c, sum_there) == 3
+    assert number(a, here) == 4
+    del first, here, there, function, borrowed, sum_there
+    everything_is_gone(world)

@@ -91,6 +91,7 @@ class Member:
 
     def look(self) -> bool:
         self.node.let_go()
+        self.exchange.tick()
         news = self.arena.news(1000, 0)
         self.exchange.on_news(news)
         return any(item[0] != _kernel.NEWS_QUEUED for item in news)
@@ -124,11 +125,12 @@ class Member:
     ) -> None:
         arena = self.world.by_node[source].arena
         there = arena.foreign((value.id, 0))
-        if not arena.is_ready(there):
+        data = bytes(arena.get(there, 0)[1]) if arena.is_ready(there) else b""
+        if len(data) != value.size:  # it is gone, and this is the failure that says so
             self.exchange.on_pulled(value, oid, nested, None)
             return
         block = self.arena.allocate(value.size)
-        block.write(0, bytes(arena.get(there, 0)[1]))
+        block.write(0, data)
         self.exchange.on_pulled(value, oid, nested, block)
 
     # --- as jobs ---

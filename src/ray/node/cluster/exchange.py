@@ -86,6 +86,7 @@ class Exchange:
         self._borrowed: set[bytes] = set()  # ids that their owners have lent to this node
         self._borrowing: dict[bytes, int] = {}  # ids that came from others, whose owners are to confirm
         self._dead: set[bytes] = set()
+        self._again: dict[bytes, None] = {}  # wanted ids, to be asked for when the next tick comes
         for number, node_id in arena.peers():
             self._add(number, node_id)
         for job, home, root in arena.guests():
@@ -110,7 +111,15 @@ class Exchange:
         """Made when the node is first heard of."""
         return self.by_node.get(node) or self._add(self.arena.enter_peer(node), node)
 
+    def want_links(self) -> None:
+        """With all nodes that there is anything with: what was lost with a link may be waited for."""
+        for peer in self.peers.values():
+            if not peer.up:
+                self.network.want_link(peer.node)
+
     def on_link_up(self, node: bytes) -> None:
+        if node in self._dead:
+            return
         peer = self.peer_of(node)
         self._forget_link(peer)
         peer.up = True
@@ -123,6 +132,7 @@ class Exchange:
     def on_link_down(self, node: bytes) -> None:
         if node in self.by_node:
             self._forget_link(self.by_node[node])
+            self.network.want_link(node)  # what was lost on the way may be waited for
 
     def on_death(self, node: bytes) -> list[_kernel.ObjectID]:
         """It is dead for good: its tasks run again, what only it had is lost, its jobs end here.
@@ -139,12 +149,15 @@ class Exchange:
         self._forget_link(peer)
         self.arena.bury_peer(peer.number)
         self.jobs.ended()
+        # What it owned is this node's now. Two nodes that had lent each other such an id would keep it for ever.
+        for number in self.peers:
+            self._give_back(number, [id for id, _ in self.arena.notes(number) if self._is_own(id)])
+        self._borrowed = {id for id in self._borrowed if not self._is_own(id)}
         self._borrowing = {id: owner for id, owner in self._borrowing.items() if owner != peer.number}
-        asked = [(id, owner) for id, (owner, holder) in self._wanted.items() if holder == peer.number]
-        for id, owner in asked:
-            del self._wanted[id]
-            if owner in self.peers:  # it had told to ask the dead one
-                self._want(id, owner, owner)
+        for id, (owner, holder) in list(self._wanted.items()):
+            if peer.number in (owner, holder):
+                del self._wanted[id]
+                self._want(id, owner, owner)  # if that is another, it had told to ask the dead one
         return kept
 
     def _forget_link(self, peer: Peer) -> None:
@@ -175,6 +188,8 @@ class Exchange:
 
     def on_message(self, node: bytes, message: Message) -> list[bytes]:
         """The ids of this node's tasks whose end it tells."""
+        if node in self._dead:
+            return []
         peer = self.peer_of(node)
         if isinstance(message, messages.Sync):
             self._on_sync(peer, message)
@@ -232,22 +247,31 @@ class Exchange:
         id, owner = ref
         return messages.Ref(id, self.node if owner == THIS_NODE else self.peers[owner].node)
 
+    def _is_own(self, id: bytes) -> bool:
+        """Of an id that is known here: it is this node's, or has become so with the death of its owner."""
+        return self.arena.owner(self.arena.foreign((id, THIS_NODE))) == THIS_NODE
+
     # --- borrowing ---
 
     def _came_from(self, sender: int, refs: Iterable[Ref]) -> None:
         """Ids that the arena has noted from this sender: if they are others', their owners are asked to confirm."""
         strangers: dict[int, list[bytes]] = defaultdict(list)
         confirmed = []
+        own: dict[bytes, int] = defaultdict(int)
         for id, owner in refs:
-            if owner == sender:
-                self._borrowed.add(id)
-            elif owner == THIS_NODE:
+            if owner == THIS_NODE:
                 continue
+            if self._is_own(id):  # the sender does not know yet that its owner is dead, and has lent it
+                own[id] += 1
+            elif owner == sender:
+                self._borrowed.add(id)
             elif id in self._borrowed:
                 confirmed.append(id)
             elif id not in self._borrowing:
                 self._borrowing[id] = owner
                 strangers[owner].append(id)
+        if own:
+            self._send(sender, messages.Return(list(own.items())))
         if confirmed:
             self._give_back(sender, confirmed)
         for owner, ids in strangers.items():
@@ -316,12 +340,15 @@ class Exchange:
         return [task.id for task in tasks]
 
     def _on_job(self, peer: Peer, job: messages.Job) -> None:
+        if job.home in self._dead:  # which the peer will hear as well
+            return
         home = self.peer_of(job.home)
         if job.ended:
             number = home.guests.pop(job.root_id, None)
             if number is not None:
                 self.arena.bury_guest(number)
                 self.jobs.ended()
+                self._tell_end(job)
         elif job.home != self.node and job.root_id not in home.guests:
             number = home.guests[job.root_id] = self.arena.enter_guest(home.number, job.root_id)
             self.jobs.learn(number, job)
@@ -331,28 +358,33 @@ class Exchange:
         living = {root for _, root in self.arena.drivers()}
         for peer in self.peers.values():
             living.update(peer.guests)
+        for root in {root for peer in self.peers.values() for root in peer.told_jobs} - living:
+            self._tell_end(messages.Job(root, self.node, [], True))
+
+    def _tell_end(self, job: messages.Job) -> None:
+        """To all nodes that this one has sent tasks of the job."""
         for peer in self.peers.values():
-            for root in peer.told_jobs - living:
-                peer.told_jobs.discard(root)
-                self._send(peer.number, messages.Job(root, self.node, [], True))
+            if job.root_id in peer.told_jobs:
+                peer.told_jobs.discard(job.root_id)
+                self._send(peer.number, job)
 
     def _on_run(self, peer: Peer, run: messages.Run) -> None:
         tasks: "list[_kernel.SentTask]" = []
         refs: list[Ref] = []
         own_jobs = {root: job for job, root in self.arena.drivers()}
         for task in run.tasks:
-            if task.job_home == self.node:
-                job = own_jobs.get(task.job)
-            else:
-                job = self.peer_of(task.job_home).guests.get(task.job)
-            if job is None:  # it has ended; so will the task be, at the sender
-                continue
+            home = self.by_node.get(task.job_home)
+            jobs = own_jobs if task.job_home == self.node else home.guests if home else {}
+            job = jobs.get(task.job)
             function = None if task.function is None else self._ref(task.function, peer)
             deps = [self._ref(ref, peer) for ref in task.deps]
             nested = [self._ref(ref, peer) for ref in task.nested]
             refs += [function] if function is not None else []
             refs += deps
             refs += nested
+            if job is None:  # it has ended, and so will the task at the sender
+                self.arena.note(peer.number, [*deps, *nested] + ([function] if function is not None else []))
+                continue
             need = task.needs
             tasks.append(
                 (task.id, job, function, task.payload, deps, nested, task.num_returns, need.cpu, need.gpu,
@@ -381,7 +413,7 @@ class Exchange:
     # --- values ---
 
     def _want(self, id: bytes, owner: int, holder: int) -> None:
-        if id not in self._wanted:
+        if id not in self._wanted and holder in self.peers:
             self._wanted[id] = (owner, holder)
             self._send(holder, messages.Want([id]))
 
@@ -394,6 +426,8 @@ class Exchange:
                 places.append((id, self.peers[location[0]].node))
             elif self.arena.is_ready(oid):
                 values.append(self._value_for(peer.number, oid))
+            elif (owner := self.arena.owner(oid)) != THIS_NODE:  # it was here once
+                places.append((id, self.peers[owner].node))
             elif self.arena.subscribe(oid):
                 self._askers[id].add(peer.number)
         if values:
@@ -416,7 +450,12 @@ class Exchange:
             wanted = self._wanted.get(value.id)
             if wanted is None:  # it has come another way, or nobody wants it any more
                 continue
-            oid = self.arena.foreign((value.id, wanted[0]))
+            owner, _ = wanted
+            if value.format == _kernel.FORMAT_SYSTEM and owner != peer.number:
+                # Failures are kept by owners: it is not there any more, since the owner has it by now.
+                self._again[value.id] = None
+                continue
+            oid = self.arena.foreign((value.id, owner))
             if value.data is None:
                 self.transfers.pull(peer.node, value, oid, held)
             else:
@@ -435,9 +474,7 @@ class Exchange:
             return
         wanted = self._wanted.pop(value.id, None)
         if wanted is not None:
-            location = self.arena.location(oid)
-            holder = location[0] if location is not None else wanted[0]
-            self._want(value.id, wanted[0], holder)
+            self._want_anew(value.id, wanted[0])
 
     def _arrived(
         self, oid: _kernel.ObjectID, fmt: int, data: bytes | _kernel.Block, nested: list[_kernel.ObjectID]
@@ -451,9 +488,33 @@ class Exchange:
 
     def _on_elsewhere(self, peer: Peer, message: messages.Elsewhere) -> None:
         for id, node in message.places:
+            if id not in self._wanted:
+                continue
+            if node == self.node or node in self._dead:  # the peer has not heard that yet
+                self._again[id] = None
+            else:
+                owner, _ = self._wanted.pop(id)
+                self._want(id, owner, self.peer_of(node).number)
+
+    @property
+    def is_to_ask(self) -> bool:
+        """Whether the next tick does anything."""
+        return bool(self._again)
+
+    def tick(self) -> None:
+        """Several times a second: values are asked for that could not be had."""
+        again, self._again = self._again, {}
+        for id in again:
             wanted = self._wanted.pop(id, None)
             if wanted is not None:
-                self._want(id, wanted[0], self.peer_of(node).number)
+                self._want_anew(id, wanted[0])
+
+    def _want_anew(self, id: bytes, owner: int) -> None:
+        """Of its owner; what is this node's own, where it is now."""
+        oid = self.arena.foreign((id, owner))
+        if not self.arena.is_ready(oid):
+            location = self.arena.location(oid)
+            self._want(id, owner, owner if location is None else location[0])
 
     # --- news of the arena ---
 

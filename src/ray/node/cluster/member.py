@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import functools
 import socket
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -91,6 +92,7 @@ class Member:
         self.listener = Listener(identity, purposes)
         self._stirred = asyncio.Event()  # something may have changed: the next look comes at once
         self._jobs_ended = 0  # ever, as of the last look
+        self._taken = threading.Event()  # the news that there was
         self.head: Head | None = None
         self.head_node: bytes | None = None
         self._present: set[bytes] = set(self.exchange.by_node)
@@ -140,22 +142,31 @@ class Member:
             self.bulk.close()
             await following
 
-    # --- news, from their own thread ---
+    # --- news: a thread of their own waits for them ---
 
     def _follow(self) -> None:
+        """Takes none itself. To take a result is to lend the ids in it: between that and the message to the peer
+        no Sync, which ends such loans, nor a death may come. So both are one step of the loop.
+        """
         try:
             while not self.arena.is_shut:
-                news = self.arena.news(NEWS_AT_ONCE, NEWS_WAIT_MS)
-                if news:
-                    self.loop.call_soon_threadsafe(self._on_news, news)
+                queued = bool(self.arena.news(0, NEWS_WAIT_MS))
+                self._taken.clear()
+                self.loop.call_soon_threadsafe(self._take_news, queued)
+                while not self._taken.wait(NEWS_WAIT_MS / 1000) and not self.arena.is_shut:
+                    pass
         except (_kernel.ArenaClosed, RuntimeError):  # the session, or the loop, has ended
             return
 
     @_while_open
-    def _on_news(self, news: "list[_kernel.News]") -> None:
+    def _take_news(self, queued: bool) -> None:
         self._stirred.set()
-        self.exchange.on_news(news)
-        if any(item[0] == _kernel.NEWS_QUEUED for item in news):
+        try:
+            news = self.arena.news(NEWS_AT_ONCE, 0)
+            self.exchange.on_news(news)
+        finally:
+            self._taken.set()
+        if queued or any(item[0] == _kernel.NEWS_QUEUED for item in news):
             self.scheduler.place(_now_ms())
 
     # --- the network's events ---
@@ -211,6 +222,7 @@ class Member:
                 self.network.learn(state.node_id, state.address)
         for node in self._present - present:
             self._bury(node, "the head has declared it dead")
+        self.exchange.want_links()
         self._present = present
         self.scheduler.on_view(view, _now_ms())
         self.scheduler.place(_now_ms())
@@ -234,6 +246,7 @@ class Member:
         if stats["jobs_ended"] != self._jobs_ended:
             self._jobs_ended = stats["jobs_ended"]
             self.exchange.on_jobs_ended()
+        self.exchange.tick()
         load = self._load(stats)
         last = self._last_load
         changed = last is None or (last.free, last.demands) != (load.free, load.demands)
