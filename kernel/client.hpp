@@ -333,6 +333,7 @@ class Client {
   void adopt_all(std::span<const u32> list, const Fresh& fresh);
   template <typename Count>
   std::vector<IdTimes> loans_where(u32 peer, Count count);
+  Away send_task(u32 peer, u32 shape, Away& from);
   size_t lend_ids(Transaction& t, u32 i, u32 peer, size_t n);
   SentTask describe(u32 i, u32 peer);
   std::vector<Away> tasks_away(u32 peer, const std::set<TaskIdBytes>* ids = nullptr);

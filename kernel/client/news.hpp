@@ -21,7 +21,11 @@ inline std::vector<News> Client::news(u32 most, i64 timeout_ms) {
     t.commit();
     out.emplace_back().kind = NewsKind::queued;
   }
-  while (out.size() < most && peek(h_.news_head)) take_news(out);
+  try {
+    while (out.size() < most && peek(h_.news_head)) take_news(out);
+  } catch (const TableFull&) {
+    if (out.empty()) throw;  // the rest stays where it is
+  }
   drain();
   return out;
 }
@@ -70,7 +74,17 @@ inline void Client::take_news(std::vector<News>& out) {
     t.commit();
   }
   if (item.object) adopt_all({&item.object, 1}, fresh);
-  if (item.kind == NewsKind::done) item.nested = lend_nested(item.id.owner, item.object);
+  if (item.kind == NewsKind::done) try {
+      item.nested = lend_nested(item.id.owner, item.object);
+    } catch (const TableFull&) {
+      Transaction t(m(), thread());
+      u32& origin = m().object(item.object).origin;
+      t.set(origin, origin | DONE | (item.failed ? u32(FAILED) : 0));
+      news::add(t, item.object);
+      t.commit();
+      drop_local(item.object);
+      throw;
+    }
   if (item.kind != NewsKind{}) out.push_back(std::move(item));
 }
 

@@ -22,34 +22,41 @@ inline std::vector<QueueState> Client::queues() {
 inline std::vector<SentTask> Client::send_tasks(u32 peer, u32 shape, u32 count) {
   must_be_open();
   std::vector<SentTask> out;
-  u32 from = NIL, looked = 0;
-  u64 from_serial = 0;
+  Away from;  // where the look goes on; none: at the head
   while (out.size() < count) {
-    u32 chosen = NIL;
-    {
-      Transaction t(m(), thread());
-      must_be_peer(peer);
-      if (!resources::is_current(m(), shape)) break;
-      u32 index = resources::index_of(shape);
-      const Task& last = m().task(from);
-      bool still = from && last.serial == from_serial && last.state == TASK_READY && last.shape == index;
-      u32 i = still ? from : m().shape(index).head;
-      for (looked = 0; i && looked < PEER_LOOK && !away::may_go(m(), i); ++looked) i = m().task(i).next;
-      from = i;
-      from_serial = m().task(i).serial;
-      if (i && away::may_go(m(), i)) {
-        chosen = i;
-        from = m().task(i).next;
-        from_serial = m().task(from).serial;
-        away::send(t, i, peer);
-        lend_ids(t, i, peer, 0);
-      }
-      t.commit();
+    Away sent;
+    try {
+      sent = send_task(peer, shape, from);
+      if (sent.index) out.push_back(describe(sent.index, peer));
+    } catch (const TableFull&) {
+      if (sent.index) come_back(sent, peer, false);
+      if (out.empty()) throw;
+      break;
     }
-    if (chosen) out.push_back(describe(chosen, peer));
-    else if (!from) break;
+    if (!sent.index && !from.index) break;
   }
   return out;
+}
+
+inline Away Client::send_task(u32 peer, u32 shape, Away& from) {
+  Away sent;
+  auto at = [&](u32 i) { return Away{i, m().task(i).serial, {}}; };
+  Transaction t(m(), thread());
+  must_be_peer(peer);
+  const Task& last = m().task(from.index);
+  u32 queue = resources::index_of(shape);
+  bool still = from.index && last.serial == from.serial && last.state == TASK_READY && last.shape == queue;
+  u32 i = still ? from.index : resources::is_current(m(), shape) ? m().shape(queue).head : NIL;
+  for (u32 n = 0; i && n < PEER_LOOK && !away::may_go(m(), i); ++n) i = m().task(i).next;
+  from = at(i);
+  if (i && away::may_go(m(), i)) {
+    sent = at(i);
+    from = at(m().task(i).next);
+    away::send(t, i, peer);
+    lend_ids(t, i, peer, 0);
+  }
+  t.commit();
+  return sent;
 }
 
 // The ids in a task, function first.  Lends those from the n-th on, as many as one transaction may.
