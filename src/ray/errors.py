@@ -183,8 +183,8 @@ class ClusterTokenError(RayError):
 
 
 class PeerUnreachableError(RayConnectionError):
-    """No connection to a node came about. `address` is where it was tried, `reason` what happened; `refused`: the
-    machine there has answered that nobody listens."""
+    """No connection to a node came about. `address` is where it was tried, `reason` what happened; `refused`:
+    the machine there has answered that nobody listens."""
 
     def __init__(self, address: str, reason: str, refused: bool = False) -> None:
         super().__init__(

@@ -26,7 +26,8 @@ def write_end(arena: _kernel.Arena, pid: int | None = None) -> None:
 
 
 def sys_path(arena: _kernel.Arena, job: int) -> list[str] | None:
-    """Of a job, from its first entry in the journal, which reaches back a bounded time only; None: it says none."""
+    """Of a job, from its first entry in the journal, which reaches back a bounded time only; None: it says
+    none."""
     place = 0
     while True:
         place, entries = arena.journal_read(place)

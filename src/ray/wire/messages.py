@@ -89,11 +89,12 @@ class Hello(Opening, frozen=True, tag=0):
 
 
 class Sync(Message, frozen=True, tag=1):
-    """What the sender has of the receiver: the first that each says on a new link; in parts, the last of which
-    says so.
+    """What the sender has of the receiver: the first that each says on a new link; in parts, the last of
+    which says so.
 
-    `noted` are ids that the receiver has lent to it, or results that the receiver has stored for it, and how many times;
-    `tasks` those of the receiver's that are not done there; `jobs` the sender's own drivers, by their root ids.
+    `noted` are ids that the receiver has lent to it, or results that the receiver has stored for it, and how
+    many times; `tasks` those of the receiver's that are not done there; `jobs` the sender's own drivers, by
+    their root ids.
     """
 
     noted: list[Counted]
@@ -124,7 +125,8 @@ class Bye(Message, frozen=True, tag=4):
 
 
 class Task(Part, frozen=True):
-    """A task that runs at the receiver. `job`, a root id, and `job_home`, that driver's node, say whose it is."""
+    """A task that runs at the receiver. `job`, a root id, and `job_home`, that driver's node, say whose it
+    is."""
 
     id: TaskId
     job: ObjectId
@@ -148,7 +150,8 @@ class Run(Message, frozen=True, tag=10):
 class Result(Part, frozen=True):
     """The value of an object; without `data` it is one that the sender has stored, to be fetched from there.
 
-    `nested` ids are lent to the receiver. `failed`: it is a failure that belongs into the journal of the task's owner.
+    `nested` ids are lent to the receiver. `failed`: it is a failure that belongs into the journal of the
+    task's owner.
     """
 
     id: ObjectId

@@ -1,4 +1,5 @@
-"""Arenas of one process as nodes, the real exchange between them, and links that deliver when they are told to."""
+"""Arenas of one process as nodes, the real exchange between them, and links that deliver when they are told
+to."""
 
 from collections import deque
 

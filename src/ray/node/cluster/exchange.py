@@ -1,18 +1,18 @@
 """What node managers say to each other about tasks, ids and values: the protocol, without sockets or clock.
 
 Events come in as calls (`on_...`); what follows are calls of the arena and messages to other nodes. The arena
-holds all that must not be lost. What is kept here may be forgotten at any moment, and is made anew when a link
-comes up: then both sides tell what they have of each other (`Sync`), and say nothing else before that is done.
-So no message is acknowledged, and one that is lost with its link has never been sent.
+holds all that must not be lost. What is kept here may be forgotten at any moment, and is made anew when a
+link comes up: then both sides tell what they have of each other (`Sync`), and say nothing else before that is
+done. So no message is acknowledged, and one that is lost with its link has never been sent.
 
-Names: a *peer* is another node by its number in this arena; a *ref* is an id with the peer that owns it (0: this
-node), on the wire with that node's id instead.
+Names: a *peer* is another node by its number in this arena; a *ref* is an id with the peer that owns it (0:
+this node), on the wire with that node's id instead.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ray import _kernel
 from ray.wire import messages
@@ -96,14 +96,14 @@ class Exchange:
     def _remember_loans(self) -> None:
         """What the node manager before this one has been lent, and not had confirmed."""
         for number in self.peers:
-            for id, _ in self.arena.notes(number):
-                owner = self.arena.owner(self.arena.foreign((id, THIS_NODE)))
+            for raw, _ in self.arena.notes(number):
+                owner = self.arena.owner(self.arena.foreign((raw, THIS_NODE)))
                 if owner == number:
-                    self._borrowed.add(id)
+                    self._borrowed.add(raw)
                 elif owner != THIS_NODE:
-                    self._borrowing[id] = owner
-        for id in self._borrowed & self._borrowing.keys():
-            del self._borrowing[id]
+                    self._borrowing[raw] = owner
+        for raw in self._borrowed & self._borrowing.keys():
+            del self._borrowing[raw]
 
     # --- peers ---
 
@@ -126,7 +126,7 @@ class Exchange:
         for part in self._sync(peer):
             self.network.send(node, part)
         self._ask_to_borrow(
-            peer.number, [id for id, owner in self._borrowing.items() if owner == peer.number]
+            peer.number, [raw for raw, owner in self._borrowing.items() if owner == peer.number]
         )
 
     def on_link_down(self, node: bytes) -> None:
@@ -137,27 +137,28 @@ class Exchange:
     def on_death(self, node: bytes) -> list[_kernel.ObjectID]:
         """It is dead for good: its tasks run again, what only it had is lost, its jobs end here.
 
-        What it had been lent is returned: to be kept for `GRACE_S`, since it may have passed the ids on to others, who
-        are about to ask for a loan of their own.
+        What it had been lent is returned: to be kept for `GRACE_S`, since it may have passed the ids on to
+        others, who are about to ask for a loan of their own.
         """
         self._dead.add(node)
         peer = self.by_node.pop(node, None)
         if peer is None:
             return []
-        kept = [self.arena.foreign((id, THIS_NODE)) for id, _ in self.arena.loans(peer.number)]
+        kept = [self.arena.foreign((raw, THIS_NODE)) for raw, _ in self.arena.loans(peer.number)]
         del self.peers[peer.number]
         self._forget_link(peer)
         self.arena.bury_peer(peer.number)
         self.jobs.ended()
-        # What it owned is this node's now. Two nodes that had lent each other such an id would keep it for ever.
+        # What it owned is this node's now. Two nodes that had lent each other such an id would keep it for
+        # ever.
         for number in self.peers:
-            self._give_back(number, [id for id, _ in self.arena.notes(number) if self._is_own(id)])
-        self._borrowed = {id for id in self._borrowed if not self._is_own(id)}
-        self._borrowing = {id: owner for id, owner in self._borrowing.items() if owner != peer.number}
-        for id, (owner, holder) in list(self._wanted.items()):
+            self._give_back(number, [raw for raw, _ in self.arena.notes(number) if self._is_own(raw)])
+        self._borrowed = {raw for raw in self._borrowed if not self._is_own(raw)}
+        self._borrowing = {raw: owner for raw, owner in self._borrowing.items() if owner != peer.number}
+        for raw, (owner, holder) in list(self._wanted.items()):
             if peer.number in (owner, holder):
-                del self._wanted[id]
-                self._want(id, owner, owner)  # if that is another, it had told to ask the dead one
+                del self._wanted[raw]
+                self._want(raw, owner, owner)  # if that is another, it had told to ask the dead one
         return kept
 
     def _forget_link(self, peer: Peer) -> None:
@@ -180,7 +181,8 @@ class Exchange:
         if peer.synced:
             self.network.send(peer.node, message)
         elif peer.up:
-            # Results lend ids, and the peer's Sync takes back what it has not heard of; then they are news again.
+            # Results lend ids, and the peer's Sync takes back what it has not heard of; then they are news
+            # again.
             if not isinstance(message, messages.Results):
                 peer.waiting.append(message)
         else:
@@ -227,11 +229,11 @@ class Exchange:
         waiting, peer.waiting = peer.waiting, []
         for message in waiting:
             self.network.send(peer.node, message)
-        asked = [(id, owner) for id, (owner, holder) in self._wanted.items() if holder == number]
-        for id, owner in asked:
-            del self._wanted[id]
+        asked = [(raw, owner) for raw, (owner, holder) in self._wanted.items() if holder == number]
+        for raw, owner in asked:
+            del self._wanted[raw]
             if owner in self.peers and owner != number:
-                self._want(id, owner, owner)
+                self._want(raw, owner, owner)
         arena.renew_news(number)
 
     # --- refs on the wire ---
@@ -244,32 +246,33 @@ class Exchange:
         return ref.id, owner.number
 
     def _wire_ref(self, ref: Ref) -> messages.Ref:
-        id, owner = ref
-        return messages.Ref(id, self.node if owner == THIS_NODE else self.peers[owner].node)
+        raw, owner = ref
+        return messages.Ref(raw, self.node if owner == THIS_NODE else self.peers[owner].node)
 
-    def _is_own(self, id: bytes) -> bool:
+    def _is_own(self, raw: bytes) -> bool:
         """Of an id that is known here: it is this node's, or has become so with the death of its owner."""
-        return self.arena.owner(self.arena.foreign((id, THIS_NODE))) == THIS_NODE
+        return self.arena.owner(self.arena.foreign((raw, THIS_NODE))) == THIS_NODE
 
     # --- borrowing ---
 
     def _came_from(self, sender: int, refs: Iterable[Ref]) -> None:
-        """Ids that the arena has noted from this sender: if they are others', their owners are asked to confirm."""
+        """Ids that the arena has noted from this sender: if they are others', their owners are asked to
+        confirm."""
         strangers: dict[int, list[bytes]] = defaultdict(list)
         confirmed = []
         own: dict[bytes, int] = defaultdict(int)
-        for id, owner in refs:
+        for raw, owner in refs:
             if owner == THIS_NODE:
                 continue
-            if self._is_own(id):  # the sender does not know yet that its owner is dead, and has lent it
-                own[id] += 1
+            if self._is_own(raw):  # the sender does not know yet that its owner is dead, and has lent it
+                own[raw] += 1
             elif owner == sender:
-                self._borrowed.add(id)
-            elif id in self._borrowed:
-                confirmed.append(id)
-            elif id not in self._borrowing:
-                self._borrowing[id] = owner
-                strangers[owner].append(id)
+                self._borrowed.add(raw)
+            elif raw in self._borrowed:
+                confirmed.append(raw)
+            elif raw not in self._borrowing:
+                self._borrowing[raw] = owner
+                strangers[owner].append(raw)
         if own:
             self._send(sender, messages.Return(list(own.items())))
         if confirmed:
@@ -288,13 +291,13 @@ class Exchange:
 
     def _on_borrow(self, peer: Peer, borrow: messages.Borrow) -> None:
         # What is gone is lent as well: as a failure that says so.
-        self.arena.lend(peer.number, [self.arena.foreign((id, THIS_NODE)) for id in borrow.ids])
+        self.arena.lend(peer.number, [self.arena.foreign((raw, THIS_NODE)) for raw in borrow.ids])
         self._send(peer.number, messages.Lent(borrow.ids))
 
     def _on_lent(self, peer: Peer, lent: messages.Lent) -> None:
-        self.arena.note(peer.number, [(id, peer.number) for id in lent.ids])
-        for id in lent.ids:
-            self._borrowing.pop(id, None)
+        self.arena.note(peer.number, [(raw, peer.number) for raw in lent.ids])
+        for raw in lent.ids:
+            self._borrowing.pop(raw, None)
         self._borrowed.update(lent.ids)
         for other in list(self.peers):
             if other != peer.number:
@@ -312,7 +315,7 @@ class Exchange:
             return []
         tasks = []
         for sent in self.arena.send_tasks(peer.number, shape, count):
-            id, job, function, payload, deps, nested, num_returns, cpu, gpu, custom, attempt, retries = sent
+            raw, job, function, payload, deps, nested, num_returns, cpu, gpu, custom, attempt, retries = sent
             known = self.arena.job_root(job)
             if known is None:  # its driver has ended just now; its tasks are failed by that
                 continue
@@ -322,7 +325,7 @@ class Exchange:
                 self._send(peer.number, self.jobs.describe(root))
             tasks.append(
                 messages.Task(
-                    id=id,
+                    id=raw,
                     job=root,
                     job_home=self.node if home == THIS_NODE else self.peers[home].node,
                     function=None if function is None else self._wire_ref(function),
@@ -369,7 +372,7 @@ class Exchange:
                 self._send(peer.number, job)
 
     def _on_run(self, peer: Peer, run: messages.Run) -> None:
-        tasks: "list[_kernel.SentTask]" = []
+        tasks: list[_kernel.SentTask] = []
         refs: list[Ref] = []
         own_jobs = {root: job for job, root in self.arena.drivers()}
         for task in run.tasks:
@@ -412,24 +415,24 @@ class Exchange:
 
     # --- values ---
 
-    def _want(self, id: bytes, owner: int, holder: int) -> None:
-        if id not in self._wanted and holder in self.peers:
-            self._wanted[id] = (owner, holder)
-            self._send(holder, messages.Want([id]))
+    def _want(self, raw: bytes, owner: int, holder: int) -> None:
+        if raw not in self._wanted and holder in self.peers:
+            self._wanted[raw] = (owner, holder)
+            self._send(holder, messages.Want([raw]))
 
     def _on_want(self, peer: Peer, want: messages.Want) -> None:
         values, places = [], []
-        for id in want.ids:
-            oid = self.arena.foreign((id, THIS_NODE))  # what is gone is a failure that says so
+        for raw in want.ids:
+            oid = self.arena.foreign((raw, THIS_NODE))  # what is gone is a failure that says so
             location = self.arena.location(oid)
             if location is not None:
-                places.append((id, self.peers[location[0]].node))
+                places.append((raw, self.peers[location[0]].node))
             elif self.arena.is_ready(oid):
                 values.append(self._value_for(peer.number, oid))
             elif (owner := self.arena.owner(oid)) != THIS_NODE:  # it was here once
-                places.append((id, self.peers[owner].node))
+                places.append((raw, self.peers[owner].node))
             elif self.arena.subscribe(oid):
-                self._askers[id].add(peer.number)
+                self._askers[raw].add(peer.number)
         if values:
             self._send(peer.number, messages.Values(values))
         if places:
@@ -479,22 +482,22 @@ class Exchange:
     def _arrived(
         self, oid: _kernel.ObjectID, fmt: int, data: bytes | _kernel.Block, nested: list[_kernel.ObjectID]
     ) -> None:
-        id = oid.binary()
-        self._wanted.pop(id, None)
+        raw = oid.binary()
+        self._wanted.pop(raw, None)
         location = self.arena.location(oid)
         self.arena.seal(oid, data, fmt, nested)
         if location is not None:
-            self._send(location[0], messages.Return([(id, 1)]))
+            self._send(location[0], messages.Return([(raw, 1)]))
 
     def _on_elsewhere(self, peer: Peer, message: messages.Elsewhere) -> None:
-        for id, node in message.places:
-            if id not in self._wanted:
+        for raw, node in message.places:
+            if raw not in self._wanted:
                 continue
             if node == self.node or node in self._dead:  # the peer has not heard that yet
-                self._again[id] = None
+                self._again[raw] = None
             else:
-                owner, _ = self._wanted.pop(id)
-                self._want(id, owner, self.peer_of(node).number)
+                owner, _ = self._wanted.pop(raw)
+                self._want(raw, owner, self.peer_of(node).number)
 
     @property
     def is_to_ask(self) -> bool:
@@ -504,17 +507,17 @@ class Exchange:
     def tick(self) -> None:
         """Several times a second: values are asked for that could not be had."""
         again, self._again = self._again, {}
-        for id in again:
-            wanted = self._wanted.pop(id, None)
+        for raw in again:
+            wanted = self._wanted.pop(raw, None)
             if wanted is not None:
-                self._want_anew(id, wanted[0])
+                self._want_anew(raw, wanted[0])
 
-    def _want_anew(self, id: bytes, owner: int) -> None:
+    def _want_anew(self, raw: bytes, owner: int) -> None:
         """Of its owner; what is this node's own, where it is now."""
-        oid = self.arena.foreign((id, owner))
+        oid = self.arena.foreign((raw, owner))
         if not self.arena.is_ready(oid):
             location = self.arena.location(oid)
-            self._want(id, owner, owner if location is None else location[0])
+            self._want(raw, owner, owner if location is None else location[0])
 
     # --- news of the arena ---
 
@@ -525,34 +528,34 @@ class Exchange:
         for item in news:
             kind = item[0]
             if kind == _kernel.NEWS_DONE:
-                _, number, id, fmt, data, size, nested, failed = item
+                _, number, raw, fmt, data, size, nested, failed = item
                 refs = [self._wire_ref(ref) for ref in nested]
-                results[number].append(messages.Result(id, fmt, data, size, refs, failed))
+                results[number].append(messages.Result(raw, fmt, data, size, refs, failed))
             elif kind == _kernel.NEWS_GONE:
-                _, id, _, noted, located = item
-                self._wanted.pop(id, None)
-                self._borrowed.discard(id)
-                self._borrowing.pop(id, None)
+                _, raw, _, noted, located = item
+                self._wanted.pop(raw, None)
+                self._borrowed.discard(raw)
+                self._borrowing.pop(raw, None)
                 for number, times in noted:
-                    returns[number].append((id, times))
+                    returns[number].append((raw, times))
                 if located:
-                    returns[located].append((id, 1))
+                    returns[located].append((raw, 1))
             elif kind == _kernel.NEWS_WANTED:
                 oid = item[1]
                 owner = self.arena.owner(oid)
                 location = self.arena.location(oid)
                 self._want(oid.binary(), owner, location[0] if location is not None else owner)
             elif kind == _kernel.NEWS_SEALED:
-                id = item[1].binary()
-                for number in self._askers.pop(id, ()):
+                raw = item[1].binary()
+                for number in self._askers.pop(raw, ()):
                     if number in self.peers:
-                        self._on_want(self.peers[number], messages.Want([id]))
+                        self._on_want(self.peers[number], messages.Want([raw]))
         for number, finished in results.items():
             self._send(number, messages.Results(finished))
         for number, returned in returns.items():
             self._send(number, messages.Return(returned))
 
-    _HANDLERS: Any = {
+    _HANDLERS: ClassVar[Any] = {
         messages.Job: _on_job,
         messages.Run: _on_run,
         messages.Results: _on_results,

@@ -145,8 +145,8 @@ class Member:
     # --- news: a thread of their own waits for them ---
 
     def _follow(self) -> None:
-        """Takes none itself. To take a result is to lend the ids in it: between that and the message to the peer
-        no Sync, which ends such loans, nor a death may come. So both are one step of the loop.
+        """Takes none itself. To take a result is to lend the ids in it: between that and the message to the
+        peer no Sync, which ends such loans, nor a death may come. So both are one step of the loop.
         """
         try:
             while not self.arena.is_shut:

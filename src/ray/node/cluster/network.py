@@ -1,7 +1,7 @@
 """The links of a node manager to others: one for each node, brought up when there is something to say.
 
-Two nodes that connect to each other at the same moment have two connections for a while. Both keep the one that the
-node with the lower id has made.
+Two nodes that connect to each other at the same moment have two connections for a while. Both keep the one
+that the node with the lower id has made.
 """
 
 import asyncio

@@ -21,7 +21,8 @@ class Pace:
     task_ms: float | None = None
 
     def finished(self, count: int, now_ms: float) -> None:
-        """So many came back together. What came before the first is not known, so that only sets the clock."""
+        """So many came back together. What came before the first is not known, so that only sets the
+        clock."""
         if self.last_ms:
             observed = (now_ms - self.last_ms) * self.slots / count
             self.task_ms = (

@@ -80,8 +80,8 @@ def resolver(arena: _kernel.Arena) -> Callable[[bytes], contextlib.AbstractConte
         with memoryview(data) as view:
             yield view
 
-    def resolve(id: bytes) -> contextlib.AbstractContextManager[memoryview] | None:
-        oid = arena.foreign((id, 0))  # what is gone is a failure
+    def resolve(raw: bytes) -> contextlib.AbstractContextManager[memoryview] | None:
+        oid = arena.foreign((raw, 0))  # what is gone is a failure
         return reading(oid) if arena.is_ready(oid) else None
 
     return resolve
