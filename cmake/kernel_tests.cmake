@@ -14,13 +14,21 @@ add_library(kernel_options INTERFACE)
 if(RAY_SANITIZE STREQUAL "none")
   target_compile_options(kernel_options INTERFACE -O2)
 else()
+  # -Og leaves the sanitizers more accesses to look at than -O1 does, and compiles in less than half of the time.
   target_compile_options(kernel_options INTERFACE
-    -O1 -fsanitize=${RAY_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    -Og -fsanitize=${RAY_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(kernel_options INTERFACE -fsanitize=${RAY_SANITIZE})
 endif()
 
-# These do nothing without crash points, and take minutes to compile.
+# These do nothing without crash points. What they share takes a minute to compile.
 set(crash_tests crash mutation)
+set(shared_source ${PROJECT_SOURCE_DIR}/kernel/tests/situations.cpp)
+list(REMOVE_ITEM test_sources ${shared_source})
+if(RAY_CRASH_POINTS)
+  add_library(situations OBJECT ${shared_source})
+  ray_kernel_target(situations)
+  target_link_libraries(situations PRIVATE kernel_options)
+endif()
 
 foreach(source IN LISTS test_sources)
   get_filename_component(name "${source}" NAME_WE)
@@ -30,5 +38,8 @@ foreach(source IN LISTS test_sources)
   add_executable(${name} ${source})
   ray_kernel_target(${name})
   target_link_libraries(${name} PRIVATE kernel_options)
+  if(name IN_LIST crash_tests)
+    target_link_libraries(${name} PRIVATE situations)
+  endif()
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
 endforeach()

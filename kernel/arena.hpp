@@ -35,6 +35,7 @@ struct ArenaOptions {
   const char* directory = nullptr;
   bool huge_pages = false;
   u32 max_workers = 1024;
+  bool any_user = false;
 };
 
 // Mapped memory, unmapped at the end.
@@ -83,6 +84,7 @@ struct Layout {
     tasks = table(TASKS_MAX, sizeof(Task));
     edges = table(EDGES_MAX, sizeof(Edge));
     holds = table(HOLDS_MAX, sizeof(PooledHold));
+    loans = table(LOANS_MAX, sizeof(Loan));
     watches = table(WATCHES_MAX, sizeof(Watch));
     blocks = table(BLOCKS_MAX, sizeof(Block));
     actors = table(ACTORS_MAX, sizeof(Actor));
@@ -106,7 +108,7 @@ struct Layout {
   };
   u64 page, end = 0;
   std::vector<Part> used_at_once;
-  Pool objects, tasks, edges, holds, watches, blocks, actors, lanes, processes, threads;
+  Pool objects, tasks, edges, holds, loans, watches, blocks, actors, lanes, processes, threads;
   u64 buckets, journal, events, heap;
 
  private:
@@ -143,7 +145,8 @@ class Mapping {
     Mapping* m = new Mapping(std::move(file), layout.end, layout.heap);
     Header& h = m->header();
     h.objects = layout.objects, h.tasks = layout.tasks, h.edges = layout.edges, h.holds = layout.holds;
-    h.watches = layout.watches, h.blocks = layout.blocks, h.actors = layout.actors, h.lanes = layout.lanes;
+    h.loans = layout.loans, h.watches = layout.watches, h.blocks = layout.blocks, h.actors = layout.actors,
+    h.lanes = layout.lanes;
     h.processes = layout.processes, h.threads = layout.threads;
     h.buckets_offset = layout.buckets, h.journal_offset = layout.journal, h.events_offset = layout.events;
     h.heap_offset = layout.heap;
@@ -151,7 +154,7 @@ class Mapping {
     h.reserved_page_bytes = reserves ? layout.page : 0;
     h.magic = ARENA_MAGIC;
     h.layout_version = LAYOUT_VERSION;
-    h.uid = getuid();
+    h.uid = options.any_user ? ANY_USER : getuid();
     h.pid_namespace = pid_namespace();
     h.max_workers = options.max_workers;
     h.heaps[HEAP].capacity = u32(heap_bytes / GRANULE_BYTES);
@@ -184,7 +187,7 @@ class Mapping {
         wrong = "its layout is version " + std::to_string(h.layout_version) + ", this package's is " +
                 std::to_string(LAYOUT_VERSION) + ": both processes need the same release";
       else if (!h.ready) wrong = "its creator never finished it";
-      else if (h.uid != getuid()) wrong = "it belongs to user " + std::to_string(h.uid);
+      else if (h.uid != ANY_USER && h.uid != getuid()) wrong = "it belongs to user " + std::to_string(h.uid);
       else if (h.pid_namespace != pid_namespace()) wrong = "it belongs to another container (process namespace)";
       else if (h.total_bytes != u64(s.st_size)) wrong = "its size is not what its header says";
       if (!wrong.empty()) throw ArenaCorrupt("the arena failed its checks: " + wrong);
@@ -218,6 +221,7 @@ class Mapping {
   Task& task(u32 i) { return at<Task>(header().tasks, i); }
   Edge& edge(u32 i) { return at<Edge>(header().edges, i); }
   PooledHold& pooled_hold(u32 i) { return at<PooledHold>(header().holds, i); }
+  Loan& loan(u32 i) { return at<Loan>(header().loans, i); }
   Watch& watch(u32 i) { return at<Watch>(header().watches, i); }
   Block& block(u32 i) { return at<Block>(header().blocks, i); }
   Actor& actor(u32 i) { return at<Actor>(header().actors, i); }

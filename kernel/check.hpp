@@ -3,9 +3,10 @@
 // Holds the mutex for the whole look, which is long: for tests and for people, not for the hot path.
 #pragma once
 
-#include "process.hpp"
+#include "away.hpp"
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,8 @@ class Checker {
     actor_records();
     journal_entries();
     object_records();
+    loan_records();
+    news_list();
     work_lists();
     waiting_actors();
     places_of_tasks();
@@ -77,6 +80,7 @@ class Checker {
     pool(tasks(m), free_tasks_);
     pool(edges(m), free_edges_);
     pool(holds(m), free_holds_);
+    pool(loans(m), free_loans_);
     pool(watches(m), free_watches_);
     pool(blocks(m), free_blocks_);
     pool(actors(m), free_actors_);
@@ -141,12 +145,16 @@ class Checker {
 
   void processes_and_threads() {
     std::vector<bool> held(h.holds.high_water + 1, false);
-    u32 workers = 0;
+    u32 workers = 0, peers = 0;
     for (u32 i = 1; i <= h.processes.high_water; ++i) {
       if (free_processes_[i]) continue;
       Process& p = m.process(i);
       expect(p.state != PROCESS_FREE, "process ", i, " is in use and says it is free");
       workers += ProcessKind(p.kind) == ProcessKind::worker;
+      peers += ProcessKind(p.kind) == ProcessKind::peer;
+      if (!process::is_local(p))
+        expect(!p.holds && !p.blocks && !p.threads, "process ", i, " is none, and holds things");
+      if (p.home) expect(is_peer(p.home), "guest ", i, " is of no node");
       if (p.report) counts_[p.report] += 1;
       expect(p.stop || !p.report, "process ", i, " has a report of a stop that was none");
       u32 before = NIL, n = 0;
@@ -176,6 +184,7 @@ class Checker {
         for (u32 d = 0; d < m.thread(t).depth; ++d) lanes_of(t, m.thread(t).lanes_below[d]);
       }
     }
+    expect(peers == h.peers, peers, " processes are peers, not ", h.peers);
     expect(workers == h.worker_count, workers, " processes are workers, not ", h.worker_count);
     expect(owned_threads_ == h.threads.used, owned_threads_, " threads have a process, not ", h.threads.used);
     for (u32 i = 1; i <= h.holds.high_water; ++i)
@@ -222,6 +231,7 @@ class Checker {
       edge_list(t.nested, i, "task", i);
       u32 pending = t.state == TASK_BUILDING ? 1 : 0;
       for (u32 e = t.deps; e; e = m.edge(e).next) pending += waits_for(e) ? 1 : 0;
+      for (u32 e = t.nested; e && t.flags & RECEIVED; e = m.edge(e).next) pending += waits_for(e) ? 1 : 0;
       expect(pending == t.pending, "task ", i, " says ", t.pending, " pending, counted ", pending);
       if (t.function) counts_[t.function] += 1;
       if (t.flags & STOPPED && t.report) counts_[t.report] += 1;
@@ -230,6 +240,7 @@ class Checker {
         if (m.object(o).state == OBJECT_PENDING) {
           expect(m.object(o).task == i, "object ", o, " is a return of task ", i, " and names another");
           promised_ += 1;
+          expect(!(m.object(o).origin & STORED), "object ", o, " is stored elsewhere, and still to be made");
         }
       }
       if (t.flags & COUNTS_ACTOR) counts_[m.actor(t.actor).object] += 1;
@@ -239,8 +250,17 @@ class Checker {
         expect(t.thread && runs_on(m.thread(t.thread), i), "task ", i, " runs on no thread");
       }
       expect(!t.shape || m.shape(t.shape).used, "task ", i, " has a demand that is forgotten");
+      if (t.flags & TAKEN_BACK)
+        expect(t.state == TASK_FAILING || t.state == TASK_DROPPING, "task ", i, " was taken back, and is not gone");
       bool waits = t.state == TASK_WAITING && t.pending && TaskKind(t.kind) != TaskKind::actor_call;
       bool kept = t.state == TASK_HELD && TaskKind(t.kind) == TaskKind::actor_create;
+      if (t.state == TASK_AWAY) {
+        expect(!t.pending && is_peer(t.peer), "task ", i, " is away nowhere");
+        expect(t.returns || t.stored, "task ", i, " is away for nothing");
+        promised_ += t.stored;
+        stored_[i] = t.stored;
+        places_[i] += 1;
+      }
       if (waits || kept || (t.state == TASK_DROPPING && t.pending)) places_[i] += 1;
     }
     expect(running == h.running_count, running, " tasks run, not ", h.running_count);
@@ -268,17 +288,20 @@ class Checker {
     u32 ready = 0;
     for (u32 s = 1; s < SHAPES_MAX; ++s) {
       const Shape& shape = m.shape(s);
-      u32 n = 0, last = NIL, creations = 0;
+      u32 n = 0, last = NIL, creations = 0, stays = 0;
       for (u32 i = shape.head; i && n <= h.tasks.high_water; i = m.task(i).next) {
         expect(m.task(i).state == TASK_READY && m.task(i).pending == 0 && m.task(i).shape == s, "task ", i,
                " is queued and not ready");
         place(i);
         expect(m.task(i).previous == last, "task ", i, " is queued behind the wrong one");
-        creations += TaskKind(m.task(i).kind) == TaskKind::actor_create;
+        bool creates = TaskKind(m.task(i).kind) == TaskKind::actor_create;
+        creations += creates;
+        stays += !creates && m.task(i).flags & STAYS;
         last = i;
         ++n;
       }
       expect(creations == shape.creations, "shape ", s, " counts ", shape.creations, " creations, not ", creations);
+      expect(stays == shape.stays, "shape ", s, " counts ", shape.stays, " tasks that stay, not ", stays);
       expect(n == shape.count && last == shape.tail, "queue of shape ", s, " is broken");
       expect(bool(h.shapes_ready[s / 64] >> (s % 64) & 1) == (n > 0), "bit of shape ", s, " is wrong");
       ready += n;
@@ -490,7 +513,11 @@ class Checker {
     expect(held_within == held_within_, held_within, " objects name a holder, ", held_within_, " are held by it");
     for (u32 i = 1; i <= h.objects.high_water; ++i) {
       Object& o = m.object(i);
-      if (free_objects_[i]) continue;
+      if (free_objects_[i]) {
+        expect(!o.loans && !o.news, "object ", i, " is free, and nodes have it");
+        continue;
+      }
+      remote(i, o);
       expect(o.state != OBJECT_FREE, "object ", i, " is in use and says it is free");
       edge_list(o.nested, NIL, "object", i);
       use_block(o.block, "object", i, HEAP);
@@ -521,7 +548,8 @@ class Checker {
         continue;
       }
       expect(o.references == counts_[i], "object ", i, " has ", o.references, " references, counted ", counts_[i]);
-      expect(o.references || o.work_next || o.state == OBJECT_ACTOR, "object ", i, " is unreachable and kept");
+      expect(o.references || o.work_next || o.news || o.state == OBJECT_ACTOR, "object ", i,
+             " is unreachable and kept");
     }
     expect(used_watches_ == h.watches.used, used_watches_, " watches are reachable, not ", h.watches.used);
     expect(awaited_ == promised_, awaited_, " objects wait for their task, ", promised_, " are listed by one");
@@ -529,6 +557,62 @@ class Checker {
     for (auto& [b, uses] : block_uses_)
       expect(m.block(b).state == BLOCK_FREE ? uses == 0 : uses == 1, "block ", b, " has ", uses, " users in state ",
              m.block(b).state);
+  }
+
+  bool is_peer(u32 i) {
+    return i && i <= h.processes.high_water && !free_processes_[i] &&
+           ProcessKind(m.process(i).kind) == ProcessKind::peer;
+  }
+
+  // What an object has to do with other nodes.
+  void remote(u32 i, const Object& o) {
+    u32 owner = owner_of(o), noted = 0;
+    expect(!owner || is_peer(owner), "object ", i, " is owned by no node");
+    std::set<u32> with;
+    for (u32 l = o.loans; l; l = m.loan(l).next) {
+      const Loan& loan = m.loan(l);
+      if (free_loans_[l] || loan.object != i || !with.insert(loan.peer).second) {
+        expect(false, "object ", i, " has a broken list of loans");
+        break;
+      }
+      expect(loan.lent || loan.noted, "loan ", l, " is settled and kept");
+      if (loan.lent) counts_[i] += 1;
+      noted += loan.noted;
+      used_loans_ += 1;
+    }
+    expect(bool(o.origin & NOTED) == (noted > 0), "object ", i, " is noted, and does not know, or the other way round");
+    expect(bool(o.origin & LISTED) == (o.news != NIL), "object ", i, " is news, and does not know, or not");
+    if (o.origin & LOCATED)
+      expect(o.state == OBJECT_PENDING && !owner && m.task(o.task).state == TASK_AWAY, "object ", i, " is at no peer");
+    if (news::must_be_fetched(o))
+      expect(!o.waiting || o.origin & WANTED, "a task waits for object ", i, ", which nobody fetches");
+    if (o.origin & STORED) {
+      expect(o.origin & LOCATED, "object ", i, " is stored nowhere");
+      stored_[o.task] -= 1;
+    }
+    if (o.origin & ASKED && (o.state != OBJECT_PENDING || o.origin & LOCATED))
+      expect(o.news, "object ", i, " was asked for and is known, and nobody hears of it");
+    if (o.origin & (DONE | FAILED) && o.state == OBJECT_SEALED)
+      expect(o.news || !loan::is_result(m, i), "object ", i, " is a result that nobody hears of");
+  }
+
+  void loan_records() {
+    expect(used_loans_ == h.loans.used, used_loans_, " loans are reachable, not ", h.loans.used);
+    for (u32 l = 1; l <= h.loans.high_water; ++l)
+      expect(free_loans_[l] ? !m.loan(l).peer : is_peer(m.loan(l).peer), "loan ", l, " is with no node");
+    for (auto& [i, left] : stored_) expect(!left, "task ", i, " counts ", left, " stored results too many");
+  }
+
+  void news_list() {
+    u32 listed = 0, marked = 0, last = NIL;
+    for (u32 i = h.news_head; i && i != WORK_END && listed <= h.objects.high_water; i = m.object(i).news) {
+      expect(!free_objects_[i] && m.object(i).origin & LISTED, "object ", i, " is news and should not be");
+      last = i;
+      ++listed;
+    }
+    for (u32 i = 1; i <= h.objects.high_water; ++i)
+      marked += !free_objects_[i] && m.object(i).news && m.object(i).origin & LISTED;
+    expect(listed == marked && last == h.news_tail, listed, " objects are in the list of news, ", marked, " marked so");
   }
 
   static bool runs_on(const Thread& t, u32 task) {
@@ -563,11 +647,11 @@ class Checker {
   Header& h;
   std::vector<std::string> problems_;
   std::vector<u32> counts_, places_;
-  std::map<u32, u32> pins_, block_uses_;
-  std::vector<bool> free_objects_, free_tasks_, free_edges_, free_holds_, free_watches_, free_blocks_, free_actors_,
-      free_lanes_, free_processes_, free_threads_;
+  std::map<u32, u32> pins_, block_uses_, stored_;
+  std::vector<bool> free_objects_, free_tasks_, free_edges_, free_holds_, free_loans_, free_watches_, free_blocks_,
+      free_actors_, free_lanes_, free_processes_, free_threads_;
   u32 used_edges_ = 0, used_watches_ = 0, owned_threads_ = 0, owned_lanes_ = 0, used_lanes_ = 0, called_lanes_ = 0;
-  u32 awaited_ = 0, promised_ = 0, held_within_ = 0;
+  u32 awaited_ = 0, promised_ = 0, held_within_ = 0, used_loans_ = 0;
 };
 
 inline std::vector<std::string> check(Mapping& m) {
@@ -584,6 +668,7 @@ inline std::vector<std::pair<std::string, i64>> statistics(Mapping& m) {
       {"tasks", h.tasks.used},
       {"links", h.edges.used},
       {"references", h.holds.used},
+      {"loans", h.loans.used},
       {"watches", h.watches.used},
       {"actors", h.actors.used},
       {"lanes", h.lanes.used},

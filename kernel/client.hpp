@@ -5,12 +5,14 @@
 #pragma once
 
 #include "client/caller.hpp"
+#include "client/remote.hpp"
 #include "spill.hpp"
 #include "wait.hpp"
 
 #include <algorithm>
 #include <bitset>
 #include <memory>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -143,7 +145,8 @@ class Client {
 
   // --- spilling -------------------------------------------------------------------------------------
 
-  // `fd` is a file of no name; this process keeps it open until it leaves.  A second file is not used.
+  // `fd` is a file of no name; this process keeps it open until it leaves.  A second file is not used.  Of the one
+  // that there is already it keeps its own descriptor: another user may not open it through /proc.
   void set_spill_file(int fd, u64 capacity_bytes);
   // Moves values that nobody uses to the spill file, until the heap has got so many bytes back or no value
   // is left that may go.  Returns the bytes.  May throw SpillFailed.
@@ -211,14 +214,15 @@ class Client {
 
   // --- journal --------------------------------------------------------------------------------------
 
-  u64 journal(JournalKind kind, const u8* bytes, u32 size);
+  // For a job of that number; NIL: the one that this process works for.
+  u64 journal(JournalKind kind, const u8* bytes, u32 size, u32 job = NIL);
   u64 journal_read(u64 after, i64 timeout_ms, std::vector<JournalItem>& out);
 
   // --- node -----------------------------------------------------------------------------------------
 
   Demand demand();
   void wait_demand(i64 timeout_ms);
-  // Ends waits for demand and for the journal, everywhere: something else is to be looked at.
+  // Ends waits for demand, for the journal and for news, everywhere: something else is to be looked at.
   void nudge();
   u32 retire(u32 count);
   std::vector<Activity> activities();
@@ -232,7 +236,50 @@ class Client {
   // The process that has held the mutex for so long, 0 if the mutex was to be had.
   u32 lock_holder(i64 timeout_ms);
 
+  // --- other nodes: for the node manager only -------------------------------------------------------
+
+  // The same number again while the node is known.
+  u32 enter_peer(const u8* node_id);
+  void bury_peer(u32 peer);
+  // The job here of that peer's driver; the same again.
+  u32 enter_guest(u32 home, const u8* root_id);
+  void bury_guest(u32 job);
+  std::vector<Remote> remotes(ProcessKind kind);
+  std::optional<Remote> job_root(u32 job);
+
+  // The objects as they are known here, or made, held for this process; noted as lent by `peer` if that is one.
+  std::vector<u32> take_in(std::span<const IdRef> refs, u32 peer = NIL);
+  u32 owner(u32 o);
+  void lend(u32 peer, std::span<const u32> list);
+  // The ids in the value that this object has or stands for.
+  std::vector<IdRef> lend_nested(u32 peer, u32 o);
+  void take_back(u32 peer, std::span<const IdTimes> returned);
+  void note(u32 peer, std::span<const IdRef> refs);
+  std::vector<IdTimes> notes(u32 peer);
+  std::vector<IdTimes> forget_notes(u32 peer, std::span<const ObjectIdBytes> ids);
+  std::vector<IdTimes> loans(u32 peer);
+  void match_loans(u32 peer, std::span<const IdTimes> noted);
+
+  std::vector<QueueState> queues();
+  std::vector<SentTask> send_tasks(u32 peer, u32 shape, u32 count);
+  std::vector<TaskIdBytes> away(u32 peer);
+  u32 recall(u32 peer, const std::set<TaskIdBytes>& ids);
+  void receive_task(u32 peer, const SentTask& sent, const Value& payload);
+  std::vector<TaskIdBytes> received(u32 peer);
+  std::vector<TaskIdBytes> drop_received(u32 peer, std::span<const TaskIdBytes> ids);
+  // A result from that peer; not `here`: it is stored there, and only size and format are known.
+  // False: nobody waits for it here.
+  bool finish_return(u32 peer, const ObjectIdBytes& id, const Value& v, bool here, std::span<const IdRef> nested,
+                     bool journal);
+
+  std::optional<Location> location(u32 o);
+  std::vector<News> news(u32 most, i64 timeout_ms);
+  void renew_news(u32 peer);
+  bool subscribe(u32 o);
+
  private:
+  using Fresh = std::vector<std::pair<u32, u32>>;  // objects that this process did not hold before, and their holds
+
   static constexpr size_t DROPS_AT_ONCE = 48;
   // Since when the node has begun and done no task, as a waiting thread sees it.
   struct Standstill {
@@ -274,7 +321,36 @@ class Client {
   u32 lane_for(Transaction& t, u32 th, u32 a, bool& opened);
   void remember_lane(u32 a);
 
+  template <typename Visit>
+  void walk(const Pool& pool, Visit visit);
+  u32 find_remote(ProcessKind kind, u32 home, const u8* id);
+  u32 enter_remote(ProcessKind kind, u32 home, const u8* id);
+  void must_be_peer(u32 peer);
+  u32 disown(Transaction& t, u32 i, u32 peer);
+  u32 object_of(Transaction& t, const IdRef& ref);
+  IdRef ref_of(u32 o) { return {to_id(m().object(o).id), owner_of(m().object(o))}; }
+  void hold_all(std::span<const u32> list, Transaction& t, Fresh& fresh);
+  void adopt_all(std::span<const u32> list, const Fresh& fresh);
+  template <typename Count>
+  std::vector<IdTimes> loans_where(u32 peer, Count count);
+  Away send_task(u32 peer, u32 shape, Away& from);
+  size_t lend_ids(Transaction& t, u32 i, u32 peer, size_t n);
+  SentTask describe(u32 i, u32 peer);
+  std::vector<Away> tasks_away(u32 peer, const std::set<TaskIdBytes>* ids = nullptr);
+  bool is_away(const Away& away, u32 peer);
+  void settle(const Away& away, u32 peer);
+  bool come_back(const Away& away, u32 peer, bool died);
+  bool finish_return(u32 peer, u32 o, const Value& v, bool here, std::span<const u32> contained, bool journal);
+  void build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, const Value& payload);
+  void build_rest_of_received(u32 peer, u32 i, u32 results, std::span<const u32> deps, std::span<const u32> nested);
+  void take_news(std::vector<News>& out);
+  void add_what_is_left(Transaction& t, u32 i);
+  void take_last_news(Transaction& t, u32 i, News& item);
+  void take_notes(Transaction& t, u32 i, News& item);
+  void want(std::span<const u32> list);
+
   Task& running_task(u32 th);
+  void enter_failure(Transaction& t, const Task& task, u32 o);
   bool may_end(u32 th);
   bool must_end(u32 th);
   void close_lanes(u32 th);
@@ -314,10 +390,15 @@ class Client {
 #include "client/helping.hpp"
 #include "client/jobs.hpp"
 #include "client/journal.hpp"
+#include "client/lending.hpp"
+#include "client/news.hpp"
 #include "client/node.hpp"
 #include "client/objects.hpp"
+#include "client/peers.hpp"
 #include "client/processes.hpp"
+#include "client/receiving.hpp"
 #include "client/references.hpp"
+#include "client/sending.hpp"
 #include "client/spilling.hpp"
 #include "client/stopping.hpp"
 #include "client/waiting.hpp"

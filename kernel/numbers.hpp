@@ -16,8 +16,9 @@ using i64 = std::int64_t;
 // Index 0 of every table is never used, so that zeroed memory means "none" everywhere.
 inline constexpr u32 NIL = 0;
 
+inline constexpr u32 ANY_USER = ~0u;  // a number that the system gives to nobody: (uid_t)-1, setresuid(2)
 inline constexpr u64 ARENA_MAGIC = 0x52415941'52454e41ull;
-inline constexpr u32 LAYOUT_VERSION = 2;
+inline constexpr u32 LAYOUT_VERSION = 3;
 
 inline constexpr u32 UNIT = 10'000;  // resources are whole numbers of 1/10,000
 inline constexpr u32 RESOURCE_KINDS = 3;
@@ -35,10 +36,11 @@ inline constexpr u64 HEAP_BYTES_MAX = 0xFFFF'FF00ull * GRANULE_BYTES;  // granul
 inline constexpr u64 PAGE_BYTES = 4096;
 inline constexpr u64 HUGE_PAGE_BYTES = 2ull << 20;
 inline constexpr u64 RESERVE_STEP_BYTES = 65536;  // of a table, where memory must be reserved
-inline constexpr u32 INLINE_BYTES = 64;           // of a value, in its object's record
+inline constexpr u32 INLINE_BYTES = 56;           // of a value, in its object's record
 inline constexpr u32 INLINE_PAYLOAD_BYTES = 64;   // of arguments, in their task's record
 inline constexpr u32 COPY_BYTES = 4096;           // copied inside one transaction
 inline constexpr u32 SNAPSHOT_BYTES = 4096;       // up to here `get` copies instead of pinning
+inline constexpr u32 NEWS_BYTES = 65536;          // a result up to this size goes to its owner unasked
 inline constexpr u32 SESSION_BYTES = 16384;
 inline constexpr u64 STREAM_BYTES = 4 << 20;         // from here on a copy goes around the caches
 inline constexpr u64 COLD_BYTES = 64 << 10;          // fewer, never touched before, are copied like others
@@ -55,6 +57,7 @@ inline constexpr u32 WATCHES_MAX = 1u << 20;
 inline constexpr u32 BLOCKS_MAX = 1u << 21;
 inline constexpr u32 ACTORS_MAX = 1u << 16;
 inline constexpr u32 LANES_MAX = 1u << 18;
+inline constexpr u32 LOANS_MAX = 1u << 21;
 inline constexpr u32 PROCESSES_MAX = 1u << 13;
 inline constexpr u32 THREADS_MAX = 1u << 13;
 inline constexpr u32 SHAPES_MAX = 256;
@@ -76,6 +79,7 @@ inline constexpr u64 TRIM_PIECE_BYTES = 4 << 20;  // of one, at a time
 inline constexpr u32 SPILL_LOOK = 256;            // objects looked at in one transaction for one to spill
 inline constexpr u32 SHAPE_LOOK = 1024;           // tasks looked at in one transaction for whose demands there are
 inline constexpr u32 JOB_LOOK = 1024;             // tasks looked at in one transaction for one of an ended job
+inline constexpr u32 PEER_LOOK = 1024;            // records looked at in one transaction for what a peer has
 inline constexpr u32 PINS_LOOK = 256;             // pinned holds that are passed over in one transaction
 inline constexpr u32 HOLD_BACK_AFTER = 512;       // younger tasks that may pass one that does not fit
 inline constexpr u64 HOLD_BACK_NS = 2'000'000'000;
@@ -96,7 +100,15 @@ inline constexpr u32 FORMAT_ERROR = 100;
 inline constexpr u32 FORMAT_ALIAS = 200;
 inline constexpr u32 FORMAT_SYSTEM = 201;
 
-enum class ProcessKind : u32 { driver = 1, worker = 2, node_manager = 3, keeper = 4, template_ = 5 };
+enum class ProcessKind : u32 {
+  driver = 1,
+  worker = 2,
+  node_manager = 3,
+  keeper = 4,
+  template_ = 5,
+  peer = 6,
+  guest = 7
+};
 enum class TaskKind : u32 { task = 1, actor_create = 2, actor_call = 3 };
 enum class JournalKind : u32 { error = 1, function = 2, job = 3, note = 4 };
 enum class SystemFailure : u32 {
@@ -106,7 +118,9 @@ enum class SystemFailure : u32 {
   task_stopped = 4,
   actor_stopped = 5,
   object_lost = 6,
-  job_ended = 7
+  job_ended = 7,
+  node_died = 8
 };
+enum class NewsKind : u32 { done = 1, wanted = 2, gone = 3, sealed = 4, queued = 5 };
 
 }  // namespace ray

@@ -3,16 +3,14 @@
 //
 // Invariants
 //   1. references = holds of processes + edges (of tasks, of containing values) + one while the task that
-//      makes it is unfinished + one for each journal entry and actor that names it.
-//   2. An object with references is found under its id; one without is free, or on the work list.
+//      makes it is unfinished + one for each journal entry and actor that names it, and each peer it is lent to.
+//   2. An object with references is found under its id; one without is free, or on the work list, or news.
 //   3. SEALED is final: format, size, data and contained ids never change after it.
 #pragma once
 
-#include "heap.hpp"
+#include "news.hpp"
 
 namespace ray {
-
-inline constexpr u32 WORK_END = ~0u;  // ends the work lists; 0 in a link means "not in the list"
 
 struct Value {
   const u8* bytes = nullptr;  // copied, unless there is a block
@@ -26,8 +24,10 @@ struct Value {
 };
 
 // Elsewhere: what objects lead to.
-void task_may_run(Transaction& t, u32 task);                // queue.hpp
-void actor_lost_last_reference(Transaction& t, u32 actor);  // mailbox.hpp
+void task_may_run(Transaction& t, u32 task);                      // queue.hpp
+void actor_lost_last_reference(Transaction& t, u32 actor);        // mailbox.hpp
+void remote_object_sealed(Transaction& t, u32 object, u32 task);  // away.hpp
+void remote_object_rests(Transaction& t, u32 object);             // loan.hpp
 
 namespace object {
 
@@ -42,11 +42,24 @@ inline u32 bucket_of(const u8* id) {
   return u32(family + place + u64(index) * 0x9E3779B97F4A7C15ull) & (BUCKETS - 1);
 }
 
+inline u32 index_of(const u8* id) {
+  u32 index;
+  memcpy(&index, id + TASK_ID_BYTES, 4);
+  return index;
+}
+
 // Needs the mutex.
 inline u32 find(Mapping& m, const u8* id) {
   for (u32 o = m.bucket(bucket_of(id)); o; o = m.object(o).bucket_next)
     if (memcmp(m.object(o).id, id, ID_BYTES) == 0) return o;
   return NIL;
+}
+
+// Of a transaction that was undone a free record may say what it likes.  Needs the mutex.
+inline bool is_in_use(Mapping& m, u32 i) {
+  u32 o = m.bucket(bucket_of(m.object(i).id));
+  while (o && o != i) o = m.object(o).bucket_next;
+  return o;
 }
 
 inline u64 key(Mapping& m, u32 o) { return m.object(o).serial << 22 | o; }
@@ -94,7 +107,8 @@ inline void free_record(Transaction& t, u32 i) {
 
 inline void retire(Transaction& t, u32 i) {
   Object& o = t.m.object(i);
-  if (o.state == OBJECT_ACTOR) actor_lost_last_reference(t, o.actor);
+  if (o.origin && news::its_end_is(o)) news::add(t, i);
+  else if (o.state == OBJECT_ACTOR) actor_lost_last_reference(t, o.actor);
   else if (o.nested || o.waiting || o.watches || o.work_next) add_work(t, i);
   else free_record(t, i);
 }
@@ -105,6 +119,7 @@ inline void unreference(Transaction& t, u32 i) {
   Object& o = t.m.object(i);
   t.set(o.references, o.references - 1);
   if (o.references == 0) retire(t, i);
+  else if (o.references == 1 && o.origin & NOTED) remote_object_rests(t, i);
 }
 
 // --- holds: the references of processes -------------------------------------------------------------
@@ -224,6 +239,11 @@ inline bool seal(Transaction& t, u32 i, const Value& v) {
   } else if (v.size) {
     memcpy(o.data, v.bytes, v.size);
   }
+  if (o.origin & LOCATED) {  // these say something already
+    t.set(o.size_bytes, v.size);
+    t.set(o.format, v.format);
+  }
+  u32 task = o.task;
   t.set(o.block, b);
   t.write(o.size_bytes, v.size);
   t.write(o.format, v.format);
@@ -231,6 +251,7 @@ inline bool seal(Transaction& t, u32 i, const Value& v) {
   t.set(o.state, OBJECT_SEALED);
   t.publish(i);
   tell_those_who_wait(t, i);
+  if (o.origin) remote_object_sealed(t, i, task);
   return true;
 }
 
@@ -246,6 +267,10 @@ inline void work(Transaction& t) {
     if (o.waiting || o.watches || o.references) return;
   }
   if (o.references) return;
+  if (o.origin && news::its_end_is(o)) {
+    news::add(t, i);
+    return;
+  }
   for (u32 n = 0; o.watches && n < PIECE; ++n) {  // of a promise that nobody kept, nor waits for any more
     u32 w = o.watches;
     t.set(o.watches, t.m.watch(w).next);

@@ -8,19 +8,22 @@
 
 namespace ray::process {
 
+// Of this node; peers and guests are other nodes, and drivers there.
+inline bool is_local(const Process& p) { return p.kind < u32(ProcessKind::peer); }
+
 // Of several with one pid, the one that started first: a pid is used again only after its owner's death.
 inline u32 find(Mapping& m, u32 pid) {
   u32 oldest = NIL;
   for (u32 i = m.header().processes.high_water; i; --i) {
     Process& p = m.process(i);
-    if (p.state == PROCESS_FREE || p.pid != pid) continue;
+    if (p.state == PROCESS_FREE || p.pid != pid || !is_local(p)) continue;
     if (!oldest || p.started < m.process(oldest).started) oldest = i;
   }
   return oldest;
 }
 
-inline u32 enter(Transaction& t, ProcessKind kind, u32 pid, u64 started, const u8* root_id) {
-  if (root_id)
+inline u32 enter(Transaction& t, ProcessKind kind, u32 pid, u64 started, const u8* root_id, u32 home = NIL) {
+  if (root_id && kind == ProcessKind::driver)
     for (u32 i = t.h.processes.high_water; i; --i) {
       Process& other = t.m.process(i);
       if (other.state == PROCESS_ALIVE && other.kind == u32(ProcessKind::driver) &&
@@ -38,14 +41,16 @@ inline u32 enter(Transaction& t, ProcessKind kind, u32 pid, u64 started, const u
   p.status = p.retire = 0;
   p.stop = NOT_STOPPED;
   p.report = NIL;
-  memset(p.root_id, 0, TASK_ID_BYTES);
-  if (root_id) memcpy(p.root_id, root_id, TASK_ID_BYTES);
-  if (kind == ProcessKind::driver) {
+  p.home = home;
+  memset(p.root_id, 0, ID_BYTES);
+  if (root_id) memcpy(p.root_id, root_id, ID_BYTES);
+  if (kind == ProcessKind::driver || kind == ProcessKind::guest) {
     t.set(t.h.next_job, t.h.next_job + 1);
     p.job = t.h.next_job;
   }
   t.set(p.state, PROCESS_ALIVE);
   if (kind == ProcessKind::worker) t.set(t.h.worker_count, t.h.worker_count + 1);
+  if (kind == ProcessKind::peer) t.set(t.h.peers, t.h.peers + 1);
   return i;
 }
 
@@ -100,9 +105,10 @@ inline void clear_seats(Mapping& m, u32 thread) {
   }
 }
 
-// `report` says it in other words, if there is one.  Of a job that has ended nobody asks for errors.
+// `report` says it in other words, if there is one.  Of a job that has ended nobody asks for errors; those of another
+// node's task are entered there.
 inline void note_failure(Transaction& t, Task& task, SystemFailure code, u32 report) {
-  if (task.flags & JOB_ENDED) return;
+  if (task.flags & (JOB_ENDED | RECEIVED)) return;
   if (report) {
     journal::append(t, {JournalKind::error, task.job, t.m.object(report).format, nullptr, 0, report});
     return;
@@ -197,7 +203,9 @@ inline void abandon_build(Transaction& t, Thread& thread, i32 status, u32 pid) {
     t.set(t.m.actor(task.actor).creation, NIL);
     mailbox::die(t, task.actor, SystemFailure::actor_died, status, pid);
   }
-  task::drop(t, i);
+  if (!(task.flags & RECEIVED)) return task::drop(t, i);
+  t.set(task.flags, task.flags | u32(TAKEN_BACK));
+  task::fail(t, i);
 }
 
 // Everything of a thread but its lanes, which are closed before.
@@ -229,10 +237,11 @@ inline void bury_thread(Transaction& t, u32 process, u32 i, i32 status, u32 pid)
 }
 
 // A process lets go of an object.  One that it had promised to make, and had not, never comes: whoever waits is told.
+// Another node's comes from there.
 inline void drop_hold(Transaction& t, u32 ref, SystemFailure code, i32 status, u32 pid) {
   u32 i = object::held_object(t.m, ref);
   Object& o = t.m.object(i);
-  if ((ref & HOLD_IN_OBJECT) && o.state == OBJECT_PENDING && o.task == NIL && o.references > 1) {
+  if ((ref & HOLD_IN_OBJECT) && o.state == OBJECT_PENDING && o.task == NIL && !o.origin && o.references > 1) {
     task::SystemData d{i32(code), status, i32(pid), 0, {}};
     memcpy(d.function_id, o.id, ID_BYTES);
     object::seal(t, i, Value{reinterpret_cast<const u8*>(&d), sizeof d, NIL, FORMAT_SYSTEM});
@@ -285,6 +294,7 @@ inline bool bury_piece(Transaction& t, Burial& burial) {
 inline void free_record(Transaction& t, u32 index) {
   Process& p = t.m.process(index);
   if (ProcessKind(p.kind) == ProcessKind::worker) t.set(t.h.worker_count, t.h.worker_count - 1);
+  if (ProcessKind(p.kind) == ProcessKind::peer) t.set(t.h.peers, t.h.peers - 1);
   t.set(p.state, PROCESS_FREE);
   processes(t.m).give(t, index);
   t.ask_for_workers();

@@ -15,6 +15,20 @@ namespace ray {
 
 enum ObjectState : u32 { OBJECT_FREE = 0, OBJECT_PENDING = 1, OBJECT_SEALED = 2, OBJECT_ACTOR = 3 };
 
+// Where an object is, beside here; above the number of the peer that owns it in `Object::origin`.
+inline constexpr u32 OWNER = 0xFFFF;
+static_assert(PROCESSES_MAX <= OWNER + 1);
+enum RemoteFlag : u32 {
+  LOCATED = 1u << 16,  // its value is at the peer that its task is away at
+  STORED = 1u << 17,   // located, and counted by its task instead of referenced
+  WANTED = 1u << 18,   // somebody here waits for it, and the node manager has been told or will be
+  DONE = 1u << 19,     // a result for its owner, who has yet to be told
+  FAILED = 1u << 20,   // by a failure that belongs into its owner's journal
+  NOTED = 1u << 21,    // some peer has lent it to this node
+  LISTED = 1u << 22,   // in the list of news, which alone may free it
+  ASKED = 1u << 23,    // the node manager is to be told when it has a value, or where it is
+};
+
 // One process's counted reference to one object.  Each object carries the first one in itself.
 struct Hold {
   u32 process, previous, next;
@@ -28,7 +42,7 @@ struct alignas(64) Object {
   u64 serial;
   u32 state;
   u32 format;
-  u32 references;  // holds, edges, the unfinished task, the journal
+  u32 references;  // holds, edges, the unfinished task, the journal, loans
   u32 task;        // that will make it, while it runs or waits
   u32 waiting;     // last of the edges of tasks that wait for it: a ring
   u32 watches;     // threads that wait for it, beyond `watcher`
@@ -43,10 +57,13 @@ struct alignas(64) Object {
   Hold hold;
   u32 pins;
   u32 actor;    // for OBJECT_ACTOR
-  u32 origin;   // node (high half) and its epoch, for clusters
+  u32 origin;   // peer that owns it, 0: this node; RemoteFlags above
   u32 spilled;  // block of the spill file that has the value, while it is not in the heap
   u32 uses;     // bit 0: used since the last look for something to spill; above: times it was spilled
   u64 size_bytes;
+  // --- third line: the next two are 0 in a free record, so that making an object need not touch it ---
+  u32 loans;  // what peers have of it, or have lent of it to this node
+  u32 news;   // next in the list of what the node manager is to be told
   u8 data[INLINE_BYTES];
 };
 static_assert(sizeof(Object) == 192);
@@ -61,6 +78,7 @@ enum TaskState : u32 {
   TASK_DROPPING = 6,  // its edges are being let go
   TASK_HELD = 7,      // an actor's finished call, kept until the next checkpoint
   TASK_RESTING = 8,   // stopped, and to run again when the node manager says so
+  TASK_AWAY = 9,      // sent to a peer, or kept for results that are stored there
 };
 
 enum TaskFlag : u32 {
@@ -68,6 +86,10 @@ enum TaskFlag : u32 {
   ACTOR_GONE = 2,       // fails with what its actor failed with
   STOPPED = 4,          // fails with the report of who stopped it
   JOB_ENDED = 8,        // its driver has ended
+  STAYS = 16,           // may not be sent to a peer
+  RECEIVED = 32,        // another node's: its results are for that one
+  TAKEN_BACK = 64,      // received, and not to be run: its results come from elsewhere
+  NODE_DIED = 128,      // fails because the node that it was sent to has died
   ONE_STOP = 1u << 16,  // from this bit on: how often it was stopped
 };
 
@@ -88,11 +110,15 @@ struct alignas(64) Task {
   u32 kind;
   u32 attempt;
   u32 max_retries;  // of an actor's call: its method's number
-  u32 thread;       // runs it
+  union {
+    u32 thread;  // runs it
+    u32 peer;    // that it is away at
+  };
   u32 actor;
   union {
     u32 lane;    // of a call
     u32 report;  // of a task that was stopped and fails: object, counted
+    u32 stored;  // of one that is away: its results that are stored there, and no longer among `returns`
   };
   u32 block, payload_bytes;
   u32 job;
@@ -115,6 +141,16 @@ struct PooledHold {
   u32 free_next;
   u32 object;
   Hold hold;
+};
+
+// What one peer and this node have lent each other of one object: ids that were sent and not yet returned.
+struct Loan {
+  u32 free_next;
+  u32 object;
+  u32 peer;   // 0: the record is free
+  u32 next;   // of the same object
+  u32 lent;   // times, to that peer: together one reference of the object
+  u32 noted;  // times, by that peer to this node: no reference
 };
 
 struct Watch {
@@ -192,6 +228,7 @@ struct Shape {
   u32 used;
   u32 head, tail, count;
   u32 creations;  // of them, actors to be created
+  u32 stays;      // of them, other tasks that may not be sent to a peer
   u32 passed;     // younger tasks that went before its first one
   u64 holds_back_until_ns;
   u64 last_used;   // sequence of the last task made with it
@@ -215,9 +252,10 @@ struct alignas(64) Process {
   u32 threads;
   u32 status;  // how it ended, from whoever buries it
   u32 retire;
-  u32 stop;    // Stop: the node manager killed it, for what it ran
-  u32 report;  // object, counted: why
-  u8 root_id[TASK_ID_BYTES];
+  u32 stop;              // Stop: the node manager killed it, for what it ran
+  u32 report;            // object, counted: why
+  u32 home;              // of a guest: its peer
+  u8 root_id[ID_BYTES];  // of a driver, or of a guest; of a peer the node's own id
 };
 
 struct Undo {
@@ -311,7 +349,7 @@ struct HeapTable {
 struct Header {
   u64 magic;
   u32 layout_version;
-  u32 uid;
+  u32 uid;  // whose processes may attach; ANY_USER: whoever was given the descriptor
   u64 pid_namespace;
   u64 total_bytes;
   u64 heap_offset;
@@ -333,8 +371,11 @@ struct Header {
   u32 actors_wait_head, actors_wait_tail;
   u32 resting_head, resting_tail, resting_count;
   u32 object_work, task_work_head, task_work_tail, actor_work;
+  u32 peers;                 // how many there are
+  u32 news_head, news_tail;  // objects of which the node manager is to be told something
+  u32 queued;                // a task has become ready that nobody here takes at once, and that may be sent to a peer
   u32 next_job;
-  u32 jobs_ended;  // ever, modulo 2^32
+  u32 jobs_ended;  // ever, modulo 2^32; and actors killed: both leave something that runs and shall not
   u32 running_count;
   u32 ready_count;
   u32 actor_had_turn;
@@ -348,7 +389,7 @@ struct Header {
   u32 spill_pid, spill_fd;            // where the spill file is open: /proc/PID/fd/FD
   u64 spill_device, spill_inode;      // which file it must be: the pid may be another's by now
   u64 spilled_bytes, restored_bytes;  // in all
-  Pool objects, tasks, edges, holds, watches, blocks, actors, lanes, processes, threads;
+  Pool objects, tasks, edges, holds, loans, watches, blocks, actors, lanes, processes, threads;
   u64 buckets_offset, journal_offset, events_offset;
   // --- read and written without the mutex ---
   alignas(64) std::atomic<u32> shut;
@@ -356,6 +397,8 @@ struct Header {
   std::atomic<u32> demand_sleepers;
   alignas(64) std::atomic<u32> journal_word;
   std::atomic<u32> journal_sleepers;
+  std::atomic<u32> news_word;
+  std::atomic<u32> news_sleepers;
   alignas(64) std::atomic<u32> room_word;  // bumped when heap memory is freed while somebody waits for it
   std::atomic<u32> room_sleepers;
   alignas(64) std::atomic<u32> spinners[SPINNERS_MAX];

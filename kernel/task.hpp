@@ -7,6 +7,7 @@
 #pragma once
 
 #include "journal.hpp"
+#include "loan.hpp"
 #include "queue.hpp"
 
 namespace ray::task {
@@ -34,6 +35,14 @@ inline void derive_id(u8* out, const u8* parent, u32 ordinal, u64 counter) {
 inline void return_id(u8* out, const u8* task_id, u32 index) {
   memcpy(out, task_id, TASK_ID_BYTES);
   memcpy(out + TASK_ID_BYTES, &index, 4);
+}
+
+// A task that has an actor's handle may not be sent to a peer; of a function that has many ids nobody looks.
+inline bool has_actors(Mapping& m, u32 function) {
+  u32 e = m.object(function).nested;
+  for (u32 n = 0; e && n < AT_ONCE; ++n, e = m.edge(e).next)
+    if (m.object(m.edge(e).object).state == OBJECT_ACTOR) return true;
+  return e != NIL;
 }
 
 struct Spec {
@@ -69,7 +78,7 @@ inline u32 create(Transaction& t, const Spec& spec) {
   task.actor = spec.actor;
   task.payload_bytes = u32(spec.payload_bytes);
   task.job = spec.job;
-  task.flags = 0;
+  task.flags = spec.kind == TaskKind::task && has_actors(t.m, spec.function) ? u32(STAYS) : 0;
   task.failure_status = task.failure_pid = 0;
   memcpy(task.id, spec.id, TASK_ID_BYTES);
   if (spec.function) object::reference(t, spec.function);
@@ -98,12 +107,10 @@ inline u32 add_return(Transaction& t, u32 i, u32 index, u32 process, u32 watcher
   return o;
 }
 
-inline void add_dependency(Transaction& t, u32 i, u32 awaited) {
+// The task waits for what this edge of its leads to, unless that has its value.
+inline void wait_with(Transaction& t, u32 i, u32 e) {
   Task& task = t.m.task(i);
-  u32 e = object::new_edge(t, awaited, i, NIL);
-  if (task.deps_last) t.set(t.m.edge(task.deps_last).next, e);
-  else t.set(task.deps, e);
-  t.write(task.deps_last, e);
+  u32 awaited = t.m.edge(e).object;
   Object& o = t.m.object(awaited);
   if (o.state != OBJECT_PENDING) return;
   // The oldest is told first.
@@ -112,11 +119,31 @@ inline void add_dependency(Transaction& t, u32 i, u32 awaited) {
   if (o.waiting) t.set(last.waiting_next, e);
   t.set(o.waiting, e);
   t.set(task.pending, task.pending + 1);
+  if (o.origin) news::want(t, awaited);
+}
+
+inline void add_dependency(Transaction& t, u32 i, u32 awaited) {
+  Task& task = t.m.task(i);
+  u32 e = object::new_edge(t, awaited, i, NIL);
+  if (task.deps_last) t.set(t.m.edge(task.deps_last).next, e);
+  else t.set(task.deps, e);
+  t.write(task.deps_last, e);
+  if (t.m.object(awaited).state == OBJECT_ACTOR) t.write(task.flags, task.flags | STAYS);
+  wait_with(t, i, e);
 }
 
 inline void add_nested(Transaction& t, u32 i, u32 contained) {
   Task& task = t.m.task(i);
   t.set(task.nested, object::new_edge(t, contained, i, task.nested));
+  if (t.m.object(contained).state == OBJECT_ACTOR) t.write(task.flags, task.flags | STAYS);
+}
+
+// Kept alive by an edge that is no argument, and waited for all the same.
+inline void await_function(Transaction& t, u32 i) {
+  Task& task = t.m.task(i);
+  if (!task.function || t.m.object(task.function).state != OBJECT_PENDING) return;
+  add_nested(t, i, task.function);
+  wait_with(t, i, task.nested);
 }
 
 // --- the work list of tasks that fail or are dropped ------------------------------------------------
@@ -184,6 +211,7 @@ inline SystemData failure_data(Mapping& m, const Task& task) {
   d.attempt = task.attempt;
   if (task.flags & STOPPED) d.code = i32(SystemFailure::task_stopped);
   if (task.flags & JOB_ENDED) d.code = i32(SystemFailure::job_ended);
+  else if (task.flags & NODE_DIED) d.code = i32(SystemFailure::node_died);
   u32 named = task.function;
   if (task.flags & ACTOR_GONE) {
     const Actor& actor = m.actor(task.actor);
@@ -205,6 +233,9 @@ inline u32 failure_of(Mapping& m, const Task& task) {
 // it was stopped.  With no record left for the alias the kernel's own words do: what lets go of records must not
 // need one.
 inline void fail_return(Transaction& t, Task& task, u32 o) {
+  bool told = task.flags & RECEIVED && !(task.flags & JOB_ENDED);
+  bool first = t.m.object(o).state == OBJECT_PENDING && object::index_of(t.m.object(o).id) == 0;
+  if (told && first) news::mark_failure(t, o);
   u32 alias = failure_of(t.m, task);
   if (alias && t.m.object(o).state == OBJECT_PENDING && edges(t.m).has_room()) {
     object::add_nested(t, o, alias);
@@ -213,6 +244,16 @@ inline void fail_return(Transaction& t, Task& task, u32 o) {
     SystemData d = failure_data(t.m, task);
     object::seal(t, o, Value{reinterpret_cast<const u8*>(&d), sizeof d, NIL, FORMAT_SYSTEM});
   }
+}
+
+// A result that this node was to make for its owner is another's to make.
+inline void take_from(Transaction& t, u32 i) {
+  Object& o = t.m.object(i);
+  if (o.state == OBJECT_PENDING) {
+    t.set(o.task, NIL);
+    if (o.watches || o.waiting || o.watcher) news::want(t, i);
+  }
+  loan::take_back(t, i, owner_of(o), ~0u);
 }
 
 inline void fail(Transaction& t, u32 i) {
@@ -227,8 +268,10 @@ inline void work(Transaction& t) {
   Task& task = t.m.task(i);
   if (task.state == TASK_FAILING && task.returns) {
     u32 o = task.returns;
-    fail_return(t, task, o);
+    bool fails = !(task.flags & TAKEN_BACK);
+    if (fails) fail_return(t, task, o);
     t.set(task.returns, t.m.object(o).next_return);
+    if (!fails) take_from(t, o);
     object::unreference(t, o);
     return;
   }

@@ -202,6 +202,7 @@ class Transaction {
   void ask_for_workers() { demand_ = true; }
   void tell_journal() { journal_ = true; }
   void tell_room() { room_ = true; }
+  void tell_news() { news_ = true; }
 
   void commit() {
     compiler_fence();
@@ -255,11 +256,12 @@ class Transaction {
     if (demand_) bump(h.demand_word, h.demand_sleepers);
     if (journal_) bump(h.journal_word, h.journal_sleepers);
     if (room_) bump(h.room_word, h.room_sleepers);
+    if (news_) bump(h.news_word, h.news_sleepers);
   }
 
   Thread& log_;
   bool done_ = false;
-  bool demand_ = false, journal_ = false, room_ = false;
+  bool demand_ = false, journal_ = false, room_ = false, news_ = false;
   u32 wake_count_ = 0;
   std::array<Wake, WAKES_MAX> wakes_;
 };
@@ -301,6 +303,7 @@ inline Table<Object> objects(Mapping& m) { return {m.header().objects, "objects"
 inline Table<Task> tasks(Mapping& m) { return {m.header().tasks, "tasks", m}; }
 inline Table<Edge> edges(Mapping& m) { return {m.header().edges, "links between tasks and objects", m}; }
 inline Table<PooledHold> holds(Mapping& m) { return {m.header().holds, "references", m}; }
+inline Table<Loan> loans(Mapping& m) { return {m.header().loans, "ids that nodes have lent each other", m}; }
 inline Table<Watch> watches(Mapping& m) { return {m.header().watches, "watches", m}; }
 inline Table<Block> blocks(Mapping& m) { return {m.header().blocks, "heap blocks", m}; }
 inline Table<Actor> actors(Mapping& m) { return {m.header().actors, "actors", m}; }

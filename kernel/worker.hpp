@@ -1,7 +1,7 @@
 // What a worker's thread does with the tables: take a task, finish it.
 #pragma once
 
-#include "process.hpp"
+#include "away.hpp"
 
 namespace ray::worker {
 
@@ -76,6 +76,7 @@ inline void complete(Transaction& t, u32 i) {
   t.set(t.h.running_count, t.h.running_count - 1);
   t.write(t.h.tasks_done, t.h.tasks_done + 1);
   while (u32 o = task.returns) {
+    if (!task.num_returns) object::seal(t, o, Value{});  // tells the node that it came from
     t.set(task.returns, t.m.object(o).next_return);
     object::unreference(t, o);
   }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parent.parent / "src" / "ray"
 KERNEL = "ray._kernel"
-WITHOUT_KERNEL = ("policy", "control_store", "errors", "config")
+WITHOUT_KERNEL = ("policy", "control_store", "wire", "errors", "config")
 
 
 def broken_rules(source: str, room: str, rooms: set[str]) -> Iterator[tuple[int, str]]:

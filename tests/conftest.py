@@ -36,16 +36,24 @@ def pytest_runtest_makereport(
 @pytest.fixture(scope="session", autouse=True)
 def temporary_folder() -> Iterator[str]:
     """A folder of its own for this run, so that other programs' files are not taken for leaks."""
-    before = os.environ.get("TMPDIR")
-    with tempfile.TemporaryDirectory(prefix="ray-tests-") as folder:
-        os.environ["TMPDIR"] = folder
-        tempfile.tempdir = None
+    with tempfile.TemporaryDirectory(prefix="ray-tests-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", None)
+        # Tokens of clusters are not to lie among the user's own.
+        patch.setenv("XDG_CONFIG_HOME", os.path.join(folder, "configuration"))
+        patch.delenv("RAY_TOKEN_FILE", raising=False)
+        os.mkdir(os.path.join(folder, "configuration"))
         yield folder
-        if before is None:
-            del os.environ["TMPDIR"]
-        else:
-            os.environ["TMPDIR"] = before
-        tempfile.tempdir = None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def modules_aside(temporary_folder: str) -> None:
+    """What is there before a file's tests, mostly modules, is not looked through after each of them.
+
+    At this moment no fixture of another file is left, whose values might become garbage later.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ struct PyBlock {
   SharedClient client;
   u32 block;
   u64 bytes;
+  u32 exports = 0;  // buffers of it that are in use
   PyBlock(const SharedClient& c, u32 b, u64 n) : client(c), block(b), bytes(n) {}
   PyBlock(const PyBlock&) = delete;
   ~PyBlock() {
@@ -86,6 +87,7 @@ class Payload {
     if (nb::isinstance<PyBlock>(data)) {
       PyBlock* given = nb::inst_ptr<PyBlock>(data);
       if (!given->block) throw nb::value_error("this Block is in the store already");
+      if (given->exports) throw nb::value_error("somebody may still write to this Block: release its buffers first");
       value.block = given->block;
       value.size = given->bytes;
       value.kept_at = &given->block;

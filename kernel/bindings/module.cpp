@@ -74,6 +74,8 @@ void add_constants(nb::module_& m) {
   m.attr("NODE_MANAGER") = u32(ProcessKind::node_manager);
   m.attr("KEEPER") = u32(ProcessKind::keeper);
   m.attr("TEMPLATE") = u32(ProcessKind::template_);
+  m.attr("PEER") = u32(ProcessKind::peer);
+  m.attr("GUEST") = u32(ProcessKind::guest);
   m.attr("FORMAT_ERROR") = FORMAT_ERROR;
   m.attr("FORMAT_ALIAS") = FORMAT_ALIAS;
   m.attr("FORMAT_SYSTEM") = FORMAT_SYSTEM;
@@ -84,10 +86,16 @@ void add_constants(nb::module_& m) {
   m.attr("ACTOR_STOPPED") = u32(SystemFailure::actor_stopped);
   m.attr("LAYOUT_VERSION") = LAYOUT_VERSION;
   m.attr("JOB_ENDED") = u32(SystemFailure::job_ended);
+  m.attr("NODE_DIED") = u32(SystemFailure::node_died);
   m.attr("OBJECT_LOST") = u32(SystemFailure::object_lost);
   m.attr("TASK") = u32(TaskKind::task);
   m.attr("ACTOR_CREATE") = u32(TaskKind::actor_create);
   m.attr("ACTOR_CALL") = u32(TaskKind::actor_call);
+  m.attr("NEWS_DONE") = u32(NewsKind::done);
+  m.attr("NEWS_WANTED") = u32(NewsKind::wanted);
+  m.attr("NEWS_GONE") = u32(NewsKind::gone);
+  m.attr("NEWS_SEALED") = u32(NewsKind::sealed);
+  m.attr("NEWS_QUEUED") = u32(NewsKind::queued);
   m.attr("JOURNAL_ERROR") = u32(JournalKind::error);
   m.attr("JOURNAL_FUNCTION") = u32(JournalKind::function);
   m.attr("JOURNAL_JOB") = u32(JournalKind::job);
@@ -126,6 +134,7 @@ NB_MODULE(_kernel, m) {
   add_tasks(arena);
   add_actors(arena);
   add_node(arena);
+  add_peers(arena);
   // By default glibc gives memory at the end of its heap back with every large free, and faults it in again
   // with the next allocation; and it merges all small free pieces whenever it is asked for more than a
   // kilobyte, as every pickle does (mallopt(3)).

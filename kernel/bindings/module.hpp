@@ -17,5 +17,6 @@ void add_objects(nanobind::class_<Arena>& arena);
 void add_tasks(nanobind::class_<Arena>& arena);
 void add_actors(nanobind::class_<Arena>& arena);
 void add_node(nanobind::class_<Arena>& arena);
+void add_peers(nanobind::class_<Arena>& arena);
 
 }  // namespace ray::python

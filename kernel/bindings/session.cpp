@@ -12,7 +12,7 @@ void add_session(nb::class_<Arena>& arena) {
       .def_static(
           "create",
           [](u64 heap_bytes, std::vector<i64> resources, std::optional<std::string> directory, bool huge_pages,
-             u32 max_workers) {
+             u32 max_workers, bool any_user) {
             ArenaOptions o;
             o.heap_bytes = heap_bytes;
             if (resources.size() != RESOURCE_KINDS) throw nb::value_error("resources are [cpu, gpu, custom]");
@@ -21,10 +21,11 @@ void add_session(nb::class_<Arena>& arena) {
             o.directory = directory ? directory->c_str() : nullptr;
             o.huge_pages = huge_pages;
             o.max_workers = max_workers;
+            o.any_user = any_user;
             return new Arena(Mapping::create(o));
           },
           "heap_bytes"_a, "resources"_a, "directory"_a = nb::none(), "huge_pages"_a = false, "max_workers"_a = 1024,
-          nb::rv_policy::take_ownership)
+          "any_user"_a = false, nb::rv_policy::take_ownership)
       .def_static(
           "attach", [](int fd) { return new Arena(Mapping::attach(fd)); }, "fd"_a, nb::rv_policy::take_ownership)
       .def(
@@ -73,7 +74,7 @@ void add_node(nb::class_<Arena>& arena) {
              nb::list out;
              for (u32 i = 1; i <= m.header().processes.high_water; ++i) {
                Process& p = m.process(i);
-               if (p.state == PROCESS_FREE) continue;
+               if (p.state == PROCESS_FREE || !process::is_local(p)) continue;
                u64 key = 0, since = 0;
                for (u32 x = p.threads, n = 0; x && n < 1000; x = m.thread(x).next, ++n)
                  if (u32 task = m.thread(x).task) {
@@ -118,11 +119,11 @@ void add_node(nb::class_<Arena>& arena) {
           "lock_holder", [](Arena& a, i64 timeout_ms) { return a.c().lock_holder(timeout_ms); }, "timeout_ms"_a)
       .def(
           "journal",
-          [](Arena& a, u32 kind, nb::handle data) {
+          [](Arena& a, u32 kind, nb::handle data, u32 job) {
             Bytes b(data);
-            return a.c().journal(JournalKind(kind), b.data(), u32(b.size()));
+            return a.c().journal(JournalKind(kind), b.data(), u32(b.size()), job);
           },
-          "kind"_a, "data"_a)
+          "kind"_a, "data"_a, "job"_a = 0)
       .def(
           "journal_read",
           [](Arena& a, u64 after, i64 timeout_ms) {

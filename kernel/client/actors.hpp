@@ -58,6 +58,7 @@ inline u32 Client::kill_actor(u32 actor_object) {
     Actor& actor = m().actor(a);
     if (actor.thread) pid = m().process(m().thread(actor.thread).process).pid;
     if (actor.state != ACTOR_DEAD) mailbox::die(t, a, SystemFailure::actor_killed, 0, pid);
+    if (pid) t.set(h_.jobs_ended, h_.jobs_ended + 1);  // the caller may be of a user who may not end that process
     t.commit();
   }
   drain();

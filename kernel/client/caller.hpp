@@ -8,6 +8,7 @@
 #include <mutex>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 namespace ray {
 
@@ -32,6 +33,21 @@ struct LocalThread : CallerState {
   LocalThread(const LocalThread&) = delete;
   LocalThread& operator=(const LocalThread&) = delete;
   ~LocalThread();
+
+  // Where this thread is with other clients.
+  std::vector<CallerState> others;
+
+  // From one client to another; false if this thread is new to it.
+  bool turn_to(u64 other) {
+    if (client) others.push_back(std::exchange(static_cast<CallerState&>(*this), CallerState{}));
+    for (CallerState& state : others)
+      if (state.client == other) {
+        static_cast<CallerState&>(*this) = std::exchange(state, std::move(others.back()));
+        others.pop_back();
+        return true;
+      }
+    return false;
+  }
 };
 inline thread_local LocalThread local_thread;
 

@@ -1,4 +1,4 @@
-// The end of a job: of what a driver had begun, when the driver has ended.
+// The end of a job: of what a driver had begun, when the driver has ended; and of an actor that was killed.
 //
 // Which jobs have ended is written down nowhere: it is those whose driver is not there any more.  So whoever dies
 // while it sees to them is replaced by one that begins anew.
@@ -23,10 +23,22 @@ struct Living {
   bool has(u32 job) const { return job > last || std::find(jobs.begin(), jobs.end(), job) != jobs.end(); }
 };
 
-// A task that has not begun.  Calls are their actor's, which may be another job's.
+// A task that has not begun, or is away and has results to be made.  Calls are their actor's, which may be another
+// job's.
 inline bool may_doom(const Task& task) {
-  return task.state == TASK_READY || task.state == TASK_RESTING ||
+  return (task.state == TASK_AWAY && task.returns) || task.state == TASK_READY || task.state == TASK_RESTING ||
          (task.state == TASK_WAITING && TaskKind(task.kind) != TaskKind::actor_call);
+}
+
+// One result fails; what is stored at a peer stays there.  The peer hears of the job's end as well.
+inline void doom_away(Transaction& t, u32 i) {
+  Task& task = t.m.task(i);
+  if (away::settle(t, i) || task.state != TASK_AWAY || !task.returns) return;
+  u32 o = task.returns;
+  task::fail_return(t, task, o);
+  t.set(task.returns, t.m.object(o).next_return);
+  object::unreference(t, o);
+  away::let_go_if_done(t, i);
 }
 
 inline void doom(Transaction& t, u32 i) {
@@ -34,6 +46,7 @@ inline void doom(Transaction& t, u32 i) {
   if (task.state == TASK_READY) queue::remove(t, i);
   if (task.state == TASK_RESTING) queue::stop_resting(t, i);
   t.set(task.flags, task.flags | u32(JOB_ENDED));
+  if (task.state == TASK_AWAY) return doom_away(t, i);
   if (TaskKind(task.kind) == TaskKind::actor_create) {
     t.set(t.m.actor(task.actor).creation, NIL);
     mailbox::die(t, task.actor, SystemFailure::job_ended, 0, 0);
@@ -45,11 +58,13 @@ inline void doom(Transaction& t, u32 i) {
 }
 
 // Marks what this thread runs, and what waits below it, as far as its job has ended; true if there is any.  An actor
-// is its own job's, whoever calls.  Written, not set: to undo it would change nothing, a job that has ended stays so.
+// is its own job's, whoever calls; one that was killed has no right to run either.  Written, not set: to undo it would
+// change nothing, a job that has ended stays so.
 inline bool mark(Transaction& t, Thread& thread, const Living& living) {
   if (thread.actor) {
     Actor& actor = t.m.actor(thread.actor);
-    if (living.has(actor.job)) return false;
+    if (living.has(actor.job))
+      return actor.state == ACTOR_DEAD && SystemFailure(actor.failure_code) == SystemFailure::actor_killed;
     t.write(actor.job_ended, 1u);
     return true;
   }
@@ -80,7 +95,8 @@ inline u32 Client::end_jobs(std::vector<Activity>& running) {
     for (u32 end = std::min(last, i + JOB_LOOK); i <= end; ++i) {
       const Task& task = m().task(i);
       if (!jobs::may_doom(task) || living.has(task.job)) continue;
-      jobs::doom(t, i++);
+      jobs::doom(t, i);
+      if (!jobs::may_doom(task)) ++i;
       ++doomed;
       break;
     }

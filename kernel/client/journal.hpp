@@ -5,7 +5,7 @@
 
 namespace ray {
 
-inline u64 Client::journal(JournalKind kind, const u8* bytes, u32 size) {
+inline u64 Client::journal(JournalKind kind, const u8* bytes, u32 size, u32 job) {
   must_be_open();
   u32 o = NIL;
   if (size > JOURNAL_INLINE_BYTES) {
@@ -21,7 +21,7 @@ inline u64 Client::journal(JournalKind kind, const u8* bytes, u32 size) {
   u64 sequence;
   {
     Transaction t(m(), thread());
-    journal::append(t, {kind, u32(job()), 2, bytes, size, o});
+    journal::append(t, {kind, job ? job : u32(this->job()), 2, bytes, size, o});
     sequence = h_.journal_last;
     t.commit();
   }

@@ -34,7 +34,7 @@ inline void Client::wait_demand(i64 timeout_ms) {
 }
 
 inline void Client::nudge() {
-  for (auto* word : {&h_.demand_word, &h_.journal_word}) {
+  for (auto* word : {&h_.demand_word, &h_.journal_word, &h_.news_word}) {
     word->fetch_add(1, std::memory_order_seq_cst);
     futex_wake(*word, 1 << 30);
   }

@@ -80,7 +80,11 @@ inline void Client::must_be_open() {
 
 inline u32 Client::thread() {
   LocalThread& local = local_thread;
-  if (local.client == serial_) return local.index;
+  if (local.client == serial_ || local.turn_to(serial_)) return local.index;
+  {
+    std::lock_guard lock(live_mutex);
+    std::erase_if(local.others, [](const CallerState& state) { return !live_clients.count(state.client); });
+  }
   Transaction t(m(), NIL);
   local.index = process::add_thread(t, process_, next_ordinal_ == 0);
   t.commit();
@@ -176,21 +180,23 @@ inline void Client::shut() {
     m().thread(i).word.fetch_add(1);
     futex_wake(m().thread(i).word, 1);
   }
-  for (auto* word : {&h_.demand_word, &h_.journal_word, &h_.room_word}) {
+  for (auto* word : {&h_.demand_word, &h_.journal_word, &h_.news_word, &h_.room_word}) {
     word->fetch_add(1);
     futex_wake(*word, 1 << 30);
   }
 }
 
 inline LocalThread::~LocalThread() {
-  if (!client) return;
+  if (client) others.push_back(std::move(static_cast<CallerState&>(*this)));
   std::lock_guard lock(live_mutex);
-  auto found = live_clients.find(client);
-  if (found == live_clients.end()) return;
-  try {
-    found->second->thread_ends(index);
-  } catch (const KernelError&) {
-    // The arena is gone or closed: there is nothing to give back to.
+  for (const CallerState& state : others) {
+    auto found = live_clients.find(state.client);
+    if (found == live_clients.end()) continue;
+    try {
+      found->second->thread_ends(state.index);
+    } catch (const KernelError&) {
+      // The arena is gone or closed: there is nothing to give back to.
+    }
   }
 }
 

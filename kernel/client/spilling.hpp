@@ -21,7 +21,8 @@ inline void Client::set_spill_file(int fd, u64 capacity_bytes) {
     t.write(h_.spill_inode, own.identity().inode);
   }
   t.commit();
-  if (taken) spill_file_ = std::move(own);
+  FileIdentity known{h_.spill_device, h_.spill_inode};  // given once, so that the mutex is not needed
+  if (taken || own.identity() == known) spill_file_ = std::move(own);
 }
 
 inline u64 Client::spill(u64 bytes) {

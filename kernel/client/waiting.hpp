@@ -13,12 +13,14 @@ inline void Client::wait_for(u32 o, const wait::Deadline& deadline) {
   wait::watch(m(), th, o);
   // SYNC POINT await: written before the state is read again (transaction.hpp).
   me.awaiting.store(o, std::memory_order_seq_cst);
+  want({&o, 1});
   wait_awaiting(th, deadline, {&o, 1}, [&] { return ready(o); });
 }
 
 inline void Client::wait_all(std::span<const u32> list, const wait::Deadline& deadline) {
   size_t last = list.size();
   size_t known_good = 0;
+  bool wanted = false;  // all of them are, at once
   while (last > 0) {
     u32 o = list[last - 1];
     if (ready(o)) {
@@ -30,6 +32,8 @@ inline void Client::wait_all(std::span<const u32> list, const wait::Deadline& de
     Thread& me = m().thread(th);
     wait::watch(m(), th, o);
     me.awaiting.store(o, std::memory_order_seq_cst);
+    want(wanted ? std::span<const u32>{&o, 1} : list);
+    wanted = true;
     bool failed = false;
     auto look = [&] {
       if (ready(o)) return true;
@@ -71,6 +75,7 @@ inline std::vector<bool> Client::wait_some(std::span<const u32> list, size_t wan
   // off twice, which wakes too early, never too late.
   me.needed.store(i32(missing), std::memory_order_relaxed);
   me.awaiting.store(AWAITS_ANY, std::memory_order_seq_cst);
+  want(pending);
   auto look = [&] {
     for (;;) {
       me.needed.store(i32(missing), std::memory_order_seq_cst);

@@ -79,9 +79,9 @@ inline void Client::seal_results(std::span<const Result> results) {
   must_be_open();
   u32 th = thread();
   Task& running = running_task(th);
+  if (results.empty()) return;  // what only the node knows that a task came from is sealed when that is complete
   while (u32 o = running.returns) {
-    u32 index;
-    memcpy(&index, m().object(o).id + TASK_ID_BYTES, 4);
+    u32 index = object::index_of(m().object(o).id);
     const Result& r = results[index < results.size() ? index : 0];
     add_nested(o, r.nested);
     bool last = !m().object(o).next_return;
@@ -102,14 +102,13 @@ inline void Client::fail(const Value& v, std::span<const u32> nested, bool journ
   must_be_open();
   u32 th = thread();
   Task& running = running_task(th);
-  u32 job = running.job;
   u32 first = running.returns;
   if (!first) {
     if (!journal || running.num_returns) return;  // of a call that runs again, the first failure stays
     u32 o = put(v, nested);
     {
       Transaction t(m(), th);
-      journal::append(t, {JournalKind::error, job, v.format, nullptr, 0, o});
+      enter_failure(t, running, o);
       t.commit();
     }
     drop_local(o);
@@ -121,7 +120,7 @@ inline void Client::fail(const Value& v, std::span<const u32> nested, bool journ
   {
     Transaction t(m(), th);
     bool sealed = object::seal(t, first, v);  // not if an attempt before this one came so far
-    if (sealed && journal) journal::append(t, {JournalKind::error, job, v.format, nullptr, 0, first});
+    if (sealed && journal) enter_failure(t, running, first);
     t.commit();
     if (sealed) v.taken();
   }
@@ -135,6 +134,12 @@ inline void Client::fail(const Value& v, std::span<const u32> nested, bool journ
     t.commit();
     drain();
   }
+}
+
+// In the journal; of another node's task in the journal there.
+inline void Client::enter_failure(Transaction& t, const Task& task, u32 o) {
+  if (task.flags & RECEIVED) news::mark_failure(t, o);
+  else journal::append(t, {JournalKind::error, task.job, m().object(o).format, nullptr, 0, o});
 }
 
 inline Task& Client::running_task(u32 th) {

@@ -24,29 +24,6 @@ using Situations = std::vector<Situation>;
 
 inline void nothing(Stage&) {}
 
-}  // namespace ray::testing
-
-#include "situations_actors.hpp"
-#include "situations_jobs.hpp"
-#include "situations_objects.hpp"
-#include "situations_processes.hpp"
-#include "situations_spill.hpp"
-#include "situations_stopping.hpp"
-#include "situations_tasks.hpp"
-
-namespace ray::testing {
-
-inline Situations all_situations() {
-  Situations list;
-  add_object_situations(list);
-  add_task_situations(list);
-  add_worker_situations(list);
-  add_actor_situations(list);
-  add_process_situations(list);
-  add_spill_situations(list);
-  add_stopping_situations(list);
-  add_job_situations(list);
-  return list;
-}
+Situations all_situations();
 
 }  // namespace ray::testing

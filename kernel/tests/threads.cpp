@@ -187,6 +187,7 @@ struct Crew {
   std::vector<std::thread> workers{};
   std::atomic<bool> over{false};
   std::thread forker{};
+  std::atomic<u32> ended{0};  // workers
 
   // New workers when tasks are ready and nobody is idle, as the template does.
   void begin() {
@@ -209,6 +210,7 @@ struct Crew {
         serve(c, board);
       } catch (const ArenaClosed&) {
       }
+      ended += 1;
     });
   }
 };
@@ -228,7 +230,7 @@ void end_and_compare(Board& board, Mapping& pages, Crew& crew) {
   c.enter(ProcessKind::node_manager, nullptr);
   crew.over = true;
   crew.forker.join();
-  while (peek(c.header().worker_count)) {
+  while (crew.ended < crew.workers.size()) {  // one may not even have joined
     c.retire(64);
     u32 seen = board.changes.load();
     futex_wait(board.changes, seen, 1'000'000);

@@ -24,6 +24,8 @@ WORKER: int
 NODE_MANAGER: int
 KEEPER: int
 TEMPLATE: int
+PEER: int  # another node, as this one knows it
+GUEST: int  # a driver of another node
 
 # formats the kernel itself writes; all others are the caller's (0 to 199)
 FORMAT_ALIAS: int  # 200: no data; one contained id, whose value this object shares
@@ -38,6 +40,7 @@ TASK_STOPPED: int
 ACTOR_STOPPED: int
 OBJECT_LOST: int
 JOB_ENDED: int
+NODE_DIED: int
 
 # formats from here up to 255 are failures as well: FORMAT_ALIAS follows what it points to
 FORMAT_ERROR: int  # 100: caller's formats 100..199 are errors, 0..99 are values
@@ -52,6 +55,13 @@ JOURNAL_ERROR: int
 JOURNAL_FUNCTION: int
 JOURNAL_JOB: int
 JOURNAL_NOTE: int
+
+# kinds of news
+NEWS_DONE: int
+NEWS_WANTED: int
+NEWS_GONE: int
+NEWS_SEALED: int
+NEWS_QUEUED: int
 
 class KernelError(Exception): ...
 class StoreFull(KernelError): ...  # no room in the heap: args = (wanted, capacity, used) bytes, nothing may be spilled
@@ -94,6 +104,8 @@ class Block:
     """Heap memory that nothing refers to yet; freed if dropped, or if its process dies."""
 
     nbytes: int
+    def __buffer__(self, flags: int) -> memoryview:
+        """Its memory, to be written to; while there is such a buffer the Block can't be sealed, and `leave` waits."""
     def write(self, offset: int, data: object) -> None:
         """Copies a C-contiguous buffer in, the interpreter lock released for large ones."""
 
@@ -110,6 +122,25 @@ Sealed: TypeAlias = tuple[Data, int, list[ObjectID] | None]
 # kind, function's key, arguments, dependencies in order (None for none), number of returns, and one
 # number for the job and the resources: while it stays the same, so do they
 Work: TypeAlias = tuple[int, int, bytes, list[ObjectID] | None, int, int]
+# an id, 20 bytes, and the number of the peer that owns it (0: this node)
+IdRef: TypeAlias = tuple[bytes, int]
+# task id (16 bytes), job, function, arguments, dependencies, ids only kept alive, number of returns, cpu, gpu, custom,
+# attempt, retries left
+SentTask: TypeAlias = tuple[
+    bytes, int, IdRef | None, bytes | Block, list[IdRef], list[IdRef], int, int, int, int, int, int
+]
+# (NEWS_DONE, peer, id, format, data or None, size, nested, failed): a result of a task of that peer's. Data up to 64 KiB;
+#     nested are lent to the peer; failed: with a failure that belongs into the journal there
+# (NEWS_WANTED, id): somebody waits for its value here, which its owner has, or the peer where it is located
+# (NEWS_GONE, id, owner, [(peer, times)], located): nothing refers to it here any more; those peers had lent it
+# (NEWS_SEALED, id): of `subscribe`
+# (NEWS_QUEUED,): since the last look a task became ready that may be sent and that nobody takes here at once
+News: TypeAlias = (
+    tuple[int, int, bytes, int, bytes | None, int, list[IdRef], bool]
+    | tuple[int, ObjectID]
+    | tuple[int, bytes, int, list[tuple[int, int]], int]
+    | tuple[int]
+)
 
 class Arena:
     """One node's shared memory, as this process maps it.  Any thread may call any method.
@@ -126,6 +157,7 @@ class Arena:
         directory: str | None = None,  # None: a memfd
         huge_pages: bool = False,
         max_workers: int = 1024,
+        any_user: bool = False,  # who is given the descriptor may attach; else processes of this user only
     ) -> Arena: ...
     @staticmethod
     def attach(fd: int) -> Arena: ...
@@ -168,7 +200,10 @@ class Arena:
         Raises TypeError for what is no ObjectID, ValueError for an id given twice."""
     def is_ready(self, oid: ObjectID) -> bool: ...
     def set_spill_file(self, fd: int, capacity_bytes: int) -> None:
-        """A file of no name, kept open by this process, to which values go that nobody uses."""
+        """A file of no name, kept open by this process, to which values go that nobody uses.
+
+        Of the file that the arena has already, this process keeps its own descriptor; a second one is not
+        used."""
     def spill(self, nbytes: int) -> int: ...  # makes so much room in the heap if it can; returns the bytes
     def trim_spill_file(self, limit_bytes: int = 1 << 30) -> int:
         """Gives free places of 1 MiB and more back to the disk, until it is about so much; returns the bytes."""
@@ -245,7 +280,7 @@ class Arena:
     def demand(self) -> tuple[int, int, int, int]:
         """(tasks ready that fit the free resources, idle workers, workers, limit of workers)."""
     def wait_demand(self, timeout_ms: int) -> None: ...  # until demand may have changed, or a nudge
-    def nudge(self) -> None: ...  # ends waits for demand and for the journal; takes no lock: for signal handlers
+    def nudge(self) -> None: ...  # ends waits for demand, journal and news; takes no lock: for signal handlers
     def retire(self, count: int) -> int: ...  # asks this many idle workers to end
     def running(self) -> list[tuple[int, int, int, int, bytes, int, int, bool, int]]:
         """Each worker: pid, start time, kind of task (0: idle; an actor between two calls has ACTOR_CALL), a key
@@ -267,9 +302,70 @@ class Arena:
     def lock_holder(self, timeout_ms: int) -> int: ...  # pid holding the mutex for that long, else 0
 
     # --- journal: what happened, in order, bounded; whoever follows it keeps its own place ---
-    def journal(self, kind: int, data: bytes) -> int: ...
+    def journal(self, kind: int, data: bytes, job: int = 0) -> int: ...  # 0: the job that this process works for
     def journal_read(self, after: int, timeout_ms: int = 0) -> tuple[int, list[tuple[int, int, int, int, bytes]]]:
         """New place, and entries (sequence, kind, job, format, data) after the given one."""
+
+    # --- other nodes; for the node manager only, one thread of it. What is told to a peer by one of these calls
+    #     and then lost with the connection, or with this process, is put right by Sync (below) ---
+    def enter_peer(self, node_id: bytes) -> int: ...  # number of the peer; the same again while it is known
+    def peers(self) -> list[tuple[int, bytes]]: ...  # number and node id; also of those whose burial was cut short
+    def bury_peer(self, peer: int) -> None:
+        """That node is dead: tasks that were away there run again or fail with NODE_DIED, what it owned and has not
+        given fails with OBJECT_LOST, the rest of it becomes this node's own; loans end, its drivers too.
+
+        Raises StaleHandle for a number that is no peer's, as do all calls that take one."""
+    def enter_guest(self, home: int, root_id: bytes) -> int: ...  # job here of a driver of that peer; the same again
+    def bury_guest(self, job: int) -> None: ...  # its driver has ended: `end_jobs` sees to its tasks
+    def guests(self) -> list[tuple[int, int, bytes]]: ...  # job, home, root id
+    def job_root(self, job: int) -> tuple[int, bytes] | None: ...  # home (0: here) and root id of a living job
+    def foreign(self, ref: IdRef) -> ObjectID:
+        """The object as it is known here, or made: another node's is pending, this node's own has failed
+        (OBJECT_LOST)."""
+    def owner(self, oid: ObjectID) -> int: ...  # peer, 0: this node
+    def lend(self, peer: int, oids: list[ObjectID]) -> None: ...  # once more each, but for what the peer owns
+    def lend_nested(self, peer: int, oid: ObjectID) -> list[IdRef]: ...  # the ids in the value that `get` gives
+    def take_back(self, peer: int, returned: list[tuple[bytes, int]]) -> None: ...  # ids not lent are passed over
+    def note(self, peer: int, refs: list[IdRef]) -> None:
+        """That peer has sent these, once more each. What nothing here refers to is at once NEWS_GONE."""
+    def notes(self, peer: int) -> list[tuple[bytes, int]]: ...
+    def forget_notes(self, peer: int, ids: list[bytes]) -> list[tuple[bytes, int]]:
+        """What is to be returned to that peer now, since the ids' owner has lent them itself."""
+    def loans(self, peer: int) -> list[tuple[bytes, int]]: ...
+    def match_loans(self, peer: int, noted: list[tuple[bytes, int]]) -> None:
+        """Sync: loans become what the peer says it has noted; results for their owner are left as they are."""
+    def queues(self) -> list[tuple[int, int, int, int, int, bool]]:
+        """Shape, cpu, gpu, custom, ready tasks that may be sent, and whether this node could ever run them."""
+    def send_tasks(self, peer: int, shape: int, count: int) -> list[SentTask]:
+        """Ready tasks of this shape, the oldest first, go to the peer, with all their ids lent to it."""
+    def away(self, peer: int) -> list[bytes]: ...  # task ids; also those kept for results that are stored there
+    def recall(self, peer: int, task_ids: list[bytes]) -> int:
+        """Those that are away there go back to their queue, as if they had never been sent; returns how many."""
+    def receive_tasks(self, peer: int, tasks: list[SentTask]) -> None:
+        """The job is this arena's number, the ids' owners are its numbers. A task that is here is passed over."""
+    def received(self, peer: int) -> list[bytes]: ...  # its task ids that are not done, or have results here for it
+    def drop_received(self, peer: int, task_ids: list[bytes]) -> list[bytes]:
+        """Those that have not begun are gone; returns their ids."""
+    def finish_return(
+        self,
+        peer: int,
+        object_id: bytes,
+        fmt: int,
+        data: Data | None,  # None: it is stored at that peer
+        size: int,
+        nested: list[IdRef],  # noted from that peer
+        failed: bool = False,  # is entered in the journal
+    ) -> bool:
+        """False: it had its value, or nothing here refers to it. The caller returns the id to the peer unless it is
+        stored there."""
+    def location(self, oid: ObjectID) -> tuple[int, int, int] | None: ...  # peer, size and format of a stored one
+    def news(self, max_items: int, timeout_ms: int) -> list[News]: ...  # waits for some; `nudge` ends the wait
+    def renew_news(self, peer: int) -> None:
+        """Sync: results that the peer has not returned, and what is awaited of it, are news again."""
+    def drivers(self) -> list[tuple[int, bytes]]: ...  # of this node: job and root id
+    def subscribe(self, oid: ObjectID) -> bool:
+        """Its value, or that it is known to be elsewhere, will be news. False: that is so already."""
+    def resources(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]: ...  # [cpu, gpu, custom]: total, free
 
     # --- looking ---
     def stats(self) -> dict[str, int]: ...

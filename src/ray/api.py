@@ -79,10 +79,9 @@ def _init_session(options: "SessionOptions") -> dict[str, Any]:
 
         session = attach_session(options)
     arena = session.arena
-    current = Current(arena, arena, options.driver_mode, session.config, stock_of(arena))
-    return _enter(
-        current, session.info, session.end, session.record.logs if session.record.is_standalone else ""
-    )
+    in_cluster = bool(session.record.cluster_token)
+    current = Current(arena, arena, options.driver_mode, session.config, stock_of(arena), in_cluster)
+    return _enter(current, session.info, session.end, session.output)
 
 
 def _init_local(options: "SessionOptions") -> dict[str, Any]:
@@ -105,9 +104,12 @@ def _init_local(options: "SessionOptions") -> dict[str, Any]:
 
 
 def _enter(
-    current: Current, info: dict[str, Any], end: Callable[[], None], output: str = ""
+    current: Current,
+    info: dict[str, Any],
+    end: Callable[[], None],
+    output: Mapping[int, str | int] | None = None,
 ) -> dict[str, Any]:
-    """`output` is the folder with what tasks print, when they don't print where the driver does."""
+    """`output` is where what tasks print is found, when they don't print where the driver does."""
     current.info = info
     if current.mode != SILENT_MODE:
         try:
@@ -125,14 +127,16 @@ def _enter(
     return info
 
 
-def _printers(current: Current, output: str) -> "Iterator[ErrorPrinter | OutputPrinter]":
+def _printers(
+    current: Current, output: Mapping[int, str | int] | None
+) -> "Iterator[ErrorPrinter | OutputPrinter]":
     from ray.observe.error_printer import ErrorPrinter
 
     yield ErrorPrinter(current.arena)
     if output:
         from ray.observe.output_printer import OutputPrinter
 
-        yield OutputPrinter(output, current.arena.job)
+        yield OutputPrinter(output)
 
 
 def shutdown() -> None:

@@ -105,6 +105,19 @@ class RayConnectionError(RayError, ConnectionError):
             address,
         )
 
+    @classmethod
+    def token_needed(cls, address: str, owner: int, user: int, shown: str | None, place: str) -> Self:
+        """For a cluster of the user `owner`, who has another token than `user` has shown, from that file if
+        from any. `place` is where it could lie."""
+        problem = "and shows none" if shown is None else f"and the one in {shown} is of another cluster"
+        return cls(
+            f"The cluster at {address!r} was started by the user with id {owner}. This process runs as "
+            f"{user}, so it must show the cluster's token, {problem}. The token is a line in a file that "
+            "`ray start` has named, and that `ray status` names to whoever started the cluster. Keep a copy "
+            f"with mode 0600 at {place}, or anywhere with RAY_TOKEN_FILE naming it.",
+            address,
+        )
+
 
 class RaySystemError(RayError, RuntimeError):
     """A part of the session itself failed: a process did not start, or answered nonsense."""
@@ -148,6 +161,71 @@ class ArenaCorruptError(RayError, RuntimeError):
             "task is "
             "the usual cause; otherwise please report this message."
         )
+
+
+# --- between machines -----------------------------------------------------------------------------
+
+
+class ClusterTokenError(RayError):
+    """The token of a cluster can't be read, written or used.
+
+    `path` is the file, or says where the text came from; `reason` what is wrong with it.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(
+            f"No cluster token from {path}: {reason}. The token is what `ray start --head` wrote on the "
+            "head's machine (it prints the file's path). Copy that file here with mode 0600, for example "
+            "with scp -p, to ~/.config/ray/token, or anywhere with RAY_TOKEN_FILE naming it."
+        )
+
+
+class PeerUnreachableError(RayConnectionError):
+    """No connection to a node came about. `address` is where it was tried, `reason` what happened; `refused`:
+    the machine there has answered that nobody listens."""
+
+    def __init__(self, address: str, reason: str, refused: bool = False) -> None:
+        super().__init__(
+            f"No connection to the node at {address!r}: {reason}. Check that the address and port are those "
+            "that `ray start` printed there, that the node still runs (`ray status`), and that no firewall "
+            "is between.",
+            address,
+        )
+        self.reason = reason
+        self.refused = refused
+
+
+class WrongTokenError(RayConnectionError):
+    """The node at `address` belongs to a cluster with another token."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"The node at {address!r} does not belong to the cluster of this token: one of the two is not of "
+            "this cluster, or the cluster was started anew since. Copy the token file again from the machine "
+            "where `ray start --head` was run (mode 0600; RAY_TOKEN_FILE names it), and check the address.",
+            address,
+        )
+
+
+class IncompatiblePeerError(RayConnectionError):
+    """The node at `address` speaks another version of the protocol.
+
+    `ours` and `theirs` are the two releases, `our_protocol` and `their_protocol` the two versions.
+    """
+
+    def __init__(self, address: str, ours: str, our_protocol: int, theirs: str, their_protocol: int) -> None:
+        super().__init__(
+            f"The node at {address!r} runs raycore {theirs} (protocol {their_protocol}); this is raycore "
+            f"{ours} (protocol {our_protocol}), and the two do not understand each other. Install one "
+            "release on both machines.",
+            address,
+        )
+        self.ours = ours
+        self.our_protocol = our_protocol
+        self.theirs = theirs
+        self.their_protocol = their_protocol
 
 
 # --- objects --------------------------------------------------------------------------------------
@@ -393,6 +471,19 @@ class ActorKilledError(ActorDiedError):
         self.function_name = function_name
         self.status = -signal.SIGKILL
         self.pid = pid
+
+
+class NodeDiedError(RayError):
+    """The node of a cluster that ran a task died before the task was finished. `attempts` counts all runs."""
+
+    def __init__(self, function_name: str, attempts: int = 1) -> None:
+        self.function_name = function_name
+        self.attempts = attempts
+        times = f" (tried {attempts} times)" if attempts > 1 else ""
+        super().__init__(
+            f"{_name(function_name, 'A task')} did not finish: the node that ran it has died, or is cut "
+            f"off{times}. It may be run again elsewhere with max_retries above {attempts - 1}."
+        )
 
 
 class JobEndedError(RayError):

@@ -11,7 +11,7 @@ import sys
 import textwrap
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -96,10 +96,15 @@ class Running:
 class Programs:
     """Starts programs in a folder; on leaving, none of their processes may be there."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, user: int | None = None, become: Sequence[str] = ()) -> None:
+        """`user`: whose the programs and their files are, when not this process's, and `become` the command
+        that runs another as that user."""
         self.folder = folder
+        self.user = user
+        self.become = become
         self.temporary = folder / "tmp"
         self.temporary.mkdir()
+        self._own(folder, self.temporary)
         self._mark = uuid.uuid4().hex
         self._count = 0
         self._started: list[Running] = []
@@ -107,7 +112,13 @@ class Programs:
     def write(self, name: str, source: str) -> Path:
         path = self.folder / name
         path.write_text(textwrap.dedent(source))
+        self._own(path)
         return path
+
+    def _own(self, *paths: Path) -> None:
+        if self.user is not None:
+            for path in paths:
+                os.chown(path, self.user, self.user)
 
     def start(self, source: str, *args: str, env: Mapping[str, str] | None = None) -> Running:
         self._count += 1
@@ -120,11 +131,12 @@ class Programs:
             "PYTHONFAULTHANDLER": "1",
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": _search_path(),
+            **(self._surroundings() if self.user is not None else {}),
             **(env or {}),
         }
         with out.open("wb") as out_file, err.open("wb") as err_file:
             process = subprocess.Popen(
-                [sys.executable, str(script), *args],
+                [*self.become, sys.executable, str(script), *args],
                 stdin=subprocess.DEVNULL,
                 stdout=out_file,
                 stderr=err_file,
@@ -135,6 +147,15 @@ class Programs:
         running = Running(process, out, err)
         self._started.append(running)
         return running
+
+    def _surroundings(self) -> dict[str, str]:
+        """A home of its own; and another user may not write to this run's audit."""
+        home = str(self.folder)
+        return {
+            "HOME": home,
+            "XDG_CONFIG_HOME": os.path.join(home, "configuration"),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        }
 
     def run(
         self, source: str, *args: str, env: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S

@@ -47,8 +47,8 @@ class Watch:
 
     def __init__(self, family: Family) -> None:
         self._family = family
-        self._arena_fd = handshake.connect(port_of(family.info["redis_address"]), 2.0)
-        self._arena = _kernel.Arena.attach(self._arena_fd)
+        self._admitted = handshake.connect(port_of(family.info["redis_address"]), 2.0)
+        self._arena = _kernel.Arena.attach(self._admitted.arena_fd)
         self._began = time.monotonic()
         self.series = Series()
 
@@ -61,7 +61,7 @@ class Watch:
         if workers := [own_mib(pid) for pid in named.get("ray-worker", [])]:
             values["memory of the largest worker"] = max(workers)
         stats = self._arena.stats()
-        values["memory of the arena"] = os.fstat(self._arena_fd).st_blocks * 512 / MIB
+        values["memory of the arena"] = os.fstat(self._admitted.arena_fd).st_blocks * 512 / MIB
         values["spill file in MiB"] = stats["spill_file_used_bytes"] / MIB
         values["objects"] = stats["objects"]
         values["tasks"] = stats["tasks"]
@@ -93,7 +93,7 @@ class Watch:
 
     def close(self) -> None:
         del self._arena
-        os.close(self._arena_fd)
+        self._admitted.close()
 
 
 def own_mib(pid: int) -> float:

@@ -1,13 +1,18 @@
 """`ray start`, `ray stop` and `ray status`, as a shell runs them."""
 
+import json
 import os
 import re
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
-from ray.session.standalone import DEFAULT_PORT
+from ray.control_store.client import ControlStore
+from ray.session import tokens
+from ray.session.ports import DEFAULT_PORT
+from ray.wire.token import ClusterToken
 from tests.api.programs import Programs, wait_for
 from tests.cli import head as cli
 from tests.cli.head import Head
@@ -155,6 +160,11 @@ def test_what_makes_no_sense_is_refused(programs: Programs) -> None:
         ("start", "--head", "--redis-port=99999"),
         ("start", "--head", "--plasma-directory=/nowhere"),
         ("start", "--head", "--object-store-memory=12"),
+        ("start", "--head", "--redis-address=127.0.0.1:6379"),
+        ("start", "--redis-address=127.0.0.1:6379", "--redis-port=1"),
+        ("start", "--redis-address=127.0.0.1:6379", "--num-redis-shards=1"),
+        ("start", "--redis-address=127.0.0.1:6379", "--node-ip-address=192.0.2.1"),
+        ("start", "--redis-address=127.0.0.1"),
     ):
         done = cli.run(programs, *args)
         assert done.code in (1, 2), (args, done.both)
@@ -169,3 +179,92 @@ def test_a_keeper_that_is_killed_ends_the_session(programs: Programs) -> None:
     os.kill(keeper, signal.SIGKILL)
     assert programs.gone()
     assert cli.run(programs, "stop", f"--address={head.address}").code == 1
+
+
+def test_a_node_joins_and_stands_by_itself(programs: Programs) -> None:
+    head = Head.start(programs, "--num-cpus=2")
+    done = cli.run(programs, "start", f"--redis-address={head.address}", "--num-cpus=3")
+    assert done.code == 0, done.both
+    assert "3 CPUs" in done.out
+    listed = json.loads(cli.run(programs, "status", "--json").out)
+    own = {each["role"]: each for each in listed if each["redis_address"] == head.address}
+    assert own.keys() == {"head", "node"}
+    assert own["node"]["resources"]["CPU"]["total"] == 3
+    assert own["node"]["link_address"] in done.out
+    assert own["node"]["node_id"] != own["head"]["node_id"]
+    assert len(bytes.fromhex(own["node"]["node_id"])) == 20
+    assert own["node"]["token_file"] == own["head"]["token_file"]
+    shown = cli.run(programs, "status").out
+    assert f"Node {own['node']['link_address']}" in shown
+    said = head.stop().out.splitlines()
+    assert said[0].startswith(f"Ended the node {own['node']['link_address']}")
+    assert said[1].startswith("Ended the session")
+    assert programs.gone()
+
+
+def test_the_line_that_start_prints_joins(programs: Programs, head: Head) -> None:
+    found = re.search(r"join +ray (start --redis-address=\S+)", head.said)
+    assert found
+    done = cli.run(programs, *found[1].split(), "--num-cpus=1")
+    assert done.code == 0, done.both
+
+
+def test_a_node_needs_the_token_of_the_head(programs: Programs, head: Head, tmp_path: Path) -> None:
+    (programs.folder / "elsewhere").mkdir()
+    for token in (None, ClusterToken.new().save(str(tmp_path / "wrong"))):
+        running = programs.start(
+            cli.COMMAND,
+            "start",
+            f"--redis-address={head.address}",
+            env={"XDG_CONFIG_HOME": str(programs.folder / "elsewhere"), "RAY_TOKEN_FILE": token or ""},
+        )
+        done = running.finish()
+        assert done.code == 1
+        assert "token" in done.err
+        assert "Traceback" not in done.err
+
+
+def test_a_node_without_a_head(programs: Programs, tmp_path: Path) -> None:
+    token = ClusterToken.new().save(str(tmp_path / "token"))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        done = cli.run(programs, "start", f"--redis-address={address}", f"--token-file={token}")
+    assert done.code == 1
+    assert address in done.err
+    assert "refused" in done.err
+    assert programs.gone()
+
+
+def test_a_token_file_is_kept_and_used_again(programs: Programs, tmp_path: Path) -> None:
+    path = tmp_path / "kept"
+    texts = set()
+    for _ in range(2):
+        head = Head.start(programs, "--num-cpus=1", f"--token-file={path}")
+        assert str(path) in head.said
+        head.stop()
+        texts.add(path.read_text())
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert len(texts) == 1
+    assert texts.pop().startswith("ray-token-1:")
+    assert programs.gone()
+
+
+def test_the_token_is_in_its_file_only(programs: Programs, head: Head) -> None:
+    """On no command line, in no environment and no log, and not in the control store."""
+    assert programs.run(ADD, head.address).out == "42\n"  # there are workers by now
+    token = ClusterToken.load(head.status()["token_file"])
+    secret = token.text.partition(":")[2]
+    for pid in programs.left():
+        for file in ("cmdline", "environ"):
+            assert secret.encode() not in Path(f"/proc/{pid}/{file}").read_bytes()
+    for log in Path(head.status()["logs"]).iterdir():
+        assert secret not in log.read_text()
+    assert secret not in head.said
+    store = ControlStore([head.address], tokens.password(token))
+    found = wait_for(lambda: store.session() or None, 5.0)
+    store.close()
+    assert found
+    assert found["link_address"]
+    assert secret not in json.dumps(found)
+    assert tokens.password(token) not in json.dumps(found)

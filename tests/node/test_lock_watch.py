@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -131,3 +132,19 @@ def test_its_thread_ends_when_told() -> None:
     watch.start()
     watch.stop()
     watch.join()
+
+
+def test_a_driver_of_another_user_is_named_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It can't be continued, let alone killed."""
+
+    def refuse(pid: int, signum: int) -> None:
+        raise PermissionError(errno.EPERM, "not permitted")
+
+    watch = LockWatch(HeldForEver(4_000_000), PATIENCE_MS, Kinds({4_000_000: _kernel.DRIVER}))  # type: ignore[arg-type]
+    monkeypatch.setattr(os, "kill", refuse)
+    for _ in range(3):
+        watch.look()
+    said = capsys.readouterr().err
+    assert said.count("kill -CONT 4000000") == 1

@@ -1,7 +1,6 @@
 """Looking at a running session from outside: which of its processes is which."""
 
 import json
-import os
 import socket
 import textwrap
 from pathlib import Path
@@ -89,11 +88,8 @@ class Family:
 
     def arena(self) -> _kernel.Arena:
         """The session's arena, mapped as one who attaches maps it; to look at, not joined."""
-        fd = handshake.connect(port_of(self.info["redis_address"]), 2.0)
-        try:
-            return _kernel.Arena.attach(fd)
-        finally:
-            os.close(fd)
+        with handshake.connect(port_of(self.info["redis_address"]), 2.0) as admitted:
+            return _kernel.Arena.attach(admitted.arena_fd)
 
     def record(self) -> SessionRecord:
         return SessionRecord.load(self.arena().session())

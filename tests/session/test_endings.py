@@ -38,7 +38,7 @@ WAYS_OUT = {
 def nothing_left(family: Family, members: set[int]) -> None:
     assert all_gone(members), f"left: {[pid for pid in members if not all_gone({pid}, 0)]}"
     assert port_is_free(family.info["redis_address"])
-    assert handshake.owners_of(port_of(family.info["redis_address"])) == []
+    assert handshake.open_sockets(port=port_of(family.info["redis_address"])) == []
 
 
 def started(programs: Programs, *parts: str) -> tuple[Running, Family, set[int]]:

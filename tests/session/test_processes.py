@@ -1,3 +1,4 @@
+import errno
 import os
 import select
 import signal
@@ -40,6 +41,18 @@ def test_stat_of_this_process() -> None:
     assert found[1] == os.getppid()
     assert processes.is_alive(os.getpid(), found[2])
     assert not processes.is_alive(os.getpid(), found[2] + 1)
+
+
+def test_a_process_of_another_user_that_is_not_shown_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with hidepid, proc(5): there is no file to read, and no right to signal it."""
+
+    def refuse(pid: int, signum: int) -> None:
+        raise PermissionError(errno.EPERM, "not permitted")
+
+    gone = 4_194_304  # above any process's number
+    assert not processes.is_alive(gone, 1)
+    monkeypatch.setattr(os, "kill", refuse)
+    assert processes.is_alive(gone, 1)
 
 
 def test_stat_survives_any_name() -> None:

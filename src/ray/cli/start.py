@@ -5,24 +5,41 @@ from typing import Any
 
 import click
 
-from ray.errors import RaySystemError
+from ray.errors import InitError, RaySystemError
+from ray.session.addresses import Address
 from ray.session.launch import KeeperHandle
 from ray.session.options import SessionOptions
+from ray.session.ports import ANY_PORT, DEFAULT_PORT, is_loopback, source_address
 from ray.session.record import SessionRecord
 from ray.session.say import say
-from ray.session.standalone import ANY_PORT, DEFAULT_PORT, start_standalone
+from ray.session.standalone import start_head, start_node
 
 LOOK_S = 0.5  # for a signal, while --block waits
+PORT = click.IntRange(ANY_PORT, 65_535)
+# What the head decides for its cluster.
+OF_THE_HEAD = {"redis_port": "--redis-port", "num_redis_shards": "--num-redis-shards"}
 
 
-@click.command(short_help="Start a session.")
-@click.option("--head", is_flag=True, required=True, help="Start a new session, with its control store.")
+@click.command(short_help="Start a node.")
+@click.option("--head", is_flag=True, help="Start a new cluster: its head, with the control store.")
+@click.option(
+    "--redis-address", metavar="HOST:PORT", help="Start a node that joins the cluster with this address."
+)
+@click.option(
+    "--node-ip-address",
+    metavar="HOST",
+    help="Address of this node for the others; one that other machines reach opens the head to them.  "
+    "[default: loopback for a head; for others the one that reaches the head]",
+)
 @click.option(
     "--redis-port",
-    type=click.IntRange(ANY_PORT, 65_535),
+    type=PORT,
     help=f"Port of the control store; {ANY_PORT}: any.  [default: {DEFAULT_PORT}, or any if that is taken]",
 )
 @click.option("--num-redis-shards", type=int, help="Control-store servers beside the primary.  [default: 0]")
+@click.option(
+    "--object-manager-port", type=PORT, help="Port where other nodes reach this one.  [default: any]"
+)
 @click.option("--num-cpus", type=int, help="CPUs to share out.  [default: all of this machine]")
 @click.option("--num-gpus", type=int, help="GPUs to share out.  [default: 0]")
 @click.option(
@@ -36,17 +53,37 @@ LOOK_S = 0.5  # for a signal, while --block waits
     "--plasma-directory", metavar="FOLDER", help="Where the object store's file goes.  [default: memory]"
 )
 @click.option("--huge-pages", is_flag=True, help="Map the store with huge pages; needs --plasma-directory.")
-@click.option("--block", is_flag=True, help="Stay in the foreground; Ctrl-C or SIGTERM ends the session.")
-def start(head: bool, redis_port: int | None, block: bool, **given: Any) -> None:
-    """Start a session on this machine that goes on until `ray stop`.
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    help="With the cluster's token; a head makes it if it is not there.  "
+    "[default: ~/.config/ray/token-PORT; to join, also what RAY_TOKEN_FILE names, and ~/.config/ray/token]",
+)
+@click.option("--block", is_flag=True, help="Stay in the foreground; Ctrl-C or SIGTERM ends the node.")
+def start(
+    head: bool,
+    redis_address: str | None,
+    redis_port: int | None,
+    object_manager_port: int | None,
+    token_file: str | None,
+    block: bool,
+    **given: Any,
+) -> None:
+    """Start a cluster on this machine, or a node that joins one, that goes on until `ray stop`.
 
-    It listens on this machine only, and its control store has a password. Scripts of the same user join it by
-    its address.
-    """
+    Unless --node-ip-address says otherwise it listens on this machine only. Scripts of the same user join
+    it by its address; other users, and other machines, need its token as well."""
+    _check(head, redis_address, redis_port=redis_port, num_redis_shards=given["num_redis_shards"])
+    address = None if redis_address is None else Address.parse(redis_address)
+    if address is not None and given["node_ip_address"] is None:
+        given["node_ip_address"] = source_address(address.host)
     options = SessionOptions.from_init(redirect_output=True, **given)
     if block:
         signal.signal(signal.SIGTERM, _interrupt)
-    keeper, record = start_standalone(options, redis_port)
+    if address is None:
+        keeper, record = start_head(options, redis_port, token_file, object_manager_port)
+    else:
+        keeper, record = start_node(options, address, token_file, object_manager_port)
     try:
         for notice in options.notices:
             say(notice)
@@ -55,26 +92,58 @@ def start(head: bool, redis_port: int | None, block: bool, **given: Any) -> None
             _stay(keeper)
     except KeyboardInterrupt:
         keeper.end(options.config.end_ms)
-        click.echo(f"Ended the session at {record.redis_address}.")
+        click.echo(f"Ended {_what(record)}.")
     else:
         keeper.detach()
+
+
+def _check(head: bool, redis_address: str | None, **of_the_head: Any) -> None:
+    if head and redis_address is not None:
+        raise InitError(
+            "--head starts a new cluster, --redis-address joins one that is there: give only one of the two."
+        )
+    if not head and redis_address is None:
+        raise InitError(
+            "Say what to start: --head for a new cluster, or --redis-address=HOST:PORT to join the one that "
+            "`ray start --head` has started there."
+        )
+    for name, value in of_the_head.items():
+        if not head and value is not None:
+            raise InitError(
+                f"{OF_THE_HEAD[name]} is decided by the head, for its cluster: leave it out to join one."
+            )
 
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def _what(record: SessionRecord) -> str:
+    if record.role == "node":
+        return f"the node {record.link_address} of the session at {record.redis_address}"
+    return f"the session at {record.redis_address}"
+
+
 def _describe(record: SessionRecord, block: bool) -> None:
     store_gib = record.object_store_bytes / (1 << 30)
     gpus = f", {record.num_gpus} GPUs" if record.num_gpus else ""
-    click.echo(
-        f"Started a session at {record.redis_address}: {record.num_cpus} CPUs{gpus}, "
-        f"an object store of {store_gib:.1f} GiB.\n"
-        f'  connect   ray.init(redis_address="{record.redis_address}")\n'
-        f"  look      ray status\n"
-        f"  end       {'Ctrl-C' if block else 'ray stop'}\n"
-        f"  logs      {record.logs}"
-    )
+    started = _what(record) if record.role == "node" else f"a session at {record.redis_address}"
+    lines = [
+        f"Started {started}: {record.num_cpus} CPUs{gpus}, an object store of {store_gib:.1f} GiB.",
+        f'  connect   ray.init(redis_address="{record.redis_address}")',
+        f"  join      ray start --redis-address={record.redis_address}{_who_joins(record)}",
+        "  look      ray status",
+        f"  end       {'Ctrl-C' if block else 'ray stop'}",
+        f"  token     {record.token_file}; others need a copy, mode 0600, named by RAY_TOKEN_FILE",
+        f"  logs      {record.logs}",
+    ]
+    click.echo("\n".join(lines))
+
+
+def _who_joins(record: SessionRecord) -> str:
+    if not is_loopback(record.node_ip_address):
+        return ""
+    return "  (on this machine; for others start the head with --node-ip-address)"
 
 
 def _stay(keeper: KeeperHandle) -> None:

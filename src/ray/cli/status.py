@@ -8,7 +8,7 @@ import click
 
 from ray import _kernel
 from ray.core.resources import amounts, free_of, stock_of
-from ray.session.standalone import Found, find_sessions
+from ray.session.found import Found, find_sessions
 
 GIB = 1 << 30
 
@@ -33,6 +33,9 @@ def _described(found: Found) -> dict[str, Any]:
     stock, free = amounts(stock_of(arena)), amounts(free_of(arena))
     return {
         "redis_address": record.redis_address,
+        "role": record.role,
+        "node_id": record.node_id,
+        "link_address": record.link_address,
         "started_by": "ray start" if found.record.is_standalone else f"process {record.driver_pid}",
         "start_time_s": record.start_time_s,
         "resources": {
@@ -50,6 +53,7 @@ def _described(found: Found) -> dict[str, Any]:
         "spilled_bytes": stats["spill_file_used_bytes"],
         "drivers": [pid for pid, _, kind, _, _ in arena.processes() if kind == _kernel.DRIVER],
         "logs": record.logs,
+        "token_file": record.token_file,
     }
 
 
@@ -58,8 +62,11 @@ def _show(session: dict[str, Any]) -> None:
     from rich.table import Table
 
     since = datetime.datetime.fromtimestamp(session["start_time_s"]).astimezone()
+    place = f"Session at {session['redis_address']}"
+    if session["role"] == "node":
+        place = f"Node {session['link_address']} of the session at {session['redis_address']}"
     table = Table(
-        title=f"Session at {session['redis_address']}",
+        title=place,
         caption=f"started by {session['started_by']}, {since:%Y-%m-%d %H:%M:%S}",
         show_header=False,
         title_justify="left",
@@ -77,6 +84,12 @@ def _show(session: dict[str, Any]) -> None:
     if session["spilled_bytes"]:
         table.add_row("spilled to disk", f"{session['spilled_bytes'] / GIB:.2f} GiB")
     table.add_row("drivers", ", ".join(map(str, session["drivers"])) or "none")
+    if session["node_id"]:
+        table.add_row(
+            "node", f"{session['role']} {session['node_id'][:12]}, linked at {session['link_address']}"
+        )
     if session["logs"]:
         table.add_row("logs", session["logs"])
+    if session["token_file"]:
+        table.add_row("token", session["token_file"])
     Console().print(table)

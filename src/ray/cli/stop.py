@@ -3,11 +3,15 @@
 import click
 
 from ray.errors import RayConnectionError
-from ray.session.standalone import Found, end_standalone, find_sessions
+from ray.session.found import Found, end_standalone, find_sessions
 
 
 @click.command(short_help="End sessions that `ray start` has started.")
-@click.option("--address", metavar="HOST:PORT", help="Only the session there.  [default: all of this user]")
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Only the session there, with its nodes on this machine.  [default: all of this user]",
+)
 def stop(address: str | None) -> None:
     """End what `ray start` has started for this user on this machine, and say what that was.
 
@@ -21,10 +25,14 @@ def stop(address: str | None) -> None:
         raise RayConnectionError.nobody_listens(address, _why_not(address, found))
     if not chosen:
         click.echo("Nothing to end: no session of this user was started by `ray start`.")
-    for each in chosen:
+    for each in sorted(
+        chosen, key=lambda each: each.record.role == "head"
+    ):  # what has joined it goes before it
         ended = end_standalone(each)
         names = ", ".join(f"{name} {pid}" for pid, name in ended)
-        click.echo(f"Ended the session at {each.record.redis_address}, {len(ended)} processes: {names}.")
+        record = each.record
+        node = f"the node {record.link_address} of " if record.role == "node" else ""
+        click.echo(f"Ended {node}the session at {record.redis_address}, {len(ended)} processes: {names}.")
     for each in found:
         if not each.record.is_standalone and address is None:
             click.echo(

@@ -19,9 +19,11 @@ def start_time(pid: int) -> int | None:
 
 
 def kill_process(arena: Arena, pid: int) -> None:
-    """SIGKILL to this pid, if it is still the process that the arena knows by it."""
+    """SIGKILL to this pid, if it is still the process that the arena knows by it.
+
+    In a session of another user that is the node manager's to do: it ends what serves a killed actor."""
     known = {each: started for each, started, _, _, _ in arena.processes()}
-    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError, PermissionError):
         process = os.pidfd_open(pid)
         try:
             # Compared after the pidfd is open: from here on it means this one process.

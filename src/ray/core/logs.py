@@ -19,18 +19,7 @@ def open_log(folder: str, name: str) -> int:
     """For appending. A folder that was cleared away, as temporary ones are after a while, is made again.
 
     Raises OSError, PermissionError for a folder that is another user's."""
-    try:
-        place = _folder(folder)
-    except FileNotFoundError:
-        os.makedirs(folder, 0o700, exist_ok=True)
-        place = _folder(folder)
-    try:
-        if os.fstat(place).st_uid != os.getuid():
-            raise PermissionError(errno.EPERM, "the log folder belongs to another user", folder)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC
-        return os.open(name, flags, 0o600, dir_fd=place)
-    finally:
-        os.close(place)
+    return _open(folder, name, os.O_WRONLY | os.O_APPEND)
 
 
 def open_log_or_null(folder: str, name: str) -> int:
@@ -39,6 +28,27 @@ def open_log_or_null(folder: str, name: str) -> int:
         return open_log(folder, name)
     except OSError:
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+
+def open_log_for_reading(folder: str, name: str) -> int:
+    """For a process that may not open it itself; made if nobody has written to it yet. Raises as
+    `open_log`."""
+    return _open(folder, name, os.O_RDONLY)
+
+
+def _open(folder: str, name: str, access: int) -> int:
+    try:
+        place = _folder(folder)
+    except FileNotFoundError:
+        os.makedirs(folder, 0o700, exist_ok=True)
+        place = _folder(folder)
+    try:
+        if os.fstat(place).st_uid != os.getuid():
+            raise PermissionError(errno.EPERM, "the log folder belongs to another user", folder)
+        flags = access | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(name, flags, 0o600, dir_fd=place)
+    finally:
+        os.close(place)
 
 
 def _folder(path: str) -> int:

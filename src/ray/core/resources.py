@@ -22,12 +22,14 @@ def free_of(arena: Arena) -> Demand:
     return Demand(max(0, stats["cpu_free"]), max(0, stats["gpu_free"]), max(0, stats["custom_free"]))
 
 
-def shape_of(session: Current, demand: Demand, name: str) -> int:
-    """The kernel's number for this demand.
+def shape_of(session: Current, demand: Demand, name: str, may_go: bool) -> int:
+    """The kernel's number for this demand. `may_go`: what makes it may run on another node of a cluster.
 
-    Raises InfeasibleResourcesError if the node could not meet it with nothing else running."""
+    Raises InfeasibleResourcesError if the node could not meet it with nothing else running, and nothing goes
+    elsewhere."""
     node = session.stock
-    if demand.cpu > node.cpu or demand.gpu > node.gpu or demand.custom > node.custom:
+    fits = demand.cpu <= node.cpu and demand.gpu <= node.gpu and demand.custom <= node.custom
+    if not fits and not (may_go and session.in_cluster):
         raise InfeasibleResourcesError(name, amounts(demand), amounts(node))
     return session.submitter.shape(demand.cpu, demand.gpu, demand.custom)
 

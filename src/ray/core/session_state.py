@@ -112,14 +112,33 @@ class Remembered:
 class Current:
     """One session as one process sees it; what `current` names from `enter` to `leave`."""
 
-    __slots__ = ("arena", "at_end", "config", "info", "mode", "remembering", "stock", "submitter")
+    __slots__ = (
+        "arena",
+        "at_end",
+        "config",
+        "in_cluster",
+        "info",
+        "mode",
+        "remembering",
+        "stock",
+        "submitter",
+    )
 
-    def __init__(self, arena: Arena, submitter: Submitter, mode: int, config: Config, stock: Demand) -> None:
+    def __init__(
+        self,
+        arena: Arena,
+        submitter: Submitter,
+        mode: int,
+        config: Config,
+        stock: Demand,
+        in_cluster: bool = False,
+    ) -> None:
         self.arena = arena
         self.submitter = submitter
         self.mode = mode
         self.config = config
         self.stock = stock  # all that this node has, whether in use or not
+        self.in_cluster = in_cluster  # with nodes that may have more, now or later
         self.info: dict[str, Any] = {}  # what ray.init returned
         self.remembering = Remembered()
         self.at_end: list[Callable[[], None]] = []  # what `leave` does, in this order

@@ -1,6 +1,7 @@
 """The end of a job: when a driver has ended, what it had begun is stopped, and nobody else's.
 
-Its objects go with its references, as they do anyway.
+Its objects go with its references, as they do anyway. What serves an actor that was killed ends too: who
+has killed it may be of another user, and have no right to.
 """
 
 import os

@@ -30,6 +30,7 @@ class LockWatch:
         self.arena = arena
         self.patience_ms = patience_ms
         self.known = known
+        self._beyond_reach = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ray-lock-watch", daemon=True)
 
@@ -60,6 +61,17 @@ class LockWatch:
                 say(f"process {holder} holds the arena's lock and does not go on; all others wait for it.")
         except ProcessLookupError:
             return  # dead by now: whoever comes next inherits the lock
+        except PermissionError:
+            self._say_beyond_reach(holder)
+
+    def _say_beyond_reach(self, holder: int) -> None:
+        """A driver of another user may be continued by that user only; tried every PAUSE_S, said once."""
+        if holder != self._beyond_reach:
+            self._beyond_reach = holder
+            say(
+                f"process {holder}, of another user, holds the arena's lock and does not go on; all others "
+                f"wait for it. Its user, or root, can continue it with 'kill -CONT {holder}', or end it."
+            )
 
     def _run(self) -> None:
         while not self._stop.wait(PAUSE_S):

@@ -5,11 +5,11 @@ its place in the arena and in Redis. It unpickles nothing.
 """
 
 import asyncio
-import dataclasses
 import os
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import _kernel
 from ray.config import Config
@@ -22,6 +22,9 @@ from ray.node.sweeper import Sweeper
 from ray.session import end
 from ray.session.record import SessionRecord
 
+if TYPE_CHECKING:
+    from ray.node.cluster.member import Member
+
 TEMPLATE_FIRST_S = 0.5  # a template that survived the keeper ends the session; this long it may take
 
 
@@ -30,25 +33,38 @@ class NodeManager:
         self.arena = arena
         self.keeper = record.keeper_pid
         config = Config.with_overrides(record.settings)
-        public = dataclasses.asdict(record)
-        del public["redis_password"]
-        addresses = [record.redis_address, *record.redis_shards]
+        # The control store has the head's journal only.
+        addresses = [] if record.head_address else record.control_store
         password, kept = record.redis_password, config.error_list_limit
         self.writers = [StoreWriter(address, password, kept) for address in addresses]
-        self.executor = ThreadPoolExecutor(2, "ray-node")  # the journal's reader, and who watches memory
-        self.copier = JournalCopier(arena, self.writers, public, self.executor)
+        # The journal's reader, who watches memory, who waits for news, and what a member does beside.
+        self.executor = ThreadPoolExecutor(4, "ray-node")
+        self.copier = JournalCopier(arena, self.writers, record.public(), self.executor)
         self.sweeper = Sweeper(arena, config.sweep_ms)
         self.lock_watch = LockWatch(arena, config.lock_patience_ms, self.sweeper)
         self.memory = MemoryMonitor(arena, config, self.keeper, MemoryLimits(config.memory_fraction))
+        self.member: Member | None = None
+
+    def join_cluster(self, record: SessionRecord, release: str, link_fd: int) -> None:
+        """When this process is registered in the arena: a member has references of its own there."""
+        from ray.node.cluster import member  # a script's own session doesn't pay for it
+
+        listening = socket.socket(fileno=link_fd)
+        self.member = member.Member(
+            self.arena, record, release, listening, self.executor, self.sweeper.look_now
+        )
 
     async def run(self) -> None:
         """Until the session ends, or the keeper dies."""
         loop = asyncio.get_running_loop()
         tasks: list[asyncio.Future[Any]] = [
-            asyncio.create_task(self.copier.run()),
             asyncio.create_task(self.sweeper.run()),
             loop.run_in_executor(self.executor, self.memory.run),
         ]
+        if self.writers:
+            tasks.append(asyncio.create_task(self.copier.run()))
+        if self.member is not None:
+            tasks.append(asyncio.create_task(self.member.run()))
         left = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, left.set)
         waiting: asyncio.Future[Any] = asyncio.create_task(left.wait())
@@ -66,13 +82,16 @@ class NodeManager:
                 await writer.close()
 
 
-def run(arena_fd: int, token: str, keeper: int) -> None:
+def run(arena_fd: int, link_fd: int, token: str, keeper: int, release: str) -> None:
     """The process; returns when the session has ended."""
     arena = _kernel.Arena.attach(arena_fd)
-    manager = NodeManager(arena, SessionRecord.load(arena.session()))
+    record = SessionRecord.load(arena.session())
+    manager = NodeManager(arena, record)
     # Before anything else here waits for the mutex: whoever has it may be stopped.
     manager.lock_watch.start()
     arena.register(_kernel.NODE_MANAGER)
+    if record.cluster_token:
+        manager.join_cluster(record, release, link_fd)
     asyncio.run(manager.run())
     if os.getppid() != keeper:
         _end_session(arena, token)

@@ -29,6 +29,7 @@ class Sweeper:
         self.kinds: dict[int, int] = {}  # what each process is, as of the last sweep; read by the lock watch
         self._watched: dict[tuple[int, int], int] = {}  # drivers by pid and start time: their pidfds
         self._dead: set[tuple[int, int]] = set()  # found dead in the last sweep
+        self._ended: set[tuple[int, int]] = set()  # drivers whose pidfds have told so since the last sweep
         self._spilled_bytes = 0  # ever, as of the last sweep
         self._job_end = JobEnd(arena)
         self._look = asyncio.Event()
@@ -53,6 +54,10 @@ class Sweeper:
             for identity in list(self._watched):
                 self._unwatch(identity)
 
+    def look_now(self) -> None:
+        """Jobs of other nodes' drivers have ended, say."""
+        self._look.set()
+
     def sweep(self) -> None:
         """Looks at every process of the arena once."""
         found = self.arena.processes()
@@ -60,7 +65,7 @@ class Sweeper:
         dead = set()
         for pid, start_time, kind, _, _ in found:
             identity = (pid, start_time)
-            if processes.is_alive(pid, start_time):
+            if identity not in self._ended and processes.is_alive(pid, start_time):
                 if kind == _kernel.DRIVER and identity not in self._watched:
                     self._watch(identity)
             elif kind == _kernel.DRIVER or identity in self._dead:
@@ -70,6 +75,7 @@ class Sweeper:
             else:
                 dead.add(identity)
         self._dead = dead
+        self._ended.clear()
 
     def trim(self, spilled_bytes: int) -> None:
         """Gives the disk back what values have left in the spill file, while nobody writes to that: who does
@@ -93,6 +99,7 @@ class Sweeper:
 
     def _died(self, identity: tuple[int, int]) -> None:
         self._unwatch(identity)
+        self._ended.add(identity)
         self._look.set()
 
     def _unwatch(self, identity: tuple[int, int]) -> None:

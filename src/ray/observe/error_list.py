@@ -64,8 +64,9 @@ def _from_redis(arena: Arena) -> list[Reported]:
     from ray.control_store.client import ControlStore
 
     record = json.loads(session)
-    addresses = [record["redis_address"], *record["redis_shards"]]
-    control_store = ControlStore(addresses, record["redis_password"])
+    if not record["control_store"]:
+        return []
+    control_store = ControlStore(record["control_store"], record["redis_password"])
     try:
         found = control_store.errors(arena.job)
     except RaySystemError:  # being restarted; the journal still has the latest

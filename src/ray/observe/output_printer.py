@@ -6,9 +6,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from ray.core.logs import STREAMS, of_job
 from ray.core.system_limits import start_thread
 
 LOOK_S = 0.2
@@ -17,8 +16,10 @@ PIECE_BYTES = 64 << 10
 
 
 class OutputPrinter:
-    def __init__(self, folder: str, job: int) -> None:
-        self._files = [_Follower(os.path.join(folder, of_job(job, fd)), fd) for fd in STREAMS]
+    def __init__(self, files: Mapping[int, str | int]) -> None:
+        """`files` are those with what goes to standard output and error, by the numbers of these: paths, or
+        descriptors, which are closed in the end."""
+        self._files = [_Follower(file, stream) for stream, file in files.items()]
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="ray-output-printer", daemon=True)
 
@@ -44,10 +45,10 @@ class OutputPrinter:
 
 
 class _Follower:
-    def __init__(self, path: str, fd: int) -> None:
-        self._path = path
-        self._to = fd
-        self._file = -1  # there when something was printed
+    def __init__(self, file: str | int, stream: int) -> None:
+        self._path = file if isinstance(file, str) else ""
+        self._to = stream
+        self._file = -1 if isinstance(file, str) else file  # of a path: there when something was printed
         self._place = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 

@@ -24,6 +24,7 @@ from ray.errors import (
     ActorKilledError,
     ActorOutOfMemoryError,
     JobEndedError,
+    NodeDiedError,
     ObjectLostError,
     OutOfMemoryError,
     RayError,
@@ -201,6 +202,8 @@ def _system_failure(data: "bytes | View | memoryview", function_name: str) -> Ra
         return OutOfMemoryError(function_name, pid)
     if code == _kernel.ACTOR_STOPPED:
         return ActorOutOfMemoryError(function_name, pid)
+    if code == _kernel.NODE_DIED:
+        return NodeDiedError(function_name, attempt + 1)
     if code == _kernel.JOB_ENDED:
         return JobEndedError(function_name)
     if code == _kernel.OBJECT_LOST:

@@ -62,12 +62,32 @@ def end_children(spec: KeeperSpec, template: int, arena: "Callable[[], Arena]") 
         wait_for_deaths({template}, spec.setting("term_grace_ms") / 1000)
         kill({template})  # before its workers: it could fork new ones
     kill_until_none(_unreaped_descendants, spec.setting("end_ms") / 1000)
+    if spec.admission_key:
+        remove_token_file(arena())
+
+
+def remove_token_file(arena: "Arena") -> None:
+    """The token goes with its cluster, unless the user has named its file, or another cluster has put its
+    own there."""
+    import json
+
+    record = json.loads(arena.session() or b"{}")
+    if not record.get("removes_token_file"):
+        return
+    try:
+        with open(record["token_file"], encoding="ascii") as file:
+            is_ours = file.read().strip() == record["cluster_token"]
+        if is_ours:
+            os.unlink(record["token_file"])
+    except (OSError, UnicodeDecodeError):
+        return
 
 
 def end_orphans(arena: "Arena", token: str) -> None:
     """For those who survive a killed keeper: the session can't go on, so all of it is ended here."""
     shut_in_background(lambda: arena)
     kill_until_none(lambda: _unreaped_descendants() | processes.of_session(token), ORPHANS_S)
+    remove_token_file(arena)
 
 
 def wait_for_children(timeout_s: float) -> None:

@@ -1,9 +1,21 @@
-"""How a driver that joins a running session gets the arena's descriptor.
+"""How a driver that joins a running session gets the arena's descriptor: its own side, and the messages.
 
-The keeper listens on the abstract Unix socket `\\0ray-<uid>-<port>`, port being that of Redis. It reads
-nothing: who connects is known by the peer credentials that the system gives (SO_PEERCRED, unix(7)),
-is sent one message, and the connection is closed. Both sides insist on their own user id: abstract
-names can be taken by anyone.
+The keeper listens on the abstract Unix socket `\\0ray-<uid>-<port>`, port being that of the control store
+(`ray.session.listener`). Both sides know each other by the peer credentials that the system gives
+(SO_PEERCRED, unix(7)): abstract names can be taken by anyone. A driver of the same user is sent one
+message, and nothing is read of it. One of another user must show that it knows the cluster's token, and so
+must the keeper (`ray.session.admission`); then it may ask once for the output of its job. Each message is a
+packet of words with one space between them:
+
+    same user         keeper: MAGIC release
+    another           keeper: CHALLENGE release nonce    or REFUSED: this session has no token
+                      driver: PROOF nonce proof
+                      keeper: MAGIC release proof        or WRONG_TOKEN
+                      driver: OUTPUT job
+                      keeper: OUTPUT                     without descriptors: this session keeps no output
+
+With MAGIC come the descriptors of the arena and, if the keeper has one, of the spill file; with OUTPUT
+those of the files with what the job's tasks print.
 """
 
 import array
@@ -11,22 +23,36 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from typing import NamedTuple
 
-from ray.session.names import socket_name
+from ray.session import admission
+from ray.session.names import parts_of, socket_name
 
-# What both sides must have alike: this message, the arena's layout, the session's record. Followed by a
-# space and the release of who has started the session.
-PROTOCOL = 2
+# What both sides must have alike: these messages, the arena's layout, the session's record.
+PROTOCOL = 3
 _MAGIC_OF_ANY = b"ray-arena-"
 MAGIC = b"%b%d" % (_MAGIC_OF_ANY, PROTOCOL)
-MESSAGE_BYTES = 128
+_CHALLENGE_OF_ANY = b"ray-challenge-"
+CHALLENGE = b"%b%d" % (_CHALLENGE_OF_ANY, PROTOCOL)
+PROOF = b"ray-proof"
+OUTPUT = b"ray-output"
 REFUSED = b"ray-refused"
-BACKLOG = 64
+WRONG_TOKEN = b"ray-wrong-token"
+MESSAGE_BYTES = 256
+RELEASE_BYTES = 64  # of the release's name, at most
+FDS_MAX = 2
 
 
 class PeerRefusedError(OSError):
     """The other side belongs to another user, or does not speak this protocol."""
+
+
+class OwnUserOnlyError(PeerRefusedError):
+    """The session admits its own user only: a script has started it."""
+
+
+class TokenRefusedError(PeerRefusedError):
+    """The two sides don't know the same token; the other one may not be a session of this cluster at all."""
 
 
 class IncompatibleError(OSError):
@@ -37,8 +63,9 @@ class IncompatibleError(OSError):
         self.release = release
 
 
-def _address(uid: int, port: int) -> str:
-    return "\0" + socket_name(uid, port)[1:]
+def address_of(name: str) -> str:
+    """For `socket.bind` and `connect`, of a name as tools show it."""
+    return "\0" + name[1:]
 
 
 def peer_uid(connection: socket.socket) -> int:
@@ -47,113 +74,180 @@ def peer_uid(connection: socket.socket) -> int:
     return uid
 
 
-class Listener:
-    """The keeper's side. Nothing here waits for a peer."""
+def rights(*fds: int) -> list[tuple[int, int, "array.array[int]"]]:
+    """Descriptors as `sendmsg` takes them."""
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
 
-    def __init__(self, arena_fd: int, release: str) -> None:
-        self.arena_fd = arena_fd
-        self.release = release
-        self.uid = os.getuid()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.setblocking(False)
-        self.fd = self._socket.fileno()
 
-    def bind(self, port: int) -> bool:
-        """False when another process has the name."""
-        try:
-            self._socket.bind(_address(self.uid, port))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            return False
-        self._socket.listen(BACKLOG)
-        return True
+class Admitted:
+    """What a keeper has handed out; whoever gets it closes it.
+
+    `arena_fd` and `spill_fd` are descriptors; the latter is -1 where the keeper has no spill file.
+    `is_other` says that the session is another user's.
+    """
+
+    def __init__(self, fds: list[int], connection: socket.socket | None = None) -> None:
+        self.arena_fd = fds[0]
+        self.spill_fd = fds[1] if len(fds) > 1 else -1
+        self.is_other = connection is not None
+        self._fds = fds
+        self._connection = connection
+
+    def output(self, job: int) -> list[int]:
+        """Descriptors, which the caller closes, of the files with what this job's tasks print; empty if
+        there are none. Of another user's session only, and once. Raises OSError when the keeper does not
+        answer."""
+        assert self._connection is not None
+        self._connection.send(b"%b %d" % (OUTPUT, job))
+        words, fds = _receive(self._connection)
+        if words == [OUTPUT] and len(fds) in (0, FDS_MAX):
+            return fds
+        _close(fds)
+        raise PeerRefusedError("the session's keeper did not hand out the output of its tasks")
 
     def close(self) -> None:
-        self._socket.close()
+        _close(self._fds)
+        self._fds = []
+        if self._connection is not None:
+            self._connection.close()
 
-    def serve(self) -> None:
-        """Answers everybody who has connected so far."""
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except BlockingIOError:
-                return
-            except OSError:
-                continue  # it has left again
-            with connection:
-                connection.setblocking(False)
-                try:
-                    answer(connection, self.arena_fd, self.uid, self.release)
-                except OSError:
-                    continue
+    def __enter__(self) -> "Admitted":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-def answer(connection: socket.socket, arena_fd: int, uid: int, release: str) -> None:
-    """Sends the descriptor to a peer of this user, a refusal to others."""
-    if peer_uid(connection) != uid:
-        connection.send(REFUSED)
-        return
-    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [arena_fd]))
-    connection.sendmsg([MAGIC, b" ", release.encode()[: MESSAGE_BYTES // 2]], [rights])
-
-
-def connect(port: int, timeout_s: float) -> int:
-    """The descriptor of the arena of this user's session at that port; the caller closes it.
+def connect(port: int, timeout_s: float, node_port: int = 0) -> Admitted:
+    """This user's own session with these ports, as in its socket's name.
 
     Raises ConnectionRefusedError when there is no such session, TimeoutError when its keeper does not
     answer in time, IncompatibleError when it is of another release, PeerRefusedError when the answer is not
     to be trusted.
     """
+    with _connection(socket_name(os.getuid(), port, node_port), os.getuid(), timeout_s) as connection:
+        return receive(connection)
+
+
+def receive(connection: socket.socket) -> Admitted:
+    """The keeper's one message to a driver of its own user."""
+    words, fds = _receive(connection)
+    if words[0] == MAGIC and fds:
+        return Admitted(fds)
+    _close(fds)
+    raise _refusal(words)
+
+
+def connect_as_other(
+    uid: int, port: int, key: bytes | None, timeout_s: float, node_port: int = 0
+) -> Admitted:
+    """The session with these ports of the user `uid`, if it is of the cluster with this admission key.
+
+    Raises as `connect` does; OwnUserOnlyError; TokenRefusedError, always when there is no key.
+    """
+    name = socket_name(uid, port, node_port)
+    connection = _connection(name, uid, timeout_s)
+    try:
+        words, fds = _receive(connection)
+        _close(fds)
+        if words[0] != CHALLENGE or len(words) != 3:
+            raise _refusal(words)
+        if key is None:
+            raise TokenRefusedError("no token is at hand")
+        own = admission.nonce()
+        transcript = admission.Transcript(name, os.getuid(), uid, bytes.fromhex(words[2].decode()), own)
+        shown = transcript.proof(key, admission.DRIVER)
+        connection.send(b"%b %b %b" % (PROOF, own.hex().encode(), shown.hex().encode()))
+        words, fds = _receive(connection)
+        answered = words[0] == MAGIC and len(words) == 3 and len(fds) > 0
+        if answered and transcript.is_proven(key, admission.KEEPER, bytes.fromhex(words[2].decode())):
+            return Admitted(fds, connection)
+        _close(fds)
+        raise _refusal(words)
+    except ValueError:  # of what should be hexadecimal
+        connection.close()
+        raise PeerRefusedError("the answer was not this package's protocol") from None
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _refusal(words: list[bytes]) -> OSError:
+    """What an answer means that is not the one hoped for."""
+    match words[0]:
+        case b"":
+            return ConnectionRefusedError(errno.ECONNREFUSED, "the session is ending")
+        case word if word == REFUSED:
+            return OwnUserOnlyError("the session admits its own user only")
+        case word if word in (WRONG_TOKEN, MAGIC):
+            return TokenRefusedError("the session there is not of the cluster that the token is of")
+        case word if word != CHALLENGE and word.startswith((_MAGIC_OF_ANY, _CHALLENGE_OF_ANY)):
+            return IncompatibleError(words[1].decode(errors="replace") if len(words) > 1 else "")
+        case _:
+            return PeerRefusedError("the answer was not this package's protocol")
+
+
+def _connection(name: str, uid: int, timeout_s: float) -> socket.socket:
+    """To the keeper with this name, which must be that user's."""
     # Python's own time-out makes the socket non-blocking, and then a full backlog is an error at once.
     limit = struct.pack("@ll", int(timeout_s), int(timeout_s % 1 * 1_000_000))
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        try:
-            connection.connect(_address(os.getuid(), port))
-            return receive(connection)
-        except BlockingIOError:
-            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+        connection.connect(address_of(name))
+        owner = peer_uid(connection)
+        if owner != uid:
+            raise PeerRefusedError(f"{name} is held by user {owner}, not by user {uid}")
+    except BlockingIOError:
+        connection.close()
+        raise _too_late() from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
-def receive(connection: socket.socket) -> int:
-    owner = peer_uid(connection)
-    if owner != os.getuid():
-        raise PeerRefusedError(f"{connection.getpeername()!r} is held by user {owner}, not by this user")
-    room = socket.CMSG_LEN(array.array("i").itemsize)
-    message, ancillary, _, _ = connection.recvmsg(MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+def _receive(connection: socket.socket) -> tuple[list[bytes], list[int]]:
+    """One message as words, [b""] at the end of the stream, and the descriptors that came with it."""
+    item = array.array("i").itemsize
+    room = socket.CMSG_LEN(FDS_MAX * item)
+    try:
+        message, ancillary, _, _ = connection.recvmsg(MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+    except BlockingIOError:
+        raise _too_late() from None
+    except ConnectionResetError:  # ended with something of ours unread
+        message, ancillary = b"", []
     fds = array.array("i")
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    magic, _, release = message.partition(b" ")
-    if magic == MAGIC and len(fds) == 1:
-        return fds[0]
+            fds.frombytes(data[: len(data) - len(data) % item])
+    return message.split(b" "), list(fds)
+
+
+def _too_late() -> TimeoutError:
+    return TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+
+def _close(fds: list[int]) -> None:
     for fd in fds:
         os.close(fd)
-    if not message:
-        raise ConnectionRefusedError(errno.ECONNREFUSED, "the session is ending")
-    if magic.startswith(_MAGIC_OF_ANY) and magic != MAGIC:
-        raise IncompatibleError(release.decode(errors="replace"))
-    raise PeerRefusedError("the answer was a refusal, or not this package's protocol")
 
 
-def owners_of(port: int) -> list[int]:
-    """User ids that have a session's socket for this port open."""
-    return sorted({uid for uid, each in _open_sockets() if each == port})
+class OpenSocket(NamedTuple):
+    """What the name of a session's socket says; anyone can take a name."""
+
+    uid: int
+    port: int  # of the control store
+    node_port: int  # of a node that has joined; 0: it is where the control store is
 
 
-def ports_of(uid: int) -> list[int]:
-    """Ports that a user has a session's socket for."""
-    return sorted({port for each, port in _open_sockets() if each == uid})
-
-
-def _open_sockets() -> Iterator[tuple[int, int]]:
-    """User id and port in the names of sessions' sockets (from /proc/net/unix); anyone can take a name."""
+def open_sockets(*, uid: int | None = None, port: int | None = None) -> list[OpenSocket]:
+    """Those of all sessions on this machine, or of that user, or of that port, in order."""
+    found = set()
     with open("/proc/net/unix", encoding="ascii", errors="replace") as table:
         for line in table:
-            name = line.rsplit(None, 1)[-1]
-            prefix, _, last = name.rpartition("-")
-            if prefix.startswith("@ray-") and prefix[5:].isdigit() and last.isdigit():
-                yield int(prefix[5:]), int(last)
+            parts = parts_of(line.rsplit(None, 1)[-1])
+            if parts and uid in (None, parts[0]) and port in (None, parts[1]):
+                found.add(OpenSocket(*parts))
+    return sorted(found)

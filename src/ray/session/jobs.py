@@ -8,11 +8,12 @@ import time
 from ray import _kernel
 
 STARTED, ENDED = "started", "ended"
+SYS_PATH = "sys_path"  # of a job's first entry, unless it started the session
 
 
 def write_start(arena: _kernel.Arena, root_id: bytes, sys_path: list[str] | None = None) -> None:
     """With its `sys.path` when that is not the workers' own: of a driver that has joined."""
-    own = {} if sys_path is None else {"sys_path": sys_path}
+    own = {} if sys_path is None else {SYS_PATH: sys_path}
     _write(arena, STARTED, os.getpid(), root_id=root_id.hex(), name=program_name(), **own)
 
 
@@ -22,6 +23,20 @@ def write_end(arena: _kernel.Arena, pid: int | None = None) -> None:
         _write(arena, ENDED, os.getpid() if pid is None else pid)
     except _kernel.ArenaClosed:
         return
+
+
+def sys_path(arena: _kernel.Arena, job: int) -> list[str] | None:
+    """Of a job, from its first entry in the journal, which reaches back a bounded time only; None: it says
+    none."""
+    place = 0
+    while True:
+        place, entries = arena.journal_read(place)
+        if not entries:
+            return None
+        for _, kind, whose, _, data in entries:
+            if kind == _kernel.JOURNAL_JOB and whose == job and SYS_PATH in (event := json.loads(data)):
+                found: list[str] = event[SYS_PATH]
+                return found
 
 
 def program_name() -> str:

@@ -1,10 +1,10 @@
 """The keeper: first process and parent of a session.
 
 A single-threaded loop. It starts Redis, template and node manager and restarts those that die, hands
-the arena's descriptor to drivers of the same user, and ends every descendant when the driver dies,
-when the driver says so, or when the template can't be brought up. The keeper of a standalone session
-(`ray start`) has no driver: SIGTERM ends it (`ray stop`). It is a subreaper: whatever a task
-has started becomes its child in the end, and is found.
+the arena's descriptor to drivers of the same user, in a cluster to all who know its token, and ends every
+descendant when the driver dies, when the driver says so, or when the template can't be brought up. The
+keeper of a standalone session (`ray start`) has no driver: SIGTERM ends it (`ray stop`). It is a subreaper:
+whatever a task has started becomes its child in the end, and is found.
 
 Redis and the template are started before the rest is even imported: the one decides when `ray.init`
 returns, the other when the first result is there.
@@ -42,7 +42,7 @@ def monotonic_ms() -> int:
 
 class Keeper:
     def __init__(self, spec: KeeperSpec, command_fd: int, report_fd: int) -> None:
-        processes.keep_only(command_fd, report_fd, spec.arena_fd, spec.spill_fd)
+        processes.keep_only(command_fd, report_fd, spec.arena_fd, spec.spill_fd, spec.link_fd)
         self.spec = spec
         self.command_fd = command_fd
         self.report_fd = report_fd
@@ -51,7 +51,9 @@ class Keeper:
         self._has_record = False
         self._arena: Arena | None = None
         self._has_joined = False
-        names = [PRIMARY, *(f"redis-shard-{number}" for number in range(1, spec.redis_count))]
+        names = [PRIMARY, *(f"redis-shard-{number}" for number in range(1, spec.redis_count))][
+            : spec.redis_count
+        ]
         self.servers = [RedisServer(name, spec) for name in names]
         self.template = Template(spec)
         self.node_manager = NodeManager(spec)
@@ -107,10 +109,10 @@ class Keeper:
             self._has_joined = True
 
     def _keep_spill_file(self) -> None:
-        """The arena opens it through the process that has given it, for as long as the session lives."""
+        """Processes of this user open it through this one, for as long as the session lives; others get it
+        with the arena."""
         self._join()
         self.arena().set_spill_file(self.spec.spill_fd, self.spec.spill_bytes)
-        os.close(self.spec.spill_fd)
 
     # --- the loop ---
 
@@ -118,7 +120,7 @@ class Keeper:
         import select
         import signal
 
-        from ray.session.handshake import Listener
+        from ray.session.listener import Listener
 
         self._wake_fd, wake_write = os.pipe()
         for fd in (self._wake_fd, wake_write):
@@ -126,21 +128,29 @@ class Keeper:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._on_terminate)
-        self._listener = Listener(self.spec.arena_fd, self.spec.release)
         self._poller = select.poll()
+        self._listener = Listener(
+            self._poller,
+            self.spec.arena_fd,
+            self.spec.release,
+            spill_fd=self.spec.spill_fd,
+            key=self.spec.admission_key,
+            logs=self.spec.logs,
+        )
         for fd in (self._wake_fd, self.command_fd, *(server.log_fd for server in self.servers)):
             self._poller.register(fd, select.POLLIN)
         self._driver_fd = -1
-        if self.spec.is_standalone:
+        owner = self.spec.driver_pid or self.spec.owner_pid
+        if not owner:
             return
         # A copy of the command pipe may live on in a forked child of the driver, so its end does not
         # tell of the driver's death; the pidfd does.
         try:
-            self._driver_fd = os.pidfd_open(self.spec.driver_pid)
+            self._driver_fd = os.pidfd_open(owner)
             self._poller.register(self._driver_fd, select.POLLIN)
         except ProcessLookupError:
             self.ending = True
-        self.ending = self.ending or os.getppid() != self.spec.driver_pid
+        self.ending = self.ending or os.getppid() != owner
 
     def _on_terminate(self, *_: object) -> None:
         self.ending = True
@@ -163,8 +173,8 @@ class Keeper:
             self.ending = True
         elif self.command_fd in ready:
             self._obey()
-        elif self._listener.fd in ready:
-            self._listener.serve()
+        if not self.ending:
+            self._listener.serve(ready, monotonic_ms())
 
     def _start(self, service: Service) -> None:
         try:
@@ -193,16 +203,15 @@ class Keeper:
             return 0
         if not self.reported:
             return READY_PROBE_MS
-        due = [service.start_at_ms for service in self.services if service.start_at_ms is not None]
+        dates = [self._listener.deadline_ms(), *(service.start_at_ms for service in self.services)]
+        due = [date for date in dates if date is not None]
         return max(0, min(due) - monotonic_ms()) if due else None
 
     def _obey(self) -> None:
-        import select
-
         word = os.read(self.command_fd, 1)
         if word == WORD_RECORD:
             # From here on the arena holds the session's record, which those who attach read first.
-            self._poller.register(self._listener.fd, select.POLLIN)
+            self._listener.open()
             self.template.record_is_there()
             self.node_manager.start_at_ms = monotonic_ms() + NODE_MANAGER_DELAY_MS
             self._has_record = True
@@ -260,16 +269,25 @@ class Keeper:
     # --- reports to the driver ---
 
     def _report_when_ready(self) -> None:
-        primary = self.servers[0]
         if self.ending or not all(server.pid and server.look() for server in self.servers):
             return
-        if not self._listener.bind(primary.port):
-            # The name of the socket is taken, though the port is not. They move together; the server
-            # is started again when it has been reaped.
-            primary.ready = False
-            os.kill(primary.pid, 9)
+        port = self.servers[0].port if self.servers else self.spec.redis_port
+        if not self._listener.bind(port, self.spec.node_port):
+            self._leave_name()
             return
         self._report({"ports": [server.port for server in self.servers]})
+
+    def _leave_name(self) -> None:
+        """The name of the socket is taken, though the port is not."""
+        if not self.servers:
+            self._report(
+                {"error": "The name of its socket is taken by another process; choose another port."}
+            )
+            self.ending = True
+            return
+        # They move together; the server is started again when it has been reaped.
+        self.servers[0].ready = False
+        os.kill(self.servers[0].pid, 9)
 
     def _report(self, report: dict[str, object]) -> None:
         import marshal

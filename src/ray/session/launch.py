@@ -34,6 +34,8 @@ class KeeperHandle:
             spec.arena_fd = _high(spec.arena_fd, given)
             if spec.spill_fd >= 0:
                 spec.spill_fd = _high(spec.spill_fd, given)
+            if spec.link_fd >= 0:
+                spec.link_fd = _high(spec.link_fd, given)
             self.pid = _spawn(spec, command_read, report_write)
             try:
                 self._pidfd = os.pidfd_open(self.pid)
@@ -145,7 +147,7 @@ def _spawn(spec: KeeperSpec, command_fd: int, report_fd: int) -> int:
     boot = os.path.join(os.path.dirname(__file__), "boot.py")
     arguments = [sys.executable, "-S", *_interpreter_flags(), boot, str(command_fd), str(report_fd)]
     # Duplicating a descriptor onto itself is how posix_spawn lets the child inherit it.
-    given = [fd for fd in (command_fd, report_fd, spec.arena_fd, spec.spill_fd) if fd >= 0]
+    given = [fd for fd in (command_fd, report_fd, spec.arena_fd, spec.spill_fd, spec.link_fd) if fd >= 0]
     actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in given]
     actions.append((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))
     caught = set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}

@@ -35,7 +35,7 @@ class SessionOptions:
     """How a session is started or joined. Made by `from_init`."""
 
     redis_address: Address | None  # None: start a session
-    node_ip_address: str  # where Redis binds, or the address this node is known by
+    node_ip_address: str  # of the node to be started; or of that to join, "" for whichever is here
     object_id_seed: int | None
     num_workers: int  # forked at the start
     driver_mode: int
@@ -98,7 +98,7 @@ class SessionOptions:
         node_ip = _text("node_ip_address", node_ip_address)
         return cls(
             redis_address=None if target is None else Address.parse(target),
-            node_ip_address=LOOPBACK if node_ip is None else resolve_host(node_ip, "node_ip_address"),
+            node_ip_address=_node_ip(node_ip, "" if target else LOOPBACK),
             object_id_seed=_seed(object_id_seed),
             num_workers=_count("num_workers", num_workers, min(cpus, settings.worker_limit)),
             driver_mode=mode,
@@ -113,6 +113,10 @@ class SessionOptions:
             config=settings,
             notices=_notices() if num_cpus is None and target is None and mode != PYTHON_MODE else (),
         )
+
+
+def _node_ip(given: str | None, default: str) -> str:
+    return default if given is None else resolve_host(given, "node_ip_address")
 
 
 def _refuse_starting_arguments(given: dict[str, Any], mode: int) -> None:

@@ -75,11 +75,12 @@ def _write_own(name: str, text: str) -> None:
 
 
 def stat(pid: int) -> tuple[str, int, int] | None:
-    """State letter, parent and start time (clock ticks since boot) of a process; None if it is gone."""
+    """State letter, parent and start time (clock ticks since boot) of a process; None if it is gone, or is
+    another user's and /proc shows only one's own (hidepid, proc(5))."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             text = file.read()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
         return None
     # The command's name, in parentheses, may hold anything; the fields after it do not (proc(5)).
     fields = text[text.rindex(b")") + 2 :].split()
@@ -89,7 +90,21 @@ def stat(pid: int) -> tuple[str, int, int] | None:
 def is_alive(pid: int, start_time: int) -> bool:
     """Whether this very process still runs: not gone, not a zombie, its number not given to another."""
     found = stat(pid)
-    return found is not None and found[2] == start_time and found[0] not in "ZX"
+    if found is None:
+        return _is_hidden(pid)
+    return found[2] == start_time and found[0] not in "ZX"
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is such a process, which /proc does not show: of another user, with hidepid. Its number
+    may have been given to another since."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        return False
+    return False  # it may be signalled, so it would be seen
 
 
 def _parents() -> dict[int, int]:

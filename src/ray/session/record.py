@@ -28,11 +28,36 @@ class SessionRecord:
     logs: str  # folder with the output of all processes; "" when it was not redirected
     settings: dict[str, int | float]  # the fields of ray.config.Config
     ended: str = ""  # why, when it was not by the driver's end
+    control_store: list[str] = dataclasses.field(
+        default_factory=list
+    )  # "ip:port" of the servers, as seen from here
+    # Of a node of a cluster; all "" or False in a script's own session.
+    cluster_token: str = ""
+    cluster_identity: str = ""  # the certificate that belongs to it, with its key: PEM
+    token_file: str = ""  # with that token, on this machine
+    removes_token_file: bool = False  # when the session ends
+    node_id: str = ""  # 20 random bytes, hexadecimal: of this incarnation
+    link_address: str = ""  # "ip:port" where other nodes reach this one
+    head_address: str = ""  # the same of the head; "" on the head itself
 
     @property
     def is_standalone(self) -> bool:
         """Whether no driver's end is the session's."""
         return self.driver_pid == 0
+
+    @property
+    def role(self) -> str:
+        """What the session is: "script", "head" or "node"."""
+        if not self.is_standalone:
+            return "script"
+        return "node" if self.head_address else "head"
+
+    def public(self) -> dict[str, Any]:
+        """All but the secrets."""
+        fields = dataclasses.asdict(self)
+        for secret in ("redis_password", "cluster_token", "cluster_identity"):
+            del fields[secret]
+        return fields
 
     def dump(self) -> bytes:
         return json.dumps({"version": VERSION, **dataclasses.asdict(self)}).encode()

@@ -108,6 +108,11 @@ class NodeManager(Service):
     def __init__(self, spec: KeeperSpec) -> None:
         super().__init__("node-manager", spec, shown_as="node")
 
+    def kept_fds(self) -> list[int]:
+        # The keeper keeps the socket as well: other nodes take a machine that refuses for dead (ray.policy.
+        # cluster.membership), so it listens from before the first node manager until the node's end.
+        return [self.spec.arena_fd, self.spec.link_fd]
+
     def run(self) -> None:
         redirect_output(self.spec.logs, self.name)
         import contextlib
@@ -120,7 +125,7 @@ class NodeManager(Service):
         sys.path += [path for path in self.spec.sys_path if path not in aside and path not in sys.path]
         from ray.node.manager import run
 
-        run(self.spec.arena_fd, self.spec.token, self.keeper)
+        run(self.spec.arena_fd, self.spec.link_fd, self.spec.token, self.keeper, self.spec.release)
 
 
 class RedisServer(Service):

@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import os
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from ray import _kernel
@@ -18,7 +19,9 @@ class Session:
     """Made by `start_session` and `attach_session`.
 
     `arena` is the node's shared memory, joined as a driver and current in this process; `info` what
-    `ray.init` returns; `owned` whether this driver's end is the session's end.
+    `ray.init` returns; `owned` whether this driver's end is the session's end. `output` is where what its
+    tasks print is found, when they don't print where the driver does: for standard output and error, by
+    their numbers, a path or a descriptor, which is the taker's.
     """
 
     def __init__(
@@ -27,11 +30,13 @@ class Session:
         record: SessionRecord,
         config: Config,
         keeper: KeeperHandle | None,
+        output: Mapping[int, str | int] | None = None,
     ) -> None:
         self.arena = arena
         self.record = record
         self.config = config
         self.owned = keeper is not None
+        self.output = output or {}
         self._keeper = keeper
         self._pid = os.getpid()
         self._lock = threading.Lock()

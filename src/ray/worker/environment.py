@@ -20,7 +20,9 @@ def record_of(arena: Arena) -> dict[str, Any]:
 
 def joined(arena: Arena, record: dict[str, Any]) -> Current:
     """The session as a worker sees it."""
-    return Current(arena, arena, WORKER_MODE, Config(**record["settings"]), stock_of(arena))
+    config = Config(**record["settings"])
+    in_cluster = bool(record.get("cluster_token"))
+    return Current(arena, arena, WORKER_MODE, config, stock_of(arena), in_cluster)
 
 
 def reseed() -> None:

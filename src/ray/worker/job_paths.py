@@ -65,7 +65,9 @@ class JobPaths:
         from ray.control_store.client import ControlStore
 
         record = json.loads(self._arena.session())
-        control_store = ControlStore([record["redis_address"]], record["redis_password"])
+        if not record["control_store"]:
+            return None
+        control_store = ControlStore(record["control_store"][:1], record["redis_password"])
         try:
             found: list[str] | None = control_store.jobs().get(job, {}).get(FIELD)
         except RaySystemError:  # being restarted: an import that fails will say what is missing

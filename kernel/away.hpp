@@ -1,0 +1,187 @@
+// Tasks that are another node's to run, and objects whose values are there.
+//
+// A task that is away keeps its record, arguments and edges, so it can always run again here.  Results
+// that are known leave its list: those with a value, and those that are said to be stored at the peer; these it
+// goes on counting, as their lineage.  Without either the task is done.
+//
+// Invariants: a located object is pending, and its task is away at the peer that has the value; a stored one is
+// located and not in its task's list; `stored` counts these.
+#pragma once
+
+#include "process.hpp"
+
+namespace ray::away {
+
+inline void let_go_if_done(Transaction& t, u32 i) {
+  const Task& task = t.m.task(i);
+  if (!task.returns && !task.stored) task::let_go(t, i);
+}
+
+inline void one_less_stored(Transaction& t, u32 i) {
+  t.set(t.m.task(i).stored, t.m.task(i).stored - 1);
+  let_go_if_done(t, i);
+}
+
+inline bool is_known(const Object& o) { return o.state != OBJECT_PENDING || o.origin & LOCATED; }
+
+// The first known results leave the list, a bounded number; false when that is all for now.
+inline bool settle(Transaction& t, u32 i) {
+  Task& task = t.m.task(i);
+  for (u32 n = 0; n < PIECE && task.returns; ++n) {
+    u32 r = task.returns;
+    Object& o = t.m.object(r);
+    if (!is_known(o)) return false;
+    t.set(task.returns, o.next_return);
+    if (o.state == OBJECT_PENDING) {
+      t.set(o.origin, o.origin | u32(STORED));
+      t.set(task.stored, task.stored + 1);
+    }
+    object::unreference(t, r);
+  }
+  if (task.returns) return is_known(t.m.object(task.returns));
+  let_go_if_done(t, i);
+  return false;
+}
+
+// The peer has the value, which is too large to be sent unasked.
+inline void locate(Transaction& t, u32 i, u64 size_bytes, u32 format) {
+  Object& o = t.m.object(i);
+  t.write(o.size_bytes, size_bytes);
+  t.write(o.format, format);
+  t.set(o.origin, (o.origin & ~u32(WANTED)) | u32(LOCATED));
+  // SYNC POINT want: a waiter writes `awaiting`, then reads `origin` (Client::want); here it is the other way round.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (news::is_awaited(t.m, i)) news::want(t, i);
+  if (o.origin & ASKED) news::add(t, i);
+}
+
+// An object that nothing refers to is no longer said to be at a peer.
+inline void forget_location(Transaction& t, u32 i) {
+  Object& o = t.m.object(i);
+  u32 task = o.task;
+  bool stored = o.origin & STORED;
+  t.write(o.origin, o.origin & ~u32(LOCATED | STORED | WANTED));  // it is in the log since it was taken from the list
+  if (!stored) return;
+  t.set(o.task, NIL);
+  one_less_stored(t, task);
+}
+
+// --- sent ---------------------------------------------------------------------------------------------------
+
+// What an earlier attempt has made half of is finished here.
+inline bool may_go(Mapping& m, u32 i) {
+  const Task& task = m.task(i);
+  bool plain = TaskKind(task.kind) == TaskKind::task && !(task.flags & STAYS);
+  return plain && (!task.returns || !is_known(m.object(task.returns)));
+}
+
+// A ready task goes; without results it gets one that only it knows, so that its end is heard of.
+inline void send(Transaction& t, u32 i, u32 peer) {
+  Task& task = t.m.task(i);
+  if (!task.returns) {
+    u8 id[ID_BYTES];
+    task::return_id(id, task.id, 0);
+    u32 o = object::create(t, id, i, NIL);
+    t.m.object(o).next_return = NIL;
+    object::reference(t, o);
+    t.set(task.returns, o);
+  }
+  queue::remove(t, i);
+  t.set(task.state, TASK_AWAY);
+  t.write(task.peer, peer);
+  queue::offer(t);  // younger ones may have been held back for it
+}
+
+// A result that is stored at the peer, or was said to be, is to be made again; true if this one is to be made.
+inline bool relist(Transaction& t, u32 i, u32 index) {
+  Task& task = t.m.task(i);
+  u8 id[ID_BYTES];
+  task::return_id(id, task.id, index);
+  u32 r = object::find(t.m, id);
+  Object& o = t.m.object(r);
+  if (!r || o.state != OBJECT_PENDING || o.task != i) return false;
+  bool stored = o.origin & STORED;
+  if (o.origin & LOCATED) t.set(o.origin, o.origin & ~u32(LOCATED | STORED | WANTED));
+  if (!stored) return true;
+  t.set(task.stored, task.stored - 1);
+  if (!o.references) {  // in the list of news, to be freed
+    t.set(o.task, NIL);
+    return false;
+  }
+  t.write(o.next_return, task.returns);
+  t.set(task.returns, r);
+  object::reference(t, r);
+  return true;
+}
+
+// Out of the peer's hands, with `unmade` results or none: to its queue again, or done, or failed with the peer's death.
+inline void come_back(Transaction& t, u32 i, bool unmade, bool died) {
+  Task& task = t.m.task(i);
+  t.set(task.peer, NIL);
+  if (!unmade) return task::drop(t, i);
+  if (task.flags & JOB_ENDED) return task::fail(t, i);
+  if (died && task.attempt - task.flags / ONE_STOP >= task.max_retries) {
+    t.write(task.flags, task.flags | u32(NODE_DIED));  // if undone, the burial is begun again, and ends here
+    task::fail(t, i);
+    process::note_failure(t, task, SystemFailure::node_died, NIL);
+    return;
+  }
+  if (died) t.set(task.attempt, task.attempt + 1);
+  queue::push(t, i, true);
+  queue::offer(t);
+}
+
+// --- received ------------------------------------------------------------------------------------------------
+
+// Lent to its owner until that has the value.  It may be known here already, as an argument of another task.
+inline void add_result(Transaction& t, u32 i, u32 index, u32 owner) {
+  Task& task = t.m.task(i);
+  u8 id[ID_BYTES];
+  task::return_id(id, task.id, index);
+  u32 r = object::find(t.m, id);
+  if (!r) {
+    r = object::create(t, id, i, NIL);
+    t.m.object(r).origin = owner;
+  }
+  Object& o = t.m.object(r);
+  if (o.state == OBJECT_PENDING) {
+    t.set(o.task, i);
+    if (o.origin & WANTED) t.set(o.origin, o.origin & ~u32(WANTED));
+  } else {
+    t.write(o.origin, o.origin | u32(DONE));  // of an object that is not lent to its owner it says nothing
+    news::add(t, r);
+  }
+  t.write(o.next_return, task.returns);
+  t.set(task.returns, r);
+  object::reference(t, r);
+  loan::lend(t, r, owner);
+}
+
+// Not begun, nor ever before.
+inline bool may_be_taken_back(const Task& task) {
+  return task.flags & RECEIVED && !task.failure_pid && (task.state == TASK_READY || task.state == TASK_WAITING);
+}
+
+inline void take_back(Transaction& t, u32 i) {
+  Task& task = t.m.task(i);
+  if (task.state == TASK_READY) queue::remove(t, i);
+  t.set(task.flags, task.flags | u32(TAKEN_BACK));
+  task::fail(t, i);
+  queue::offer(t);
+}
+
+}  // namespace ray::away
+
+namespace ray {
+
+// It is fetched no more, nor counted by its lineage; and who is to have it is told.
+inline void remote_object_sealed(Transaction& t, u32 i, u32 task) {
+  Object& o = t.m.object(i);
+  bool stored = o.origin & STORED;
+  bool is_result = loan::is_result(t.m, i);
+  t.set(o.origin, (o.origin & ~u32(LOCATED | STORED | WANTED)) | (is_result ? u32(DONE) : 0));
+  if (is_result || o.origin & ASKED) news::add(t, i);
+  if (stored) away::one_less_stored(t, task);
+}
+
+}  // namespace ray

@@ -1,0 +1,156 @@
+// What the node manager is told: results for other nodes, values that are wanted from there, ids that are to be
+// returned.
+#pragma once
+
+#include "client.hpp"
+
+namespace ray {
+
+// Waits until there is any, the time is over, or somebody nudges.
+inline std::vector<News> Client::news(u32 most, i64 timeout_ms) {
+  must_be_open();
+  flush_drops();
+  u32 seen = h_.news_word.load();
+  auto any = [&] { return peek(h_.news_head) || peek(h_.queued) || h_.news_word.load() != seen; };
+  if (!peek(h_.news_head) && !peek(h_.queued))
+    sleep_on(h_.news_word, h_.news_sleepers, wait::Deadline(timeout_ms), any, IDLE_SLICE_NS);
+  std::vector<News> out;
+  if (peek(h_.queued)) {
+    Transaction t(m(), thread());
+    t.write(h_.queued, 0u);  // a new node manager looks first
+    t.commit();
+    out.emplace_back().kind = NewsKind::queued;
+  }
+  try {
+    while (out.size() < most && peek(h_.news_head)) take_news(out);
+  } catch (const TableFull&) {
+    if (out.empty()) throw;  // the rest stays where it is
+  }
+  drain();
+  return out;
+}
+
+// False: it has a value, or is known to be elsewhere.
+inline bool Client::subscribe(u32 i) {
+  must_be_open();
+  Transaction t(m(), thread());
+  Object& o = m().object(i);
+  bool pending = !away::is_known(o);
+  if (pending) t.write(o.origin, o.origin | u32(ASKED));
+  t.commit();
+  return pending;
+}
+
+inline void Client::take_news(std::vector<News>& out) {
+  News item{};
+  Fresh fresh;
+  {
+    Transaction t(m(), thread());
+    u32 i = news::pop(t);
+    if (!i) return t.commit();
+    Object& o = m().object(i);
+    item.id = ref_of(i);
+    if (!o.references) {
+      take_last_news(t, i, item);
+    } else if (o.origin & DONE) {
+      item.failed = o.origin & FAILED && o.format >= FORMAT_ERROR;
+      t.write(o.origin, o.origin & ~u32(DONE | FAILED));  // it is in the log since it was taken from the list
+      bool alive = m().process(item.id.owner).state == PROCESS_ALIVE;
+      if (alive && loan::is_result(m(), i)) item.kind = NewsKind::done;
+      add_what_is_left(t, i);
+    } else if (o.origin & ASKED && away::is_known(o)) {
+      t.write(o.origin, o.origin & ~u32(ASKED));  // a new node manager is asked anew
+      item.kind = NewsKind::sealed;
+      add_what_is_left(t, i);
+    } else if (o.origin & WANTED && news::must_be_fetched(o)) {
+      item.kind = NewsKind::wanted;
+    } else if (loan::is_kept_for_its_owner(m(), i)) {
+      take_notes(t, i, item);
+    }
+    if (item.kind != NewsKind{} && item.kind != NewsKind::gone) {
+      item.object = i;
+      hold_all({&i, 1}, t, fresh);
+    }
+    t.commit();
+  }
+  if (item.object) adopt_all({&item.object, 1}, fresh);
+  if (item.kind == NewsKind::done) try {
+      item.nested = lend_nested(item.id.owner, item.object);
+    } catch (const TableFull&) {
+      Transaction t(m(), thread());
+      u32& origin = m().object(item.object).origin;
+      t.set(origin, origin | DONE | (item.failed ? u32(FAILED) : 0));
+      news::add(t, item.object);
+      t.commit();
+      drop_local(item.object);
+      throw;
+    }
+  if (item.kind != NewsKind{}) out.push_back(std::move(item));
+}
+
+// An object is in the list once, and may be there for more than one reason.
+inline void Client::add_what_is_left(Transaction& t, u32 i) {
+  Object& o = m().object(i);
+  bool asked = o.origin & ASKED && away::is_known(o), wanted = o.origin & WANTED && news::must_be_fetched(o);
+  if (asked || wanted || loan::is_kept_for_its_owner(m(), i)) news::add(t, i);
+}
+
+// Nothing here refers to it: what was noted of it, and where it is, is said and forgotten, and it is freed.
+inline void Client::take_last_news(Transaction& t, u32 i, News& item) {
+  Object& o = m().object(i);
+  take_notes(t, i, item);
+  if (o.origin & LOCATED) {
+    item.located = m().task(o.task).peer;
+    away::forget_location(t, i);
+  }
+  if (item.located) item.kind = NewsKind::gone;
+  object::retire(t, i);
+}
+
+// They are said and forgotten; a few at a time.
+inline void Client::take_notes(Transaction& t, u32 i, News& item) {
+  u32 next = NIL;
+  for (u32 l = m().object(i).loans; l && item.notes.size() < AT_ONCE; l = next) {
+    next = m().loan(l).next;
+    u32 peer = m().loan(l).peer;
+    if (u32 times = loan::forget(t, l)) item.notes.emplace_back(peer, times);
+  }
+  if (!item.notes.empty()) item.kind = NewsKind::gone;
+  if (loan::is_kept_for_its_owner(m(), i)) news::add(t, i);
+}
+
+// After a new connection to that peer: results that it has not returned, and what is awaited of it, are news again.
+inline void Client::renew_news(u32 peer) {
+  must_be_open();
+  walk(h_.objects, [&](Transaction& t, u32 i) {
+    Object& o = m().object(i);
+    u32 from = o.origin & LOCATED ? m().task(o.task).peer : owner_of(o);
+    if (from != peer || !object::is_in_use(m(), i) || !o.references) return 0u;
+    if (o.state == OBJECT_SEALED && loan::is_result(m(), i)) {
+      t.set(o.origin, o.origin | u32(DONE));
+      news::add(t, i);
+      return 1u;
+    }
+    if (!news::must_be_fetched(o) || !(o.origin & WANTED || news::is_awaited(m(), i))) return 0u;
+    news::want(t, i);
+    news::add(t, i);
+    return 1u;
+  });
+}
+
+// What is awaited and must come from another node is told to the node manager.
+inline void Client::want(std::span<const u32> list) {
+  if (!peek(h_.peers)) return;
+  // SYNC POINT want: `awaiting` was written before `origin` is read here; who says that an object is at a peer
+  // writes `origin` before it reads `awaiting` (away.hpp).
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  for (u32 o : list) {
+    u32 origin = peek(m().object(o).origin);
+    if (!origin || origin & WANTED || ready(o)) continue;
+    Transaction t(m(), thread());
+    news::want(t, o);
+    t.commit();
+  }
+}
+
+}  // namespace ray

@@ -1,0 +1,133 @@
+// Tasks that other nodes have sent here.
+#pragma once
+
+#include "client.hpp"
+
+namespace ray {
+
+// One that is here already, or whose results are, is passed over.
+inline void Client::receive_task(u32 peer, const SentTask& sent, const Value& payload) {
+  std::vector<IdRef> refs;
+  if (sent.function) refs.push_back(*sent.function);
+  refs.insert(refs.end(), sent.deps.begin(), sent.deps.end());
+  refs.insert(refs.end(), sent.nested.begin(), sent.nested.end());
+  std::vector<u32> objects = take_in(refs, peer);
+  auto drop = [&] {
+    for (u32 o : objects) drop_local(o);
+    flush_drops();
+  };
+  try {
+    build_received(peer, sent, objects, payload);
+  } catch (...) {
+    drop();
+    throw;
+  }
+  drop();
+}
+
+inline void Client::build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, const Value& payload) {
+  u32 th = thread(), i;
+  u32 function = sent.function ? objects[0] : NIL;
+  std::span<const u32> arguments = objects.subspan(sent.function ? 1 : 0);
+  std::span<const u32> deps = arguments.first(sent.deps.size()), nested = arguments.subspan(sent.deps.size());
+  u32 results = std::max(1u, sent.num_returns);
+  bool at_once = results + objects.size() <= AT_ONCE;
+  for (;;) {
+    u32 handle = shape({sent.need[0], sent.need[1], sent.need[2]}), index = resources::index_of(handle);
+    Transaction t(m(), th);
+    must_be_peer(peer);
+    if (!resources::is_current(m(), handle)) {  // since
+      t.commit();
+      continue;
+    }
+    u8 first[ID_BYTES];
+    task::return_id(first, sent.id.data(), 0);
+    u32 known = object::find(m(), first);
+    if (known && loan::times_lent(m(), known, peer) && owner_of(m().object(known)) == peer) return t.commit();
+    i = task::create(t, {TaskKind::task, function, sent.num_returns, index, sent.attempt + sent.retries_left, sent.job,
+                         NIL, sent.id.data(), payload.bytes, payload.size, payload.block});
+    m().task(i).flags = RECEIVED | STAYS;
+    m().task(i).attempt = sent.attempt;
+    if (at_once) {
+      for (u32 r = results; r > 0; --r) away::add_result(t, i, r - 1, peer);
+      for (u32 o : deps) task::add_dependency(t, i, o);
+      for (u32 o : nested) task::add_nested(t, i, o);
+      task::await_function(t, i);
+      launch(t, th, i);
+    } else {
+      t.set(m().thread(th).building, i);
+    }
+    t.write(m().shape(index).last_used, m().task(i).sequence);
+    t.commit();
+    break;
+  }
+  payload.taken();
+  if (!at_once) build_rest_of_received(peer, i, results, deps, nested);
+  drain();
+}
+
+inline void Client::build_rest_of_received(u32 peer, u32 i, u32 results, std::span<const u32> deps,
+                                           std::span<const u32> nested) {
+  u32 th = thread();
+  auto in_pieces = [&](size_t count, auto add) {
+    for (size_t k = 0; k < count;) {
+      size_t end = std::min<size_t>(count, k + AT_ONCE);
+      Transaction t(m(), th);
+      for (; k < end; ++k) add(t, k);
+      t.commit();
+    }
+  };
+  try {
+    in_pieces(results, [&](Transaction& t, size_t k) { away::add_result(t, i, results - 1 - u32(k), peer); });
+    in_pieces(deps.size(), [&](Transaction& t, size_t k) { task::add_dependency(t, i, deps[k]); });
+    in_pieces(nested.size(), [&](Transaction& t, size_t k) { task::add_nested(t, i, nested[k]); });
+    Transaction t(m(), th);
+    task::await_function(t, i);
+    t.set(m().thread(th).building, NIL);
+    launch(t, th, i);
+    t.commit();
+  } catch (...) {
+    Transaction t(m(), th);
+    process::abandon_build(t, m().thread(th), 0, pid_);
+    t.commit();
+    drain();
+    throw;
+  }
+}
+
+// Tasks of that peer that are not done, or whose results it has not returned yet: each has results lent to it.
+inline std::vector<TaskIdBytes> Client::received(u32 peer) {
+  must_be_open();
+  drain();  // those that were taken back by a process that died
+  std::set<TaskIdBytes> ids;
+  walk(h_.loans, [&](Transaction&, u32 l) {
+    const Loan& loan = m().loan(l);
+    if (loan.peer != peer || !loan.lent || owner_of(m().object(loan.object)) != peer) return 0u;
+    TaskIdBytes id;
+    memcpy(id.data(), m().object(loan.object).id, TASK_ID_BYTES);
+    ids.insert(id);
+    return 0u;
+  });
+  return {ids.begin(), ids.end()};
+}
+
+inline std::vector<TaskIdBytes> Client::drop_received(u32 peer, std::span<const TaskIdBytes> ids) {
+  must_be_open();
+  std::vector<TaskIdBytes> dropped;
+  for (const TaskIdBytes& id : ids) {
+    u8 first[ID_BYTES];
+    task::return_id(first, id.data(), 0);
+    Transaction t(m(), thread());
+    u32 o = object::find(m(), first);
+    u32 i = o && owner_of(m().object(o)) == peer ? m().object(o).task : NIL;
+    if (i && away::may_be_taken_back(m().task(i))) {
+      away::take_back(t, i);
+      dropped.push_back(id);
+    }
+    t.commit();
+  }
+  drain();
+  return dropped;
+}
+
+}  // namespace ray

@@ -1,0 +1,76 @@
+// What a node says to others, and hears from them, as plain data.
+#pragma once
+
+#include "numbers.hpp"
+
+#include <array>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ray {
+
+using ObjectIdBytes = std::array<u8, ID_BYTES>;
+using TaskIdBytes = std::array<u8, TASK_ID_BYTES>;
+using IdTimes = std::pair<ObjectIdBytes, u32>;
+
+inline ObjectIdBytes to_id(const u8* bytes) {
+  ObjectIdBytes id;
+  memcpy(id.data(), bytes, ID_BYTES);
+  return id;
+}
+
+struct IdRef {
+  ObjectIdBytes id;
+  u32 owner;  // peer; 0: this node
+};
+
+// A peer or a guest; of a local driver `home` is 0.
+struct Remote {
+  u32 index, job, home;
+  ObjectIdBytes id;
+};
+
+struct QueueState {
+  u32 shape;  // handle
+  i64 need[3];
+  u32 tasks;  // ready, and may be sent
+  bool feasible;
+};
+
+struct SentTask {
+  TaskIdBytes id;
+  u32 job;
+  std::optional<IdRef> function;
+  std::string payload;
+  std::vector<IdRef> deps, nested;
+  u32 num_returns;
+  i64 need[3];
+  u32 attempt, retries_left;
+};
+
+struct Away {
+  u32 index = NIL;
+  u64 serial = 0;
+  TaskIdBytes id{};
+};
+
+struct Location {
+  u32 peer;
+  u64 size_bytes;
+  u32 format;
+};
+
+struct News {
+  NewsKind kind{};
+  IdRef id{};
+  u32 object = NIL;  // done, wanted, sealed: held for the caller
+  bool failed = false;
+  std::vector<IdRef> nested;
+  std::vector<std::pair<u32, u32>> notes;  // gone: peers, and how often each had lent it
+  u32 located = NIL;
+};
+
+}  // namespace ray

@@ -1,0 +1,229 @@
+// Tasks that go to other nodes, and their results when they come.
+#pragma once
+
+#include "peers.hpp"
+
+namespace ray {
+
+inline std::vector<QueueState> Client::queues() {
+  std::vector<QueueState> out;
+  Transaction t(m(), thread());
+  for (u32 i = 1; i < SHAPES_MAX; ++i) {
+    const Shape& s = m().shape(i);
+    u32 may_go = s.count - s.creations - s.stays;
+    if (may_go)
+      out.push_back({resources::handle(m(), i), {s.need[0], s.need[1], s.need[2]}, may_go, resources::feasible(h_, s)});
+  }
+  t.commit();
+  return out;
+}
+
+// The oldest first; in each transaction one goes, or a bounded number is looked at.
+inline std::vector<SentTask> Client::send_tasks(u32 peer, u32 shape, u32 count) {
+  must_be_open();
+  std::vector<SentTask> out;
+  Away from;  // where the look goes on; none: at the head
+  while (out.size() < count) {
+    Away sent;
+    try {
+      sent = send_task(peer, shape, from);
+      if (sent.index) out.push_back(describe(sent.index, peer));
+    } catch (const TableFull&) {
+      if (sent.index) come_back(sent, peer, false);
+      if (out.empty()) throw;
+      break;
+    }
+    if (!sent.index && !from.index) break;
+  }
+  return out;
+}
+
+inline Away Client::send_task(u32 peer, u32 shape, Away& from) {
+  Away sent;
+  auto at = [&](u32 i) { return Away{i, m().task(i).serial, {}}; };
+  Transaction t(m(), thread());
+  must_be_peer(peer);
+  const Task& last = m().task(from.index);
+  u32 queue = resources::index_of(shape);
+  bool still = from.index && last.serial == from.serial && last.state == TASK_READY && last.shape == queue;
+  u32 i = still ? from.index : resources::is_current(m(), shape) ? m().shape(queue).head : NIL;
+  for (u32 n = 0; i && n < PEER_LOOK && !away::may_go(m(), i); ++n) i = m().task(i).next;
+  from = at(i);
+  if (i && away::may_go(m(), i)) {
+    sent = at(i);
+    from = at(m().task(i).next);
+    away::send(t, i, peer);
+    lend_ids(t, i, peer, 0);
+  }
+  t.commit();
+  return sent;
+}
+
+// The ids in a task, function first.  Lends those from the n-th on, as many as one transaction may.
+inline size_t Client::lend_ids(Transaction& t, u32 i, u32 peer, size_t n) {
+  const Task& task = m().task(i);
+  size_t k = 0, done = 0;
+  auto each = [&](u32 o) {
+    if (k++ < n || done == AT_ONCE) return;
+    if (owner_of(m().object(o)) != peer) loan::lend(t, o, peer);
+    ++done;
+  };
+  if (task.function) each(task.function);
+  for (u32 list : {task.deps, task.nested})
+    for (u32 e = list; e && done < AT_ONCE; e = m().edge(e).next) each(m().edge(e).object);
+  return n + done;
+}
+
+// What the peer is told.  The many ids of a task are lent here, piece by piece: if this process dies meanwhile, the
+// peer has not heard of the task, and Sync takes all of it back.
+inline SentTask Client::describe(u32 i, u32 peer) {
+  const Task& task = m().task(i);
+  SentTask sent{};
+  memcpy(sent.id.data(), task.id, TASK_ID_BYTES);
+  sent.job = task.job;
+  if (task.function) sent.function = ref_of(task.function);
+  for (u32 e = task.deps; e; e = m().edge(e).next) sent.deps.push_back(ref_of(m().edge(e).object));
+  for (u32 e = task.nested; e; e = m().edge(e).next) sent.nested.push_back(ref_of(m().edge(e).object));
+  const u8* payload = task.block ? heap_of(task.block) : task.payload;
+  sent.payload.assign(reinterpret_cast<const char*>(payload), task.payload_bytes);
+  sent.num_returns = task.num_returns;
+  for (u32 k = 0; k < RESOURCE_KINDS; ++k) sent.need[k] = m().shape(task.shape).need[k];
+  sent.attempt = task.attempt;
+  u32 used = task.attempt - task.flags / ONE_STOP;
+  sent.retries_left = task.max_retries > used ? task.max_retries - used : 0;
+  size_t ids = sent.deps.size() + sent.nested.size() + (task.function ? 1 : 0);
+  for (size_t n = AT_ONCE; n < ids;) {
+    Transaction t(m(), thread());
+    n = lend_ids(t, i, peer, n);
+    t.commit();
+  }
+  return sent;
+}
+
+// Those that are at this peer, and have these ids if any are given.
+inline std::vector<Away> Client::tasks_away(u32 peer, const std::set<TaskIdBytes>* ids) {
+  std::vector<Away> out;
+  walk(h_.tasks, [&](Transaction&, u32 i) {
+    const Task& task = m().task(i);
+    if (task.state != TASK_AWAY || task.peer != peer) return 0u;
+    TaskIdBytes id;
+    memcpy(id.data(), task.id, TASK_ID_BYTES);
+    if (!ids || ids->count(id)) out.push_back({i, task.serial, id});
+    return 0u;
+  });
+  return out;
+}
+
+inline bool Client::is_away(const Away& away, u32 peer) {
+  const Task& task = m().task(away.index);
+  return task.serial == away.serial && task.state == TASK_AWAY && task.peer == peer;
+}
+
+inline std::vector<TaskIdBytes> Client::away(u32 peer) {
+  must_be_open();
+  std::vector<TaskIdBytes> out;
+  for (const Away& task : tasks_away(peer)) {
+    settle(task, peer);
+    Transaction t(m(), thread());
+    if (is_away(task, peer)) out.push_back(task.id);
+    t.commit();
+  }
+  return out;
+}
+
+// Also what a process that died had left.
+inline void Client::settle(const Away& away, u32 peer) {
+  for (bool more = true; more;) {
+    Transaction t(m(), thread());
+    more = is_away(away, peer) && away::settle(t, away.index);
+    t.commit();
+  }
+  drain();
+}
+
+inline u32 Client::recall(u32 peer, const std::set<TaskIdBytes>& ids) {
+  must_be_open();
+  u32 count = 0;
+  for (const Away& task : tasks_away(peer, &ids)) {
+    settle(task, peer);
+    count += come_back(task, peer, false);
+  }
+  return count;
+}
+
+// False: it was not away any more.
+inline bool Client::come_back(const Away& away, u32 peer, bool died) {
+  u32 returns = std::max(1u, m().task(away.index).num_returns);
+  bool unmade = false;
+  for (u32 index = 0; index < returns;) {
+    Transaction t(m(), thread());
+    if (!is_away(away, peer)) {
+      t.commit();
+      return false;
+    }
+    for (u32 n = 0; n < PIECE && index < returns; ++n, ++index) unmade |= away::relist(t, away.index, index);
+    t.commit();
+  }
+  {
+    Transaction t(m(), thread());
+    if (is_away(away, peer)) away::come_back(t, away.index, unmade, died);
+    t.commit();
+  }
+  drain();
+  return true;
+}
+
+inline bool Client::finish_return(u32 peer, const ObjectIdBytes& id, const Value& v, bool here,
+                                  std::span<const IdRef> nested, bool journal) {
+  must_be_open();
+  std::vector<u32> contained = take_in(nested, peer);
+  u32 o = resolve(id.data(), 0);
+  bool fresh = false;
+  if (o) {
+    if (here && contained.size() > AT_ONCE && !ready(o)) add_nested(o, contained);
+    fresh = finish_return(peer, o, v, here, contained, journal);
+    drop_local(o);
+  }
+  for (u32 each : contained) drop_local(each);
+  flush_drops();
+  return fresh;
+}
+
+inline bool Client::finish_return(u32 peer, u32 o, const Value& v, bool here, std::span<const u32> contained,
+                                  bool journal) {
+  Away away{};
+  bool fresh = false;
+  {
+    Transaction t(m(), thread());
+    Object& object = m().object(o);
+    u32 i = object.state == OBJECT_PENDING ? object.task : NIL;
+    const Task& task = m().task(i);
+    if (i) away = {i, task.serial, {}};
+    if (here && object.state == OBJECT_PENDING) {
+      if (contained.size() <= AT_ONCE)
+        for (u32 each : contained) object::add_nested(t, o, each);
+      u32 job = i ? task.job : 0;
+      fresh = object::seal(t, o, v);
+      if (journal) journal::append(t, {JournalKind::error, job, v.format, nullptr, 0, o});
+    } else if (i && task.state == TASK_AWAY && task.peer == peer) {
+      if (!(object.origin & LOCATED)) away::locate(t, o, v.size, v.format);
+      fresh = true;
+    }
+    t.commit();
+    if (fresh && here) v.taken();
+  }
+  if (away.index) settle(away, peer);
+  return fresh;
+}
+
+inline std::optional<Location> Client::location(u32 o) {
+  std::optional<Location> where;
+  Transaction t(m(), thread());
+  const Object& object = m().object(o);
+  if (object.state == OBJECT_PENDING && object.origin & LOCATED)
+    where = {m().task(object.task).peer, object.size_bytes, object.format};
+  t.commit();
+  return where;
+}
+
+}  // namespace ray

@@ -1,0 +1,568 @@
+"""What node managers say to each other about tasks, ids and values: the protocol, without sockets or clock.
+
+Events come in as calls (`on_...`); what follows are calls of the arena and messages to other nodes. The arena
+holds all that must not be lost. What is kept here may be forgotten at any moment, and is made anew when a
+link comes up: then both sides tell what they have of each other (`Sync`), and say nothing else before that is
+done. So no message is acknowledged, and one that is lost with its link has never been sent.
+
+Names: a *peer* is another node by its number in this arena; a *ref* is an id with the peer that owns it (0:
+this node), on the wire with that node's id instead.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from ray import _kernel
+from ray.wire import messages
+from ray.wire.messages import Message
+
+Ref = tuple[bytes, int]
+
+THIS_NODE = 0  # as the number of an owner
+ENTRIES_AT_ONCE = 100_000  # in one part of a Sync
+FIRST_RETURN = bytes(4)  # how the id of a task's first result ends
+GRACE_S = 15.0  # longer than a link that breaks is away
+
+
+class Network(Protocol):
+    def send(self, node: bytes, message: Message) -> None:
+        """Queues it for a node whose link is up."""
+
+    def want_link(self, node: bytes) -> None:
+        """Brings a link up if there is none; `Exchange.on_link_up` tells."""
+
+
+class Transfers(Protocol):
+    def pull(
+        self,
+        source: bytes,
+        value: messages.Result,
+        oid: _kernel.ObjectID,
+        nested: list[_kernel.ObjectID],
+    ) -> None:
+        """Brings a large value here and calls `Exchange.on_pulled`. Returns at once."""
+
+
+class Jobs(Protocol):
+    def describe(self, root: bytes) -> messages.Job:
+        """What other nodes must know of a job that this node knows."""
+
+    def learn(self, number: int, job: messages.Job) -> None:
+        """Of a driver elsewhere, before the first of its tasks is here."""
+
+    def ended(self) -> None:
+        """Of drivers elsewhere some have ended."""
+
+
+@dataclass(slots=True)
+class Peer:
+    number: int
+    node: bytes
+    up: bool = False
+    synced: bool = False  # it has told what it has of this node
+    waiting: list[Message] = field(default_factory=list)  # until then
+    heard: list[messages.Sync] = field(default_factory=list)  # parts of its Sync
+    told_jobs: set[bytes] = field(default_factory=set)
+    guests: dict[bytes, int] = field(default_factory=dict)  # its drivers: their jobs' numbers here
+
+
+class Exchange:
+    def __init__(
+        self, arena: _kernel.Arena, node: bytes, network: Network, transfers: Transfers, jobs: Jobs
+    ) -> None:
+        self.arena = arena
+        self.node = node
+        self.network = network
+        self.transfers = transfers
+        self.jobs = jobs
+        self.peers: dict[int, Peer] = {}
+        self.by_node: dict[bytes, Peer] = {}
+        self._wanted: dict[
+            bytes, tuple[int, int]
+        ] = {}  # asked for, or on their way: owner, and the peer asked
+        self._askers: dict[bytes, set[int]] = defaultdict(set)  # peers that want what has no value yet
+        self._borrowed: set[bytes] = set()  # ids that their owners have lent to this node
+        self._borrowing: dict[bytes, int] = {}  # ids that came from others, whose owners are to confirm
+        self._dead: set[bytes] = set()
+        self._again: dict[bytes, None] = {}  # wanted ids, to be asked for when the next tick comes
+        for number, node_id in arena.peers():
+            self._add(number, node_id)
+        for job, home, root in arena.guests():
+            self.peers[home].guests[root] = job
+        self._remember_loans()
+
+    def _remember_loans(self) -> None:
+        """What the node manager before this one has been lent, and not had confirmed."""
+        for number in self.peers:
+            for raw, _ in self.arena.notes(number):
+                owner = self.arena.owner(self.arena.foreign((raw, THIS_NODE)))
+                if owner == number:
+                    self._borrowed.add(raw)
+                elif owner != THIS_NODE:
+                    self._borrowing[raw] = owner
+        for raw in self._borrowed & self._borrowing.keys():
+            del self._borrowing[raw]
+
+    # --- peers ---
+
+    def peer_of(self, node: bytes) -> Peer:
+        """Made when the node is first heard of."""
+        return self.by_node.get(node) or self._add(self.arena.enter_peer(node), node)
+
+    def want_links(self) -> None:
+        """With all nodes that there is anything with: what was lost with a link may be waited for."""
+        for peer in self.peers.values():
+            if not peer.up:
+                self.network.want_link(peer.node)
+
+    def on_link_up(self, node: bytes) -> None:
+        if node in self._dead:
+            return
+        peer = self.peer_of(node)
+        self._forget_link(peer)
+        peer.up = True
+        for part in self._sync(peer):
+            self.network.send(node, part)
+        self._ask_to_borrow(
+            peer.number, [raw for raw, owner in self._borrowing.items() if owner == peer.number]
+        )
+
+    def on_link_down(self, node: bytes) -> None:
+        if node in self.by_node:
+            self._forget_link(self.by_node[node])
+            self.network.want_link(node)  # what was lost on the way may be waited for
+
+    def on_death(self, node: bytes) -> list[_kernel.ObjectID]:
+        """It is dead for good: its tasks run again, what only it had is lost, its jobs end here.
+
+        What it had been lent is returned: to be kept for `GRACE_S`, since it may have passed the ids on to
+        others, who are about to ask for a loan of their own.
+        """
+        self._dead.add(node)
+        peer = self.by_node.pop(node, None)
+        if peer is None:
+            return []
+        kept = [self.arena.foreign((raw, THIS_NODE)) for raw, _ in self.arena.loans(peer.number)]
+        del self.peers[peer.number]
+        self._forget_link(peer)
+        self.arena.bury_peer(peer.number)
+        self.jobs.ended()
+        # What it owned is this node's now. Two nodes that had lent each other such an id would keep it for
+        # ever.
+        for number in self.peers:
+            self._give_back(number, [raw for raw, _ in self.arena.notes(number) if self._is_own(raw)])
+        self._borrowed = {raw for raw in self._borrowed if not self._is_own(raw)}
+        self._borrowing = {raw: owner for raw, owner in self._borrowing.items() if owner != peer.number}
+        for raw, (owner, holder) in list(self._wanted.items()):
+            if peer.number in (owner, holder):
+                del self._wanted[raw]
+                self._want(raw, owner, owner)  # if that is another, it had told to ask the dead one
+        return kept
+
+    def _forget_link(self, peer: Peer) -> None:
+        peer.up = peer.synced = False
+        peer.waiting.clear()
+        peer.heard.clear()
+        peer.told_jobs.clear()
+        for askers in self._askers.values():
+            askers.discard(peer.number)
+
+    def _add(self, number: int, node: bytes) -> Peer:
+        peer = self.peers[number] = self.by_node[node] = Peer(number, node)
+        return peer
+
+    def _send(self, number: int, message: Message) -> None:
+        """What is lost because there is no link is made good by `Sync`."""
+        peer = self.peers.get(number)
+        if peer is None:
+            return
+        if peer.synced:
+            self.network.send(peer.node, message)
+        elif peer.up:
+            # Results lend ids, and the peer's Sync takes back what it has not heard of; then they are news
+            # again.
+            if not isinstance(message, messages.Results):
+                peer.waiting.append(message)
+        else:
+            self.network.want_link(peer.node)
+
+    def on_message(self, node: bytes, message: Message) -> list[bytes]:
+        """The ids of this node's tasks whose end it tells."""
+        if node in self._dead:
+            return []
+        peer = self.peer_of(node)
+        if isinstance(message, messages.Sync):
+            self._on_sync(peer, message)
+            return []
+        handler = self._HANDLERS.get(type(message))
+        if handler is None or not peer.synced:
+            return []
+        return handler(self, peer, message) or []
+
+    # --- Sync ---
+
+    def _sync(self, peer: Peer) -> Iterator[messages.Sync]:
+        noted, tasks = self.arena.notes(peer.number), self.arena.received(peer.number)
+        for start in range(0, max(len(noted), len(tasks)), ENTRIES_AT_ONCE):
+            part = slice(start, start + ENTRIES_AT_ONCE)
+            yield messages.Sync(noted[part], tasks[part], [], False)
+        yield messages.Sync([], [], [root for _, root in self.arena.drivers()], True)
+
+    def _on_sync(self, peer: Peer, sync: messages.Sync) -> None:
+        if peer.synced:
+            return
+        peer.heard.append(sync)
+        if not sync.last:
+            return
+        arena, number, parts = self.arena, peer.number, peer.heard
+        arena.match_loans(number, [entry for part in parts for entry in part.noted])
+        there = {task for part in parts for task in part.tasks}
+        arena.recall(number, [task for task in arena.away(number) if task not in there])
+        jobs = {root for part in parts for root in part.jobs}
+        for root in [root for root in peer.guests if root not in jobs]:
+            arena.bury_guest(peer.guests.pop(root))
+            self.jobs.ended()
+        peer.heard = []
+        peer.synced = True
+        waiting, peer.waiting = peer.waiting, []
+        for message in waiting:
+            self.network.send(peer.node, message)
+        asked = [(raw, owner) for raw, (owner, holder) in self._wanted.items() if holder == number]
+        for raw, owner in asked:
+            del self._wanted[raw]
+            if owner in self.peers and owner != number:
+                self._want(raw, owner, owner)
+        arena.renew_news(number)
+
+    # --- refs on the wire ---
+
+    def _ref(self, ref: messages.Ref, sender: Peer) -> Ref:
+        if ref.owner == self.node:
+            return ref.id, THIS_NODE
+        # What a dead node owned is the sender's, or soon will be.
+        owner = sender if ref.owner in self._dead else self.peer_of(ref.owner)
+        return ref.id, owner.number
+
+    def _wire_ref(self, ref: Ref) -> messages.Ref:
+        raw, owner = ref
+        return messages.Ref(raw, self.node if owner == THIS_NODE else self.peers[owner].node)
+
+    def _is_own(self, raw: bytes) -> bool:
+        """Of an id that is known here: it is this node's, or has become so with the death of its owner."""
+        return self.arena.owner(self.arena.foreign((raw, THIS_NODE))) == THIS_NODE
+
+    # --- borrowing ---
+
+    def _came_from(self, sender: int, refs: Iterable[Ref]) -> None:
+        """Ids that the arena has noted from this sender: if they are others', their owners are asked to
+        confirm."""
+        strangers: dict[int, list[bytes]] = defaultdict(list)
+        confirmed = []
+        own: dict[bytes, int] = defaultdict(int)
+        for raw, owner in refs:
+            if owner == THIS_NODE:
+                continue
+            if self._is_own(raw):  # the sender does not know yet that its owner is dead, and has lent it
+                own[raw] += 1
+            elif owner == sender:
+                self._borrowed.add(raw)
+            elif raw in self._borrowed:
+                confirmed.append(raw)
+            elif raw not in self._borrowing:
+                self._borrowing[raw] = owner
+                strangers[owner].append(raw)
+        if own:
+            self._send(sender, messages.Return(list(own.items())))
+        if confirmed:
+            self._give_back(sender, confirmed)
+        for owner, ids in strangers.items():
+            self._ask_to_borrow(owner, ids)
+
+    def _ask_to_borrow(self, owner: int, ids: list[bytes]) -> None:
+        if ids:
+            self._send(owner, messages.Borrow(ids))
+
+    def _give_back(self, sender: int, ids: list[bytes]) -> None:
+        returned = self.arena.forget_notes(sender, ids)
+        if returned:
+            self._send(sender, messages.Return(returned))
+
+    def _on_borrow(self, peer: Peer, borrow: messages.Borrow) -> None:
+        # What is gone is lent as well: as a failure that says so.
+        self.arena.lend(peer.number, [self.arena.foreign((raw, THIS_NODE)) for raw in borrow.ids])
+        self._send(peer.number, messages.Lent(borrow.ids))
+
+    def _on_lent(self, peer: Peer, lent: messages.Lent) -> None:
+        self.arena.note(peer.number, [(raw, peer.number) for raw in lent.ids])
+        for raw in lent.ids:
+            self._borrowing.pop(raw, None)
+        self._borrowed.update(lent.ids)
+        for other in list(self.peers):
+            if other != peer.number:
+                self._give_back(other, lent.ids)
+
+    def _on_return(self, peer: Peer, message: messages.Return) -> None:
+        self.arena.take_back(peer.number, message.counts)
+
+    # --- tasks ---
+
+    def send_tasks(self, node: bytes, shape: int, count: int) -> list[bytes]:
+        """Sends so many ready tasks, as far as there are, to a node whose link is up; their ids."""
+        peer = self.by_node.get(node)
+        if peer is None or not peer.synced:
+            return []
+        tasks = []
+        for sent in self.arena.send_tasks(peer.number, shape, count):
+            raw, job, function, payload, deps, nested, num_returns, cpu, gpu, custom, attempt, retries = sent
+            known = self.arena.job_root(job)
+            if known is None:  # its driver has ended just now; its tasks are failed by that
+                continue
+            home, root = known
+            if root not in peer.told_jobs:
+                peer.told_jobs.add(root)
+                self._send(peer.number, self.jobs.describe(root))
+            tasks.append(
+                messages.Task(
+                    id=raw,
+                    job=root,
+                    job_home=self.node if home == THIS_NODE else self.peers[home].node,
+                    function=None if function is None else self._wire_ref(function),
+                    payload=bytes(payload),
+                    deps=[self._wire_ref(ref) for ref in deps],
+                    nested=[self._wire_ref(ref) for ref in nested],
+                    num_returns=num_returns,
+                    needs=messages.Resources(cpu, gpu, custom),
+                    attempt=attempt,
+                    retries=retries,
+                )
+            )
+        if tasks:
+            self._send(peer.number, messages.Run(tasks))
+        return [task.id for task in tasks]
+
+    def _on_job(self, peer: Peer, job: messages.Job) -> None:
+        if job.home in self._dead:  # which the peer will hear as well
+            return
+        home = self.peer_of(job.home)
+        if job.ended:
+            number = home.guests.pop(job.root_id, None)
+            if number is not None:
+                self.arena.bury_guest(number)
+                self.jobs.ended()
+                self._tell_end(job)
+        elif job.home != self.node and job.root_id not in home.guests:
+            number = home.guests[job.root_id] = self.arena.enter_guest(home.number, job.root_id)
+            self.jobs.learn(number, job)
+
+    def on_jobs_ended(self) -> None:
+        """Drivers of this node have ended."""
+        living = {root for _, root in self.arena.drivers()}
+        for peer in self.peers.values():
+            living.update(peer.guests)
+        for root in {root for peer in self.peers.values() for root in peer.told_jobs} - living:
+            self._tell_end(messages.Job(root, self.node, [], True))
+
+    def _tell_end(self, job: messages.Job) -> None:
+        """To all nodes that this one has sent tasks of the job."""
+        for peer in self.peers.values():
+            if job.root_id in peer.told_jobs:
+                peer.told_jobs.discard(job.root_id)
+                self._send(peer.number, job)
+
+    def _on_run(self, peer: Peer, run: messages.Run) -> None:
+        tasks: list[_kernel.SentTask] = []
+        refs: list[Ref] = []
+        own_jobs = {root: job for job, root in self.arena.drivers()}
+        for task in run.tasks:
+            home = self.by_node.get(task.job_home)
+            jobs = own_jobs if task.job_home == self.node else home.guests if home else {}
+            job = jobs.get(task.job)
+            function = None if task.function is None else self._ref(task.function, peer)
+            deps = [self._ref(ref, peer) for ref in task.deps]
+            nested = [self._ref(ref, peer) for ref in task.nested]
+            refs += [function] if function is not None else []
+            refs += deps
+            refs += nested
+            if job is None:  # it has ended, and so will the task at the sender
+                self.arena.note(peer.number, [*deps, *nested] + ([function] if function is not None else []))
+                continue
+            need = task.needs
+            tasks.append(
+                (task.id, job, function, task.payload, deps, nested, task.num_returns, need.cpu, need.gpu,
+                 need.custom, task.attempt, task.retries)
+            )  # fmt: skip
+        self.arena.receive_tasks(peer.number, tasks)
+        self._came_from(peer.number, refs)
+
+    def _on_results(self, peer: Peer, results: messages.Results) -> list[bytes]:
+        finished = []
+        returned: list[tuple[bytes, int]] = []
+        for result in results.results:
+            nested = [self._ref(ref, peer) for ref in result.nested]
+            fresh = self.arena.finish_return(
+                peer.number, result.id, result.format, result.data, result.size, nested, result.failed
+            )
+            self._came_from(peer.number, nested)
+            if not fresh or result.data is not None:
+                returned.append((result.id, 1))
+            if result.id.endswith(FIRST_RETURN):
+                finished.append(result.id[: -len(FIRST_RETURN)])
+        if returned:
+            self._send(peer.number, messages.Return(returned))
+        return finished
+
+    # --- values ---
+
+    def _want(self, raw: bytes, owner: int, holder: int) -> None:
+        if raw not in self._wanted and holder in self.peers:
+            self._wanted[raw] = (owner, holder)
+            self._send(holder, messages.Want([raw]))
+
+    def _on_want(self, peer: Peer, want: messages.Want) -> None:
+        values, places = [], []
+        for raw in want.ids:
+            oid = self.arena.foreign((raw, THIS_NODE))  # what is gone is a failure that says so
+            location = self.arena.location(oid)
+            if location is not None:
+                places.append((raw, self.peers[location[0]].node))
+            elif self.arena.is_ready(oid):
+                values.append(self._value_for(peer.number, oid))
+            elif (owner := self.arena.owner(oid)) != THIS_NODE:  # it was here once
+                places.append((raw, self.peers[owner].node))
+            elif self.arena.subscribe(oid):
+                self._askers[raw].add(peer.number)
+        if values:
+            self._send(peer.number, messages.Values(values))
+        if places:
+            self._send(peer.number, messages.Elsewhere(places))
+
+    def _value_for(self, peer: int, oid: _kernel.ObjectID) -> messages.Result:
+        fmt, data = self.arena.get(oid, 0)
+        nested = [self._wire_ref(ref) for ref in self.arena.lend_nested(peer, oid)]
+        small = len(data) <= messages.SMALL_VALUE_BYTES
+        return messages.Result(oid.binary(), fmt, bytes(data) if small else None, len(data), nested)
+
+    def _on_values(self, peer: Peer, message: messages.Values) -> None:
+        for value in message.values:
+            nested = [self._ref(ref, peer) for ref in value.nested]
+            held = [self.arena.foreign(ref) for ref in nested]
+            self.arena.note(peer.number, nested)
+            self._came_from(peer.number, nested)
+            wanted = self._wanted.get(value.id)
+            if wanted is None:  # it has come another way, or nobody wants it any more
+                continue
+            owner, _ = wanted
+            if value.format == _kernel.FORMAT_SYSTEM and owner != peer.number:
+                # Failures are kept by owners: it is not there any more, since the owner has it by now.
+                self._again[value.id] = None
+                continue
+            oid = self.arena.foreign((value.id, owner))
+            if value.data is None:
+                self.transfers.pull(peer.node, value, oid, held)
+            else:
+                self._arrived(oid, value.format, value.data, held)
+
+    def on_pulled(
+        self,
+        value: messages.Result,
+        oid: _kernel.ObjectID,
+        nested: list[_kernel.ObjectID],
+        block: _kernel.Block | None,
+    ) -> None:
+        """`block` None: it could not be had there; its owner is asked anew."""
+        if block is not None:
+            self._arrived(oid, value.format, block, nested)
+            return
+        wanted = self._wanted.pop(value.id, None)
+        if wanted is not None:
+            self._want_anew(value.id, wanted[0])
+
+    def _arrived(
+        self, oid: _kernel.ObjectID, fmt: int, data: bytes | _kernel.Block, nested: list[_kernel.ObjectID]
+    ) -> None:
+        raw = oid.binary()
+        self._wanted.pop(raw, None)
+        location = self.arena.location(oid)
+        self.arena.seal(oid, data, fmt, nested)
+        if location is not None:
+            self._send(location[0], messages.Return([(raw, 1)]))
+
+    def _on_elsewhere(self, peer: Peer, message: messages.Elsewhere) -> None:
+        for raw, node in message.places:
+            if raw not in self._wanted:
+                continue
+            if node == self.node or node in self._dead:  # the peer has not heard that yet
+                self._again[raw] = None
+            else:
+                owner, _ = self._wanted.pop(raw)
+                self._want(raw, owner, self.peer_of(node).number)
+
+    @property
+    def is_to_ask(self) -> bool:
+        """Whether the next tick does anything."""
+        return bool(self._again)
+
+    def tick(self) -> None:
+        """Several times a second: values are asked for that could not be had."""
+        again, self._again = self._again, {}
+        for raw in again:
+            wanted = self._wanted.pop(raw, None)
+            if wanted is not None:
+                self._want_anew(raw, wanted[0])
+
+    def _want_anew(self, raw: bytes, owner: int) -> None:
+        """Of its owner; what is this node's own, where it is now."""
+        oid = self.arena.foreign((raw, owner))
+        if not self.arena.is_ready(oid):
+            location = self.arena.location(oid)
+            self._want(raw, owner, owner if location is None else location[0])
+
+    # --- news of the arena ---
+
+    def on_news(self, news: "list[_kernel.News]") -> None:
+        results: dict[int, list[messages.Result]] = defaultdict(list)
+        returns: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
+        item: Any
+        for item in news:
+            kind = item[0]
+            if kind == _kernel.NEWS_DONE:
+                _, number, raw, fmt, data, size, nested, failed = item
+                refs = [self._wire_ref(ref) for ref in nested]
+                results[number].append(messages.Result(raw, fmt, data, size, refs, failed))
+            elif kind == _kernel.NEWS_GONE:
+                _, raw, _, noted, located = item
+                self._wanted.pop(raw, None)
+                self._borrowed.discard(raw)
+                self._borrowing.pop(raw, None)
+                for number, times in noted:
+                    returns[number].append((raw, times))
+                if located:
+                    returns[located].append((raw, 1))
+            elif kind == _kernel.NEWS_WANTED:
+                oid = item[1]
+                owner = self.arena.owner(oid)
+                location = self.arena.location(oid)
+                self._want(oid.binary(), owner, location[0] if location is not None else owner)
+            elif kind == _kernel.NEWS_SEALED:
+                raw = item[1].binary()
+                for number in self._askers.pop(raw, ()):
+                    if number in self.peers:
+                        self._on_want(self.peers[number], messages.Want([raw]))
+        for number, finished in results.items():
+            self._send(number, messages.Results(finished))
+        for number, returned in returns.items():
+            self._send(number, messages.Return(returned))
+
+    _HANDLERS: ClassVar[Any] = {
+        messages.Job: _on_job,
+        messages.Run: _on_run,
+        messages.Results: _on_results,
+        messages.Return: _on_return,
+        messages.Borrow: _on_borrow,
+        messages.Lent: _on_lent,
+        messages.Want: _on_want,
+        messages.Values: _on_values,
+        messages.Elsewhere: _on_elsewhere,
+    }

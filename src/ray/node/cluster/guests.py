@@ -1,0 +1,36 @@
+"""Jobs of drivers on other nodes, as this node's workers know them."""
+
+import json
+import time
+from collections.abc import Callable
+
+from ray import _kernel
+from ray.session import jobs
+from ray.wire import messages
+
+
+class Guests:
+    def __init__(self, arena: _kernel.Arena, node: bytes, ended: Callable[[], None]) -> None:
+        self.arena = arena
+        self.node = node
+        self.ended = ended
+        self._known: dict[bytes, messages.Job] = {}  # guests, by their root ids
+
+    def describe(self, root: bytes) -> messages.Job:
+        known = self._known.get(root)
+        if known is not None:
+            return known
+        number = next(job for job, own in self.arena.drivers() if own == root)
+        return messages.Job(root, self.node, jobs.sys_path(self.arena, number) or [], False)
+
+    def learn(self, number: int, job: messages.Job) -> None:
+        self._known[job.root_id] = job
+        entry = {
+            "event": jobs.STARTED,
+            "pid": 0,
+            "time_s": time.time(),
+            "root_id": job.root_id.hex(),
+            "name": f"of node {job.home.hex()[:8]}",
+            jobs.SYS_PATH: job.sys_path,
+        }
+        self.arena.journal(_kernel.JOURNAL_JOB, json.dumps(entry).encode(), number)

@@ -1,0 +1,147 @@
+"""This node's tasks to other nodes: what the policy decides, done."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ray import _kernel
+from ray.node.cluster.exchange import Exchange
+from ray.policy.cluster.placement import Here, Infeasible, Other, Queue, place, slots
+from ray.wire.messages import NodeState, Resources, View
+
+SMOOTHING = 0.3  # weight of the newest observation of how long tasks take
+
+
+@dataclass(slots=True)
+class Pace:
+    """How fast one node does this node's tasks of one shape."""
+
+    slots: int = 1
+    last_ms: float = 0.0
+    task_ms: float | None = None
+
+    def finished(self, count: int, now_ms: float) -> None:
+        """So many came back together. What came before the first is not known, so that only sets the
+        clock."""
+        if self.last_ms:
+            observed = (now_ms - self.last_ms) * self.slots / count
+            self.task_ms = (
+                observed if self.task_ms is None else self.task_ms + SMOOTHING * (observed - self.task_ms)
+            )
+        self.last_ms = now_ms
+
+
+@dataclass(slots=True)
+class Elsewhere:
+    """Another node as it was reported, and what has been sent and done since."""
+
+    state: NodeState
+    seen_ms: float
+    ours: dict[bytes, int] = field(default_factory=dict)  # tasks under way there: their shape
+    unreported: int = 0
+    paces: defaultdict[int, Pace] = field(default_factory=lambda: defaultdict(Pace))
+
+
+class Scheduler:
+    def __init__(
+        self,
+        arena: _kernel.Arena,
+        node: bytes,
+        exchange: Exchange,
+        is_linked: Callable[[bytes], bool],
+        want_link: Callable[[bytes], None],
+        report: Callable[[tuple[Infeasible, ...]], None],
+    ) -> None:
+        self.arena = arena
+        self.node = node
+        self.exchange = exchange
+        self.is_linked = is_linked
+        self.want_link = want_link
+        self.report = report
+        self.others: dict[bytes, Elsewhere] = {}
+        self.turn = 0
+
+    def on_view(self, view: View, now_ms: float) -> None:
+        self.turn = view.number
+        present = set()
+        for state in view.nodes:
+            if state.node_id == self.node:
+                continue
+            present.add(state.node_id)
+            known = self.others.get(state.node_id)
+            if known is None:
+                self.others[state.node_id] = Elsewhere(state, now_ms)
+            else:
+                known.state, known.seen_ms, known.unreported = state, now_ms, 0
+        for node in self.others.keys() - present:
+            del self.others[node]
+
+    def on_finished(self, node: bytes, tasks: list[bytes], now_ms: float) -> None:
+        """Tasks of this node that are done there."""
+        other = self.others.get(node)
+        if other is None:
+            return
+        counts: dict[int, int] = defaultdict(int)
+        for task in tasks:
+            shape = other.ours.pop(task, None)
+            if shape is not None:
+                counts[shape] += 1
+                other.unreported -= 1
+        for shape, count in counts.items():
+            other.paces[shape].finished(count, now_ms)
+
+    @property
+    def has_tasks_away(self) -> bool:
+        return any(other.ours for other in self.others.values())
+
+    def place(self, now_ms: float) -> None:
+        """Sends what is better off elsewhere."""
+        if not self.others:
+            return
+        queues = [
+            Queue(shape, (cpu, gpu, custom), ready, self._task_ms(shape))
+            for shape, cpu, gpu, custom, ready, _ in self.arena.queues()
+            if ready
+        ]
+        if not queues:
+            return
+        total, free = self.arena.resources()
+        others = [
+            Other(
+                node,
+                _amounts(other.state.total),
+                _amounts(other.state.free),
+                other.state.ready,
+                int(now_ms - other.seen_ms),
+                len(other.ours),
+                other.unreported,
+                draining=other.state.draining,
+            )
+            for node, other in self.others.items()
+        ]
+        placement = place(Here(self.node, total, free, turn=self.turn), queues, others)
+        needs = {queue.shape: queue.needs for queue in queues}
+        for send in placement.sends:
+            if not self.is_linked(send.node):
+                self.want_link(send.node)
+                continue
+            other = self.others[send.node]
+            sent = self.exchange.send_tasks(send.node, send.shape, send.count)
+            if not other.ours:
+                other.paces[send.shape].last_ms = 0.0
+            other.ours.update(dict.fromkeys(sent, send.shape))
+            other.unreported += len(sent)
+            other.paces[send.shape].slots = max(1, slots(_amounts(other.state.total), needs[send.shape]))
+        self.report(placement.infeasible)
+
+    def _task_ms(self, shape: int) -> float | None:
+        known = [
+            pace.task_ms
+            for other in self.others.values()
+            if shape in other.paces and (pace := other.paces[shape]).task_ms is not None
+        ]
+        return min(known) if known else None
+
+
+def _amounts(resources: Resources) -> tuple[int, int, int]:
+    return resources.cpu, resources.gpu, resources.custom

@@ -1,0 +1,343 @@
+"""Which of this node's ready tasks go to which node now, and where the cluster scheduler puts a demand.
+
+Amounts of resources are integers, 1/10,000 of a unit, one for each kind of resource, in the same order
+everywhere.
+
+The sender keeps its tasks as long as it can: what was sent and waits there can't go anywhere else without a
+recall. So a node is sent what it can start at once, and as many more as end there before the next sending
+arrives (its *buffer*; none for tasks that take long). A burst of short tasks is spread by many small
+sendings, decided anew whenever results or reports come in, and not by dealing out the queue.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+MOST_BUFFERED = 64  # tasks beyond what runs, for each slot: more hide no round trip
+MOST_AT_ONCE = 1_000  # of one shape in one sending
+STALE_MS = 2_000  # an older report says what a node has, not what it is free to do
+WORTH_MOVING_BYTES = 1 << 20  # of a task's arguments: from here on where they are decides first
+
+NodeId = bytes
+Amounts = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Ready tasks of one shape in this node's queues. Queues are given with the longest waiting first."""
+
+    shape: int  # handle of the shape
+    needs: Amounts
+    ready: int
+    task_ms: float | None = None  # how long one runs, as measured; None: not known yet
+    argument_bytes: Mapping[NodeId, int] = field(
+        default_factory=dict
+    )  # of the next tasks, a task, by where they are
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """This node."""
+
+    node: NodeId
+    total: Amounts
+    free: Amounts
+    draining: bool = False  # nothing new is started here
+    turn: int = 0  # this node's rank among those that send, plus the report's number: each is first in turn
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Another node: what it has last reported, and what we have done since."""
+
+    node: NodeId
+    total: Amounts
+    free: Amounts
+    queued: int  # ready tasks there that have not started
+    age_ms: int  # of the report
+    ours: int = 0  # tasks of ours there, not finished
+    unreported: int = 0  # of ours, sent less finished since the report; negative when more have finished
+    round_trip_ms: float = 1.0  # from a task's end there until the next one we then send has arrived
+    senders: int = 1  # nodes that have tasks to send, this one among them
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """So many of the shape's oldest tasks go to that node."""
+
+    node: NodeId
+    shape: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Infeasible:
+    """Nobody can ever run this as the cluster is now. It is kept, and its driver told what exists."""
+
+    shape: int
+    needs: Amounts
+    largest: Amounts  # of each kind of resource, the most that one node has
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What to send now, and what can't be run anywhere."""
+
+    sends: tuple[Send, ...]
+    infeasible: tuple[Infeasible, ...]
+
+
+def fits(amounts: Amounts, needs: Amounts) -> bool:
+    """Whether one task can have what it needs."""
+    return all(has >= needed for has, needed in zip(amounts, needs, strict=True))
+
+
+def slots(amounts: Amounts, needs: Amounts) -> int:
+    """How many tasks fit side by side; one that needs nothing at all counts as needing a whole of the first
+    kind."""
+    if not any(needs):
+        return max(0, amounts[0] // 10_000)
+    return max(0, min(has // needed for has, needed in zip(amounts, needs, strict=True) if needed))
+
+
+def buffered(slot_count: int, task_ms: float | None, round_trip_ms: float) -> int:
+    """How many tasks to have waiting at a node, so that it does not run dry until the next sending comes.
+
+    None when a task takes long beside the round trip, or when it is not known how long: its first run will
+    show.
+    """
+    if task_ms is None:
+        return 0
+    while_away = MOST_BUFFERED if task_ms <= 0 else min(MOST_BUFFERED, round_trip_ms / task_ms)
+    return round(slot_count * while_away)
+
+
+def share(count: int, senders: int, turn: int) -> int:
+    """One sender's part of what a node can take, so that several that see the same report don't overfill it.
+
+    What can't be divided goes to others of the senders with each report.
+    """
+    each, rest = divmod(count, max(senders, 1))
+    return each + (turn % max(senders, 1) < rest)
+
+
+class _Room:
+    """What one node may still be sent in this decision."""
+
+    def __init__(self, other: Other, turn: int) -> None:
+        self.other = other
+        self.turn = turn
+        self.free = other.free
+        # Tasks there, or on their way, that do not run yet. Negative: more have ended than are free by the
+        # report.
+        self.waiting = other.queued + other.unreported
+        self.given_to_run = 0
+        self.given_to_wait = 0
+
+    def idle(self, queue: Queue, only_elsewhere: bool) -> int:
+        """Tasks of this shape that could start at once.
+
+        `only_elsewhere`: the sender itself can never run them. Then each sender may have as many there as run
+        side by side, however much waits there: else a node with work of its own would never be sent any.
+        """
+        other = self.other
+        if not fits(other.total, queue.needs):
+            return 0
+        at_most = slots(other.total, queue.needs)
+        unstarted = at_most - other.ours - self.given_to_run - self.given_to_wait
+        if other.age_ms > STALE_MS:
+            # Reports have stopped, with the head perhaps: as many as it has slots, all of ours counted.
+            count = unstarted
+        else:
+            count = min(at_most, slots(self.free, queue.needs) - self.waiting)
+            if only_elsewhere:
+                count = max(count, unstarted)
+        return self._share(count, self.given_to_run)
+
+    def buffer(self, queue: Queue) -> int:
+        """Tasks of this shape to have waiting there beyond those."""
+        other = self.other
+        if other.age_ms > STALE_MS or not fits(other.total, queue.needs):
+            return 0
+        wanted = buffered(slots(other.total, queue.needs), queue.task_ms, other.round_trip_ms)
+        return self._share(wanted - max(0, self.waiting), self.given_to_wait)
+
+    def take(self, needs: Amounts, count: int, to_wait: bool) -> None:
+        """`count` more are sent there; what fits in what is free starts, the others wait."""
+        if to_wait:
+            self.given_to_wait += count
+        else:
+            self.given_to_run += count
+        ended = min(count, max(0, -self.waiting))
+        starting = min(count - ended, max(0, slots(self.free, needs) - max(0, self.waiting)))
+        self.free = tuple(has - starting * needed for has, needed in zip(self.free, needs, strict=True))
+        self.waiting += count - starting
+
+    def _share(self, count: int, given: int) -> int:
+        """This sender's part of `count` and what it was given before, less the latter."""
+        if count <= 0:
+            return 0
+        return max(0, share(count + given, self.other.senders, self.turn) - given)
+
+
+def place(here: Here, queues: Sequence[Queue], others: Iterable[Other]) -> Placement:
+    """What goes where, now."""
+    rooms = [_Room(other, here.turn) for other in others if not other.draining]
+    totals = [room.other.total for room in rooms]
+    if not here.draining:
+        totals.append(here.total)
+    sends: dict[tuple[NodeId, int], int] = {}
+    infeasible = []
+    free = here.free
+    for queue in queues:
+        if queue.ready <= 0:
+            continue
+        if not any(fits(total, queue.needs) for total in totals):
+            infeasible.append(Infeasible(queue.shape, queue.needs, _largest(totals, queue.needs)))
+            continue
+        left = queue.ready
+        runs_here = not here.draining and fits(here.total, queue.needs)
+        # Large arguments draw a task to where they are, before this node is asked.
+        near = [room for room in rooms if _draw(queue, here, room) > 0]
+        left -= _fill_idle(queue, here, near, left, sends, not runs_here)
+        if runs_here:
+            started = min(left, slots(free, queue.needs))
+            free = tuple(has - started * needed for has, needed in zip(free, queue.needs, strict=True))
+            left -= started
+        left -= _fill_idle(queue, here, rooms, left, sends, not runs_here)
+        if runs_here:
+            # This node's own buffer comes first: its workers must not wait for tasks that were sent away.
+            slowest = max((room.other.round_trip_ms for room in rooms), default=0.0)
+            left -= min(left, buffered(slots(here.total, queue.needs), queue.task_ms, slowest))
+        takers = [(room, room.buffer(queue)) for room in rooms]
+        _deal(queue, _turned(takers, here.turn), left, sends, to_wait=True)
+    placed = tuple(Send(node, shape, count) for (node, shape), count in sends.items())
+    return Placement(placed, tuple(infeasible))
+
+
+def _largest(totals: Sequence[Amounts], needs: Amounts) -> Amounts:
+    """Of each kind of resource, the most that one node has."""
+    return tuple(max(kind) for kind in zip(*totals, strict=True)) if totals else (0,) * len(needs)
+
+
+def _draw(queue: Queue, here: Here, room: _Room) -> int:
+    """By how many times `WORTH_MOVING_BYTES` more of a task's arguments is there than here."""
+    there = queue.argument_bytes.get(room.other.node, 0)
+    return max(0, there - queue.argument_bytes.get(here.node, 0)) // WORTH_MOVING_BYTES
+
+
+def _turned(items: list[tuple[_Room, int]], turn: int) -> list[tuple[_Room, int]]:
+    """The same, begun elsewhere each time: else what can't be divided would always go to the same node."""
+    start = turn % len(items) if items else 0
+    return items[start:] + items[:start]
+
+
+def _fill_idle(
+    queue: Queue,
+    here: Here,
+    rooms: list[_Room],
+    left: int,
+    sends: dict[tuple[NodeId, int], int],
+    only_elsewhere: bool,
+) -> int:
+    """Give each what it can start at once: first where the bytes are, then evenly.
+
+    Returns how many in all.
+    """
+    groups: dict[int, list[tuple[_Room, int]]] = {}
+    for room in rooms:
+        groups.setdefault(_draw(queue, here, room), []).append((room, room.idle(queue, only_elsewhere)))
+    before = left
+    for _, group in sorted(groups.items(), reverse=True):
+        left -= _deal(queue, _turned(group, here.turn), left, sends, to_wait=False)
+    return before - left
+
+
+def _deal(
+    queue: Queue,
+    takers: list[tuple[_Room, int]],
+    left: int,
+    sends: dict[tuple[NodeId, int], int],
+    to_wait: bool,
+) -> int:
+    """Deal tasks out in proportion to what each can take, none more than that.
+
+    Returns how many were dealt.
+    """
+    wanted = sum(count for _, count in takers)
+    if wanted <= 0 or left <= 0:
+        return 0
+    to_deal = min(left, wanted)
+    asked = due = dealt = 0
+    for room, count in takers:
+        asked += count
+        given = to_deal * asked // wanted - due
+        due += given
+        key = (room.other.node, queue.shape)
+        given = min(given, MOST_AT_ONCE - sends.get(key, 0))
+        if given > 0:
+            sends[key] = sends.get(key, 0) + given
+            room.take(queue.needs, given, to_wait)
+            dealt += given
+    return dealt
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a node can't place itself: an actor, a large or infeasible task. Given with the oldest first."""
+
+    key: int
+    needs: Amounts
+    argument_bytes: Mapping[NodeId, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """That demand goes to that node."""
+
+    key: int
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Assignments:
+    """What the cluster scheduler has decided. What is in neither waits for resources that exist."""
+
+    placed: tuple[Assignment, ...]
+    infeasible: tuple[Infeasible, ...]  # `shape` is the demand's key
+
+
+def assign(demands: Sequence[Demand], nodes: Iterable[Other]) -> Assignments:
+    """The cluster scheduler's decision: where each demand goes now.
+
+    First where its bytes are, then where no scarce resource is spent on it that it has no need of, then where
+    the most is left. A demand that fits nowhere now, and could run on one node only when that is free,
+    reserves that node's share: smaller, younger ones do not go by it there for ever.
+    """
+    usable = [node for node in nodes if not node.draining]
+    totals = [node.total for node in usable]
+    free = {node.node: node.free for node in usable if node.age_ms <= STALE_MS}
+    placed = []
+    infeasible = []
+    for demand in demands:
+        if not any(fits(total, demand.needs) for total in totals):
+            infeasible.append(Infeasible(demand.key, demand.needs, _largest(totals, demand.needs)))
+            continue
+        able = [node for node in usable if node.node in free and fits(node.total, demand.needs)]
+        if not able:
+            continue
+        now = [node for node in able if fits(free[node.node], demand.needs)]
+        best = max(now or able, key=lambda node: _merit(demand, node, free[node.node]))
+        # Where it waits, it is counted as if it ran: the free amounts go below zero.
+        free[best.node] = tuple(has - need for has, need in zip(free[best.node], demand.needs, strict=True))
+        if now:
+            placed.append(Assignment(demand.key, best.node))
+    return Assignments(tuple(placed), tuple(infeasible))
+
+
+def _merit(demand: Demand, node: Other, free: Amounts) -> tuple[int, int, float, NodeId]:
+    drawn = demand.argument_bytes.get(node.node, 0) // WORTH_MOVING_BYTES
+    kinds = list(zip(free, demand.needs, node.total, strict=True))
+    unneeded = sum(total > 0 for _, need, total in kinds[1:] if not need)
+    left = min(((has - need) / total for has, need, total in kinds if total), default=0.0)
+    return drawn, -unneeded, left, node.node

@@ -1,0 +1,155 @@
+"""A cluster on this machine, for tests: real nodes, each with its own arena, keeper and node manager."""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from ray.errors import ArgumentError
+from ray.session import end, processes
+from ray.session.addresses import Address
+from ray.session.launch import KeeperHandle
+from ray.session.options import SessionOptions
+from ray.session.ports import ANY_PORT
+from ray.session.record import SessionRecord
+from ray.session.standalone import start_head, start_node
+
+MAX_NODES = 250  # each has a loopback address of its own: 127.0.0.1 up
+KILLED_S = 5.0  # for the processes of a killed node to be gone
+
+
+@dataclasses.dataclass(eq=False)
+class LocalNode:
+    """One node of a LocalCluster."""
+
+    record: SessionRecord
+    keeper: KeeperHandle
+    is_alive: bool = True
+
+    @property
+    def node_id(self) -> str:
+        """40 hexadecimal digits."""
+        return self.record.node_id
+
+    @property
+    def node_ip_address(self) -> str:
+        """Names the node to `ray.init(redis_address=..., node_ip_address=...)`."""
+        return self.record.node_ip_address
+
+    @property
+    def is_head(self) -> bool:
+        return self.record.role == "head"
+
+    def __repr__(self) -> str:
+        state = "" if self.is_alive else ", ended"
+        return f"<LocalNode {self.record.role} {self.node_ip_address} {self.node_id[:12]}{state}>"
+
+
+class LocalCluster:
+    """Starts a head and further nodes; a context, which stops them all.
+
+    They end, at the latest, with the process that has made it. Its methods are for that process.
+    """
+
+    def __init__(
+        self,
+        nodes: int = 1,
+        *,
+        num_cpus: int = 1,
+        object_store_memory: int = 64 << 20,
+        config: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """`nodes` counts the head; what follows is for each of them, and as in `ray.init`.
+
+        Blocks until all can be used. Raises ArgumentError, and what `ray.init` raises.
+        """
+        if not 1 <= nodes <= MAX_NODES:
+            raise ArgumentError(f"nodes must be from 1 to {MAX_NODES}, the head included, not {nodes!r}.")
+        self._given = {
+            "num_cpus": num_cpus,
+            "object_store_memory": object_store_memory,
+            "config": config,
+            **options,
+        }
+        self.nodes: list[LocalNode] = []
+        try:
+            for _ in range(nodes):
+                self.add_node()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def head(self) -> LocalNode:
+        return self.nodes[0]
+
+    @property
+    def address(self) -> str:
+        """For `ray.init(redis_address=...)`, which joins the head unless `node_ip_address` names another."""
+        return self.head.record.redis_address
+
+    def add_node(self, **options: Any) -> LocalNode:
+        """Starts one more; `options` are its own. Blocks until it can be used. Raises what `ray.init`
+        raises."""
+        if len(self.nodes) == MAX_NODES:
+            raise ArgumentError(
+                f"A LocalCluster has at most {MAX_NODES} nodes, those that have ended included."
+            )
+        place = f"127.0.0.{len(self.nodes) + 1}"
+        own = SessionOptions.from_init(
+            node_ip_address=place, redirect_output=True, **{**self._given, **options}
+        )
+        if not self.nodes:
+            keeper, record = start_head(own, ANY_PORT, owner_pid=os.getpid())
+        else:
+            keeper, record = start_node(own, Address.parse(self.address), owner_pid=os.getpid())
+        node = LocalNode(record, keeper)
+        self.nodes.append(node)
+        return node
+
+    def kill_node(self, node: LocalNode) -> None:
+        """All its processes at once (SIGKILL), as if its machine had died. Blocks until they are gone."""
+        if not node.is_alive:
+            return
+        node.is_alive = False
+        end.kill_until_none(lambda: processes.of_session(node.record.token), KILLED_S)
+        node.keeper.end(self._end_ms(node))
+        self._forget(node)
+
+    def stop_node(self, node: LocalNode) -> None:
+        """Ends it as `ray stop` does. Blocks until it has ended."""
+        if not node.is_alive:
+            return
+        node.is_alive = False
+        node.keeper.end(self._end_ms(node))
+        self._forget(node)
+
+    def stop(self) -> None:
+        """Ends all nodes, the head last, and removes their logs. Later calls do nothing."""
+        for node in reversed(self.nodes):
+            self.stop_node(node)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _end_ms(self, node: LocalNode) -> int:
+        return int(node.record.settings["end_ms"])
+
+    def _forget(self, node: LocalNode) -> None:
+        """What is left on disk: logs, and a token whose keeper could not remove it."""
+        shutil.rmtree(node.record.logs, ignore_errors=True)
+        if node.record.removes_token_file:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(node.record.token_file)

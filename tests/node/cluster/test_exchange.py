@@ -1,0 +1,239 @@
+"""What node managers say to each other, with real arenas and links that lose what is on them."""
+
+import pytest
+
+from ray import _kernel
+from ray.wire import messages
+from tests.core.nodes import RAW, decoded, encoded
+from tests.node.cluster.worlds import Member, World
+
+LARGE = 200_000
+
+
+def function_of(member: Member) -> _kernel.ObjectID:
+    return member.node.driver.put(encoded(1), RAW)
+
+
+def number(member: Member, oid: _kernel.ObjectID) -> int:
+    fmt, data = member.node.driver.get(oid, 0)
+    assert fmt == RAW
+    return decoded(data)
+
+
+def failure(member: Member, oid: _kernel.ObjectID) -> int:
+    fmt, data = member.node.driver.get(oid, 0)
+    assert fmt == _kernel.FORMAT_SYSTEM
+    return int.from_bytes(bytes(data)[:4], "little")
+
+
+def everything_is_gone(world: World) -> None:
+    world.settle()
+    for member in world.members:
+        member.node.check()
+        counts = member.node.counts()
+        counts["processes"] -= len(member.arena.peers()) + len(member.arena.guests())
+        assert counts == member.node.baseline
+
+
+def test_a_task_runs_elsewhere() -> None:
+    world = World(2)
+    a, b = world.members
+    function = function_of(a)
+    argument = a.node.driver.put(encoded(20), RAW)
+    (result,) = a.node.submit(function, 3, [argument])
+    assert a.offload(b) == 1
+    world.settle(works=True)
+    assert number(a, result) == 23
+    assert [job.sys_path for job in b.learned] == [["/a/folder"]]
+    del argument, result, function
+    everything_is_gone(world)
+
+
+@pytest.mark.parametrize("lost", ["on the way there", "on the way back"])
+def test_what_a_link_loses_is_made_good(lost: str) -> None:
+    world = World(2)
+    a, b = world.members
+    function = function_of(a)
+    (result,) = a.node.submit(function, 3)
+    a.offload(b)
+    if lost == "on the way back":
+        world.settle()
+        b.node.work()
+        b.look()
+    world.cut(a, b)
+    world.connect(a, b)
+    world.settle()
+    if lost == "on the way there":
+        assert a.node.work()
+    world.settle()
+    assert number(a, result) == 3
+    del result, function
+    everything_is_gone(world)
+
+
+def test_a_large_result_stays_until_it_is_wanted() -> None:
+    world = World(2)
+    a, b = world.members
+    function = function_of(a)
+    (result,) = a.node.submit(function, 3, size=LARGE)
+    a.offload(b)
+    world.settle(works=True)
+    assert not a.node.driver.is_ready(result)
+    assert a.arena.location(a.arena.foreign((result.binary(), 0))) is not None
+    (sum_of_both,) = a.node.submit(function, 1, [result])
+    world.settle(works=True)
+    assert number(a, sum_of_both) == 4
+    assert number(a, result) == 3
+    del result, sum_of_both, function
+    everything_is_gone(world)
+
+
+def test_a_large_result_lost_with_its_node_is_made_again() -> None:
+    world = World(3)
+    a, b, c = world.members
+    function = function_of(a)
+    (result,) = a.node.submit(function, 3, size=LARGE)
+    a.offload(b)
+    world.settle(works=True)
+    (after,) = a.node.submit(function, 1, [result])
+    world.kill(b)
+    world.settle()
+    a.offload(c)
+    world.settle(works=True)
+    assert number(a, after) == 4
+    del result, after, function
+    everything_is_gone(world)
+
+
+def test_an_id_in_a_result_is_borrowed_from_its_owner() -> None:
+    world = World(3)
+    a, b, c = world.members
+    function = function_of(a)
+    (result,) = a.node.submit(function, 3)
+    a.offload(b)
+    world.settle()
+    assert b.node.work(inner=77)
+    world.settle()
+    assert number(a, result) == 3
+    (passed_on,) = a.node.submit(function, 5, nested=[result])
+    a.offload(c)
+    world.settle(works=True)
+    assert number(a, passed_on) == 5
+    del result, passed_on, function
+    everything_is_gone(world)
+
+
+def test_a_value_is_asked_for_before_it_is_made() -> None:
+    world = World(3)
+    a, b, c = world.members
+    function = function_of(a)
+    (first,) = a.node.submit(function, 3)
+    a.offload(b)
+    (second,) = a.node.submit(function, 1, nested=[first])
+    a.offload(c)
+    world.settle()
+    borrowed = c.node.driver.foreign((first.binary(), c.node.peer(a.node)))
+    (sum_of_both,) = c.node.submit(function_of(c), 0, [borrowed])
+    world.settle(works=True)
+    assert number(a, first) == 3
+    assert number(c, sum_of_both) == 3
+    del first, second, function, borrowed, sum_of_both
+    everything_is_gone(world)
+
+
+def test_an_owner_dies_and_its_ids_fail() -> None:
+    world = World(2)
+    a, b = world.members
+    function = function_of(a)
+    result = a.node.submit(function, 3)[0]
+    waits = a.node.submit(function, 4, nested=[result])[0]
+    a.offload(b)
+    world.settle()
+    foreign = b.arena.foreign((result.binary(), b.node.peer(a.node)))
+    world.kill(a)
+    world.settle()
+    assert b.arena.guests() == []
+    del foreign, result, waits, function
+
+
+def test_a_new_node_manager_goes_on() -> None:
+    world = World(2)
+    a, b = world.members
+    function = function_of(a)
+    results = [a.node.submit(function, i)[0] for i in range(4)]
+    a.offload(b, most=2)
+    world.settle()
+    b.node.work()
+    a.restart()
+    b.node.work()
+    b.restart()
+    world.settle(works=True)
+    assert [number(a, result) for result in results] == [0, 1, 2, 3]
+    del results, function
+    everything_is_gone(world)
+
+
+def test_the_end_of_a_driver_ends_its_guest() -> None:
+    world = World(2)
+    a, b = world.members
+    function = function_of(a)
+    result = a.node.submit(function, 3)[0]
+    a.offload(b)
+    world.settle()
+    assert len(b.arena.guests()) == 1
+    del result, function
+    a.node.driver.leave()
+    a.exchange.on_jobs_ended()
+    world.settle()
+    assert b.arena.guests() == []
+
+
+def test_a_large_result_that_is_wanted_here_and_elsewhere() -> None:
+    """Both are told where it is, though an object is in the list of news but once."""
+    world = World(3)
+    a, b, c = world.members
+    function = function_of(a)
+    (first,) = a.node.submit(function, 3, size=LARGE)
+    a.offload(b)
+    (here,) = a.node.submit(function, 1, [first])
+    (there,) = a.node.submit(function, 2, nested=[first])
+    a.offload(c)
+    world.settle()
+    borrowed = c.node.driver.foreign((first.binary(), c.node.peer(a.node)))
+    (sum_there,) = c.node.submit(function_of(c), 0, [borrowed])
+    world.settle()
+    world.settle(works=True)
+    assert number(a, here) == 4
+    assert number(c, sum_there) == 3
+    del first, here, there, function, borrowed, sum_there
+    everything_is_gone(world)
+
+
+def test_a_value_that_is_not_there_any_more_is_had_from_its_owner() -> None:
+    world = World(3)
+    a, b, c = world.members
+    function = function_of(a)
+    (first,) = a.node.submit(function, 3, size=LARGE)
+    a.offload(b)
+    world.settle(works=True)
+    (there,) = a.node.submit(function, 2, nested=[first])
+    a.offload(c)
+    world.settle()
+    borrowed = c.node.driver.foreign((first.binary(), c.node.peer(a.node)))
+    (sum_there,) = c.node.submit(function_of(c), 0, [borrowed])
+    c.look()
+    a.look()
+    to = world.links[frozenset((a.id, c.id))]
+    for message in messages.decode(to[a.id].popleft()):
+        a.exchange.on_message(c.id, message)
+    told = list(to[c.id])  # that it is at b
+    to[c.id].clear()
+    (here,) = a.node.submit(function, 1, [first])
+    world.settle()
+    assert a.node.driver.is_ready(first)
+    to[c.id].extend(told)
+    world.settle(works=True)
+    assert number(c, sum_there) == 3
+    assert number(a, here) == 4
+    del first, here, there, function, borrowed, sum_there
+    everything_is_gone(world)

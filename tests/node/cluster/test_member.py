@@ -1,0 +1,104 @@
+"""Node managers in one process, with real links: tasks and values go from one to the other."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ray.node.cluster.member import Member
+from ray.wire.identity import Identity
+from ray.wire.token import ClusterToken
+from tests.core.nodes import RAW, Network, Node, decoded, encoded
+
+PATIENCE_S = 20.0
+LARGE = 20 << 20
+
+
+class Record:
+    """What a member reads of its session's record."""
+
+    def __init__(self, node: Node, token: ClusterToken, head_address: str) -> None:
+        self.node_id = node.node_id.hex()
+        self.cluster_identity = Identity.of(token).pem.decode()
+        self.head_address = head_address
+        self.control_store: list[str] = []
+
+
+@contextlib.asynccontextmanager
+async def running(nodes: list[Node]) -> AsyncIterator[list[Member]]:
+    token = ClusterToken.new()
+    members: list[Member] = []
+    tasks = []
+    with ThreadPoolExecutor(len(nodes) + 1) as executor:
+        for node in nodes:
+            head = members[0].listener.address if members else ""
+            listening = socket.create_server(("127.0.0.1", 0))
+            record = Record(node, token, head)
+            member = Member(node.manager, record, "1", listening, executor, lambda: None)  # type: ignore[arg-type]
+            members.append(member)
+            tasks.append(asyncio.create_task(member.run()))
+            while not member.listener.address:
+                await asyncio.sleep(0)
+        try:
+            yield members
+        finally:
+            for node in nodes:
+                node.manager.shut()
+            await asyncio.gather(*tasks)
+
+
+async def until(condition: object) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # type: ignore[operator]
+            await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+def nodes() -> list[Node]:
+    hand = Network(0)
+    return [Node(hand, cpus=1, heap=64 << 20) for _ in range(3)]
+
+
+def test_tasks_that_fit_nowhere_here_run_elsewhere(nodes: list[Node]) -> None:
+    async def scenario() -> None:
+        async with running(nodes) as members:
+            await until(lambda: all(len(member.scheduler.others) == 2 for member in members))
+            a = nodes[0]
+            function = a.driver.put(encoded(1), RAW)
+            results = [a.submit(function, i)[0] for i in range(40)]
+            done: set[Node] = set()
+
+            def all_done() -> bool:
+                for node in nodes:
+                    if node.work():
+                        done.add(node)
+                return all(a.driver.is_ready(result) for result in results)
+
+            await until(all_done)
+            assert [decoded(a.driver.get(result, 0)[1]) for result in results] == list(range(40))
+            assert done == set(nodes)
+
+    asyncio.run(scenario())
+
+
+def test_a_large_result_comes_when_it_is_wanted(nodes: list[Node]) -> None:
+    async def scenario() -> None:
+        async with running(nodes[:2]) as members:
+            await until(lambda: all(len(member.scheduler.others) == 1 for member in members))
+            a, b = nodes[:2]
+            function = a.driver.put(encoded(1), RAW)
+            results = [a.submit(function, 7, size=LARGE)[0] for _ in range(2)]  # one for each node
+            await until(lambda: b.work())
+            assert a.work()
+            for result in results:
+                found = asyncio.get_running_loop().run_in_executor(None, a.driver.get, result, 10_000)
+                fmt, data = await found
+                assert fmt == RAW
+                assert len(data) == LARGE
+                assert decoded(data) == 7
+            del data
+
+    asyncio.run(scenario())

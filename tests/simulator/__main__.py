@@ -1,0 +1,37 @@
+"""Replays a seed and tells its story, or looks for seeds that go wrong.
+
+python -m tests.simulator deaths 130
+python -m tests.simulator deaths 0-2000
+"""
+
+import argparse
+import sys
+
+from tests.simulator.scenario import KINDS, play, story
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulator", description=__doc__)
+    parser.add_argument("kind", choices=KINDS, help="which faults there are")
+    parser.add_argument("seeds", help="one, whose story is told, or FIRST-BEYOND")
+    parser.add_argument("--nodes", type=int, default=3)
+    options = parser.parse_args()
+    first, _, beyond = options.seeds.partition("-")
+    if not beyond:
+        print(story(int(first), KINDS[options.kind], options.nodes))
+        return 0
+    found = 0
+    for seed in range(int(first), int(beyond)):
+        if problems := play(seed, KINDS[options.kind], options.nodes):
+            found += 1
+            print(
+                seed,
+                problems[0].strip().rpartition("\n")[2]
+                if "Traceback" in problems[0]
+                else problems[0].partition("\n")[0],
+            )
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
