@@ -52,6 +52,7 @@ SAMPLES = [
     errors.OutOfMemoryError("mod.f", 80, SHORTAGE),
     errors.ActorOutOfMemoryError("Counter", 81, SHORTAGE),
     errors.JobEndedError("mod.f"),
+    errors.NodeDiedError("mod.f"),
 ]
 
 

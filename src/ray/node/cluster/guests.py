@@ -20,8 +20,12 @@ class Guests:
         known = self._known.get(root)
         if known is not None:
             return known
-        number = next(job for job, own in self.arena.drivers() if own == root)
-        return messages.Job(root, self.node, jobs.sys_path(self.arena, number) or [], False)
+        jobs_here = {own: (self.node, job) for job, own in self.arena.drivers()}
+        nodes = dict(self.arena.peers())
+        # A guest that a node manager before this one has learned of.
+        jobs_here.update((each, (nodes[home], job)) for job, home, each in self.arena.guests())
+        home, number = jobs_here[root]
+        return messages.Job(root, home, jobs.sys_path(self.arena, number) or [], False)
 
     def learn(self, number: int, job: messages.Job) -> None:
         self._known[job.root_id] = job

@@ -96,8 +96,6 @@ class Scheduler:
 
     def place(self, now_ms: float) -> None:
         """Sends what is better off elsewhere."""
-        if not self.others:
-            return
         queues = [
             Queue(shape, (cpu, gpu, custom), ready, self._task_ms(shape))
             for shape, cpu, gpu, custom, ready, _ in self.arena.queues()
