@@ -49,8 +49,8 @@ inline void Client::wait_all(std::span<const u32> list, const wait::Deadline& de
       continue;
     }
     // Spinning looks at the last one only; the prefix is looked at between sleeps.  Help goes to the first one
-    // first: a failure there ends the wait.
-    const u32 targets[] = {list[known_good], o};
+    // first: a failure there ends the wait.  All may have got their values since `o` was looked at.
+    const u32 targets[] = {list[std::min(known_good, last - 1)], o};
     wait_awaiting(th, deadline, targets, [&] { return ready(o); }, look);
     if (failed) return;
   }
