@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from ray.policy.cluster.membership import Action, AskPeers, Authority, Connect, DeclareDead
+from ray.policy.cluster.membership import Action, Authority, Connect, DeclareDead
 from ray.session.say import say
 from ray.wire.messages import Hello, Load, NodeState, Resources, View
 
@@ -99,8 +99,7 @@ class Head:
                 self.bury(action.node, action.cause.value)
             elif isinstance(action, Connect):
                 self.want_link(action.node)
-            elif isinstance(action, AskPeers):
-                pass
+            # Peers are not asked yet: who is silent to the head alone is dead after eight seconds.
 
 
 def _state(load: Load) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from ray.wire.identity import Identity
 from ray.wire.messages import Result
 
 AT_ONCE = 4
-FULL_PAUSE_S = 0.1  # until memory is looked for again, when values in use fill the store
+FULL_WAIT_MS = 100  # for memory to be freed, when values in use fill the store
 
 OnPulled = Callable[[Result, _kernel.ObjectID, list[_kernel.ObjectID], _kernel.Block | None], None]
 
@@ -57,11 +57,12 @@ class Pulls:
 
     async def _allocate(self, size: int) -> _kernel.Block:
         """Waits until there is room; what nobody uses goes to the spill file meanwhile."""
+        loop = asyncio.get_running_loop()
         while True:
             try:
-                return await asyncio.get_running_loop().run_in_executor(None, self.arena.allocate, size)
+                return await loop.run_in_executor(None, self.arena.allocate, size)
             except _kernel.StoreFull:
-                await asyncio.sleep(FULL_PAUSE_S)
+                await loop.run_in_executor(None, self.arena.wait_room, FULL_WAIT_MS)
 
     async def close(self) -> None:
         tasks = list(self._tasks)
