@@ -55,7 +55,9 @@ def seen(*looks: tuple[int, WorkerDemand]) -> Burst:
 
 
 def test_as_many_as_the_last_burst_took_are_forked_ahead_of_the_next() -> None:
-    burst = seen((1_000, REST), (1_010, replace(REST, ready=8, idle=0)), (1_020, replace(REST, ready=18, idle=0)))
+    burst = seen(
+        (1_000, REST), (1_010, replace(REST, ready=8, idle=0)), (1_020, replace(REST, ready=18, idle=0))
+    )
     assert (burst.size, burst.at_ms) == (20, 1_020)
     assert burst.to_fork_ahead(replace(BUSY, starting=20), 1_030, KEEP_MS) == 0
     assert burst.to_fork_ahead(BUSY, 1_030, KEEP_MS) == 20
