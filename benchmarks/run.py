@@ -170,7 +170,7 @@ def turns_of(question: Any, names: list[str], repeats: int) -> list[tuple[str, i
 
 
 def joined(before: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
-    """One answer from those of several turns; one that failed is the answer, and so is that two are not alike."""
+    """One answer from those of several turns: the first that failed, if any did or if they are not alike."""
     if "failed" in before or not before:
         return before or answer
     if "failed" in answer:

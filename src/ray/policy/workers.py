@@ -34,8 +34,9 @@ def to_fork(demand: WorkerDemand) -> int:
 class Burst:
     """The last time that many workers were taken at once: how many, and when.
 
-    Who creates twenty actors is likely to create as many again, and an actor waits for a worker that must be forked
-    several times as long as for one that is there: so as many as a burst took are forked ahead of the next.
+    Who creates twenty actors is likely to create as many again, and an actor waits for a worker that must
+    be forked several times as long as for one that is there: so as many as a burst took are forked ahead of
+    the next.
     """
 
     size: int = 0
