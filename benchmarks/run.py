@@ -11,6 +11,7 @@ import functools
 import importlib
 import json
 import os
+import random
 import shlex
 import signal
 import subprocess
@@ -161,12 +162,13 @@ class Asking:
 def turns_of(question: Any, names: list[str], repeats: int) -> list[tuple[str, int]]:
     """Who is asked, one after the other, and for how many repeats at once.
 
-    In turns, each begins a round once before another does: who comes after whom shall not matter.
+    In turns, each round has an order of its own, by lot, the same in each run: what one system leaves the
+    machine in, memory that the host need not look for above all, falls to another one each time.
     """
     if not hasattr(question, "IN_TURNS"):
         return [(name, repeats) for name in names]
-    firsts = [number % len(names) for number in range(repeats)] if names else []
-    return [(name, 1) for first in firsts for name in names[first:] + names[:first]]
+    lot = random.Random(0)
+    return [(name, 1) for _ in range(repeats) for name in lot.sample(names, len(names))]
 
 
 def joined(before: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
