@@ -9,6 +9,7 @@ from ray.wire.messages import (
     Hello,
     Job,
     JobNote,
+    JobNoted,
     Lent,
     Load,
     Message,
@@ -49,7 +50,8 @@ SAMPLES: list[Message] = [
     Values([RESULT]),
     Elsewhere([(OBJECT, NODE)]),
     Job(OBJECT, NODE, ["/home/u", ""], False),
-    JobNote(OBJECT, 1, 100, b"failure"),
+    JobNote(OBJECT, 0, 6, 7, 100, b"failure"),
+    JobNoted(OBJECT, 1, 1 << 40),
     Load(4, NEEDS, Resources(), [Demand(NEEDS, 20_000)], 1 << 34, 1 << 20),
     View(5, [NodeState(NODE, "head:6379", NEEDS, NEEDS, 0, True, True)]),
 ]

@@ -223,12 +223,27 @@ class Job(Message, frozen=True, tag=40):
 
 
 class JobNote(Message, frozen=True, tag=41):
-    """Something for the driver itself: a failure or printed output, in the given format."""
+    """For the driver itself, at the receiver: a failure in the given format, or printed output.
+
+    `kind` names one of the sender's streams for that driver: 0 are failures, 1 and 2 what goes to standard
+    output and error. `end` is the place in it after this note, `start` the one before; where the two are
+    further apart than `data` is long, something was left out, and `data` says so.
+    """
 
     root_id: ObjectId
     kind: Format
+    start: Count
+    end: Count
     format: Format
     data: SmallValue
+
+
+class JobNoted(Message, frozen=True, tag=42):
+    """The driver's node has entered what that stream of the receiver has up to this place."""
+
+    root_id: ObjectId
+    kind: Format
+    place: Count
 
 
 # --- the cluster ----------------------------------------------------------------------------------
@@ -288,6 +303,7 @@ AnyMessage = (
     | Elsewhere
     | Job
     | JobNote
+    | JobNoted
     | Load
     | View
 )

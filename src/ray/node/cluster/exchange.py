@@ -188,6 +188,14 @@ class Exchange:
         else:
             self.network.want_link(peer.node)
 
+    def tell(self, node: bytes, message: Message) -> bool:
+        """For what is no part of this protocol. False: there is no link with Syncs from both sides."""
+        peer = self.by_node.get(node)
+        if peer is None or not peer.synced:
+            return False
+        self.network.send(node, message)
+        return True
+
     def on_message(self, node: bytes, message: Message) -> list[bytes]:
         """The ids of this node's tasks whose end it tells."""
         if node in self._dead:
