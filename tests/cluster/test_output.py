@@ -1,4 +1,4 @@
-"""What tasks print on other nodes, and what fails there, reaches the driver whose job it is, and only that one."""
+"""What tasks print on other nodes, and what fails there, reaches the driver whose job it is, and no other."""
 
 import os
 import signal
@@ -46,7 +46,6 @@ ray.get([says.remote(number) for number in range(50)])
 ray.get(ends_without_a_line.remote())
 """
 )
-
 
 
 def test_each_driver_gets_its_own_before_the_result(programs: Programs, standing: LocalCluster) -> None:

@@ -15,6 +15,7 @@ from typing import ParamSpec
 
 from ray import _kernel
 from ray.errors import PeerUnreachableError, RayConnectionError
+from ray.node.cluster.codes import Codes
 from ray.node.cluster.exchange import GRACE_S, Exchange
 from ray.node.cluster.guests import Guests
 from ray.node.cluster.head import Head
@@ -33,6 +34,8 @@ from ray.wire.link import End, LinkHost
 from ray.wire.listener import Listener
 from ray.wire.messages import (
     PROTOCOL,
+    CodeGiven,
+    CodeWanted,
     Demand,
     Hello,
     JobNote,
@@ -92,6 +95,15 @@ class Member:
         self.exchange = Exchange(arena, self.node, self.network, self.pulls, self.guests)
         self.telling = Telling(arena, record.logs, self.exchange.tell)
         self.hearing = Hearing(arena, record.logs, self.exchange.tell, self._node_name)
+        self.codes = Codes(
+            arena,
+            self.node,
+            record.logs,
+            self.exchange.tell,
+            self.exchange,
+            identity,
+            self.network.addresses.get,
+        )
         self.scheduler = Scheduler(
             arena, self.node, self.exchange, self.network.is_linked, self.network.want_link, self._infeasible
         )
@@ -155,6 +167,7 @@ class Member:
             await self.pulls.close()
             self.bulk.close()
             self.telling.close()
+            await self.codes.close()
             await following
 
     # --- news: a thread of their own waits for them ---
@@ -181,6 +194,7 @@ class Member:
             if any(item[0] == _kernel.NEWS_DONE for item in news):
                 self._tell(at_once=True)  # what a task has printed is there before its result is
             self.exchange.on_news(news)
+            self.codes.look()
         finally:
             self._taken.set()
         if queued or any(item[0] == _kernel.NEWS_QUEUED for item in news):
@@ -224,6 +238,10 @@ class Member:
             elif isinstance(message, JobNoted):
                 self.telling.on_noted(node, message)
                 self._stirred.set()
+            elif isinstance(message, CodeWanted):
+                self.codes.on_wanted(node, message)
+            elif isinstance(message, CodeGiven):
+                self.codes.on_given(node, message)
             else:
                 finished += self.exchange.on_message(node, message)
                 self._stirred.set()
@@ -271,6 +289,8 @@ class Member:
             self._jobs_ended = stats["jobs_ended"]
             self.exchange.on_jobs_ended()
             self.hearing.on_jobs_ended()
+            jobs = {job for job, _ in self.arena.drivers()} | {job for job, _, _ in self.arena.guests()}
+            self.codes.forget(jobs)
         self.exchange.tick()
         self.hearing.tick(now)
         self._tell()

@@ -2,13 +2,13 @@
 
 Where such a task runs, the workers write what they print to a file of the job's (`ray.worker.output`), and
 failures are in the journal. This node's manager follows both, for each driver elsewhere, and tells that
-driver's node. There it writes what came to the driver's own file, the node's name before each line, and enters
-the failures in the journal: for the driver they are like those of its own node. How much, and how fast:
-`ray.policy.cluster.notes`.
+driver's node. There it writes what came to the driver's own file, the node's name before each line, and
+enters the failures in the journal: for the driver they are like those of its own node. How much, and how
+fast: `ray.policy.cluster.notes`.
 
-How far the driver's node has come lies in a file beside the output, so that another node manager goes on there.
-Each may be killed: what was confirmed is not told again, and a piece may be told twice only when the driver's
-node manager ends between writing it and confirming it.
+How far the driver's node has come lies in a file beside the output, so that another node manager goes on
+there. Each may be killed: what was confirmed is not told again, and a piece may be told twice only when the
+driver's node manager ends between writing it and confirming it.
 """
 
 import contextlib
@@ -162,9 +162,7 @@ class Telling:
         if guest.failures.left_out and guest.failures.is_told():
             output = guest.output[2]
             text = f"{guest.failures.left_out:,} failures more are left out: there were too many at once.\n"
-            if self.send(
-                guest.home, JobNote(guest.root, 2, output.sent, output.sent, TEXT, text.encode())
-            ):
+            if self.send(guest.home, JobNote(guest.root, 2, output.sent, output.sent, TEXT, text.encode())):
                 guest.failures.left_out = 0
 
     def _tell_output(
@@ -216,9 +214,7 @@ class Hearing:
         self._refused = False  # the file system has, the last time; said once
 
     def on_note(self, node: bytes, note: JobNote) -> None:
-        if self._no_room:  # those that came before are entered first
-            self._no_room.append((node, note))
-        elif not self._enter(node, note):
+        if self._no_room or not self._enter(node, note):  # those that came before are entered first
             self._no_room.append((node, note))
 
     def _enter(self, node: bytes, note: JobNote) -> bool:

@@ -1,7 +1,7 @@
 """What of a job's output and failures goes to its driver's node, and when: bounded at both ends.
 
-Each node has three streams for a driver elsewhere: its failures, and what its tasks print to standard output
-and to standard error. A stream is told in pieces, in order; the driver's node confirms how far it has come. So
+Each node has three streams for a driver elsewhere: its failures, and what its tasks print to standard
+output and error. A stream is told in pieces, in order; the driver's node confirms how far it has come. So
 much is under way at most, so much waits, and of more the middle is left out. The driver's node confirms
 late what comes faster than it will have it, from all nodes together, and so slows them.
 """
@@ -133,7 +133,9 @@ class Pace:
     """How fast one driver is given what comes from other nodes."""
 
     def __init__(self, now_ms: int) -> None:
-        self._even_ms = now_ms - BURST_BYTES * 1000 // RATE_BYTES_S  # when all that came would be due at that rate
+        self._even_ms = (
+            now_ms - BURST_BYTES * 1000 // RATE_BYTES_S
+        )  # when all that came would be due at that rate
 
     def take(self, size: int, now_ms: int) -> int:
         """So many bytes have come. When to confirm them."""
