@@ -1,4 +1,4 @@
-"""Several drivers at once on different nodes: each its own functions, output and errors; and each its own end."""
+"""Several drivers at once on different nodes: each its own functions, output, errors, and its own end."""
 
 import os
 import shutil

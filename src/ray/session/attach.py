@@ -21,7 +21,7 @@ from ray.session.addresses import Address
 from ray.session.code_giver import CodeGiver
 from ray.session.handshake import Admitted
 from ray.session.options import SessionOptions
-from ray.session.record import SessionRecord
+from ray.session.record import PYTHON, SessionRecord
 from ray.session.session import Session
 from ray.session.start import absolute, root_id
 
@@ -54,7 +54,7 @@ def attach_session(options: SessionOptions) -> Session:
             arena.leave()
             raise translated(error, "ray.init") from None
     arena.make_current()
-    session = Session(arena, record, Config.with_overrides(record.settings), keeper=None, output=output)
+    session = Session(arena, record, Config.of_session(record.settings), keeper=None, output=output)
     if code is not None and description is not None and record.cluster_token:
         try:
             session.give_code(CodeGiver(arena, code, options.driver_mode == SILENT_MODE))
@@ -136,6 +136,9 @@ def _fitting(admitted: Admitted, address: Address, node_ip: str, unfit: list[str
     except BaseException:
         admitted.close()
         raise
+    if record.python not in ("", PYTHON):
+        admitted.close()
+        raise RayConnectionError.other_python(str(address), record.python, PYTHON)
     if record.redis_address != str(address):
         unfit.append(f"the session with this port is at {record.redis_address}")
     elif node_ip not in ("", record.node_ip_address):
