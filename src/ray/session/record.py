@@ -39,6 +39,8 @@ class SessionRecord:
     node_id: str = ""  # 20 random bytes, hexadecimal: of this incarnation
     link_address: str = ""  # "ip:port" where other nodes reach this one
     head_address: str = ""  # the same of the head; "" on the head itself
+    operators_store: str = ""  # of a head that has not started its control store: the URL, without password
+    leaves_by_ms: int | None = None  # of a node that is being drained: on the machine's monotonic clock
 
     @property
     def is_standalone(self) -> bool:
