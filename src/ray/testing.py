@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from ray.errors import ArgumentError
 from ray.session import end, processes
-from ray.session.keeper import DRAINED_LATE_MS
 from ray.session.addresses import Address
+from ray.session.keeper import DRAINED_LATE_MS
 from ray.session.launch import KeeperHandle
 from ray.session.options import SessionOptions
 from ray.session.ports import ANY_PORT

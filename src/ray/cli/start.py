@@ -8,7 +8,6 @@ import click
 
 from ray.control_store import fitness
 from ray.control_store.url import URL_VARIABLE, StoreUrl
-
 from ray.errors import InitError, RaySystemError
 from ray.session.addresses import Address
 from ray.session.launch import KeeperHandle

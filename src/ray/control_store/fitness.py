@@ -28,10 +28,10 @@ def check(url: StoreUrl) -> list[str]:
     Raises RayConnectionError when nobody answers there, InitError when the server won't do, each with the
     reason and what to change.
     """
-    with _Session.opened(url) as session:
+    with StoreSession.opened(url) as session:
         session.log_in()
         info = session.info()
-        _check_version(url, info)
+        check_version(url, info)
         if info.get("redis_mode") == "cluster":
             raise _unfit(
                 url, "it is one of a Redis cluster, which has neither databases nor transactions over keys"
@@ -42,7 +42,8 @@ def check(url: StoreUrl) -> list[str]:
         if policy != KEEPS_ALL:
             raise _unfit(
                 url,
-                f"it throws keys away when its memory is full (maxmemory-policy {policy}): set it to {KEEPS_ALL}",
+                f"it throws keys away when its memory is full (maxmemory-policy {policy}): set it to "
+                f"{KEEPS_ALL}",
             )
         session.must(("SELECT", str(url.database)), f"its database {url.database} can't be used")
         _check_rights(url, session)
@@ -51,7 +52,7 @@ def check(url: StoreUrl) -> list[str]:
         return _notices(url, info)
 
 
-def _check_version(url: StoreUrl, info: dict[str, str]) -> None:
+def check_version(url: StoreUrl, info: dict[str, str]) -> None:
     name = info.get("server_name", "redis")
     text = info.get(f"{name}_version") or info.get("redis_version", "")
     numbers = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
@@ -61,7 +62,7 @@ def _check_version(url: StoreUrl, info: dict[str, str]) -> None:
         raise _unfit(url, f"it is {what}, and at least {least} is needed")
 
 
-def _check_rights(url: StoreUrl, session: "_Session") -> None:
+def _check_rights(url: StoreUrl, session: "StoreSession") -> None:
     """By doing once what is done later."""
     denied = {}
     hash_key, stream, text = (f"{PROBE}:{os.urandom(4).hex()}:{kind}" for kind in ("hash", "stream", "text"))
@@ -92,7 +93,7 @@ def _check_rights(url: StoreUrl, session: "_Session") -> None:
         )
 
 
-def _check_is_unused(url: StoreUrl, session: "_Session") -> None:
+def _check_is_unused(url: StoreUrl, session: "StoreSession") -> None:
     """Two clusters must not share a database. One whose head does not answer any more has left its keys."""
     place = session.ask("HGET", schema.SESSION, "link_address")
     if not isinstance(place, bytes):
@@ -101,8 +102,8 @@ def _check_is_unused(url: StoreUrl, session: "_Session") -> None:
     if port.isdigit() and _answers(host.strip("[]"), int(port)):
         raise _unfit(
             url,
-            f"another cluster uses its database {url.database}, with its head at {host}:{port}: stop that one, "
-            "or give this one another number",
+            f"another cluster uses its database {url.database}, with its head at {host}:{port}: stop that "
+            "one, or give this one another number",
         )
 
 
@@ -114,7 +115,7 @@ def _answers(host: str, port: int) -> bool:
     return True
 
 
-def _clear(session: "_Session") -> None:
+def _clear(session: "StoreSession") -> None:
     """What an earlier cluster has left: the numbers of its jobs and errors are not this one's."""
     place = b"0"
     while True:
@@ -143,7 +144,7 @@ def _is_here(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-class _Session:
+class StoreSession:
     """One connection, which waits for each reply."""
 
     def __init__(self, url: StoreUrl, connection: socket.socket) -> None:
@@ -153,7 +154,7 @@ class _Session:
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, url: StoreUrl) -> Iterator["_Session"]:
+    def opened(cls, url: StoreUrl) -> Iterator["StoreSession"]:
         """Whatever goes wrong with the connection, as an error that names the store."""
         try:
             with connection_to(url) as connection:

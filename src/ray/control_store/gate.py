@@ -2,7 +2,8 @@
 
 Whoever shows the session's password is joined with the operator's server, where the gate has logged in. So
 only this process, and the keeper that starts it, know the operator's password; everybody else speaks to a
-control store as always. It looks at the first command of a connection, and passes on all that follows.
+control store as always. It looks at the first commands of a connection, and when one has shown the
+password it passes on all that follows.
 
 It runs in a keeper's bare interpreter, and imports only the standard library.
 """
@@ -16,6 +17,7 @@ from ray.control_store.url import StoreUrl
 
 LOGIN_BYTES = 4096  # of a first command
 LOGIN_S = 5.0
+LOGIN_TRIES = 8  # commands that are refused, until the connection is
 CONNECT_S = 2.0
 PIECE_BYTES = 64 << 10
 OK = b"+OK\r\n"
@@ -64,20 +66,21 @@ class Gate:
     ) -> tuple[bytes, bytes] | None:
         """What to answer by ourselves, and what to pass on; None for whoever has not logged in."""
         received = b""
-        while (found := first_command(received)) is None:
-            if len(received) > LOGIN_BYTES:
-                raise DamagedError
-            piece = await reader.read(PIECE_BYTES)
-            if not piece:
-                raise DamagedError
-            received += piece
-        command, rest = found
-        shown, answer, onward = credentials(command)
-        if shown is None or not hmac.compare_digest(shown, self.password):
+        for _ in range(LOGIN_TRIES):
+            while (found := first_command(received)) is None:
+                if len(received) > LOGIN_BYTES:
+                    raise DamagedError
+                piece = await reader.read(PIECE_BYTES)
+                if not piece:
+                    raise DamagedError
+                received += piece
+            command, received = found
+            shown, answer, onward = credentials(command)
+            if shown is not None and hmac.compare_digest(shown, self.password):
+                return answer, onward + received
             writer.write(NOT_LOGGED_IN if shown is None else WRONG_PASSWORD)
             await writer.drain()
-            return None
-        return answer, onward + rest
+        return None
 
     async def _join(
         self, first: tuple[bytes, bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -68,8 +68,8 @@ def start_head(
     binary = start.check_machine(options, with_redis=store is None)
     if store is not None and options.num_redis_shards:
         raise InitError(
-            "num_redis_shards starts servers beside one of our own: with a control store that is there already "
-            "all of it lies in that one. Leave one of the two out."
+            "num_redis_shards starts servers beside one of our own: with a control store that is there "
+            "already all of it lies in that one. Leave one of the two out."
         )
     token = tokens.of_new_cluster(token_file)
     host = options.node_ip_address
