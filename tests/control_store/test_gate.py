@@ -47,9 +47,12 @@ def listens(port: int) -> bool:
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
     """Of a gate to database 2 of a server with a user of its own."""
-    with operators_server(tmp_path, f'user ada on ">{THEIRS}" ~ray:* +@all', "user default off") as behind:
-        with running_gate(StoreUrl(HOST, behind, 2, False, "ada", THEIRS)) as port:
-            yield port
+    users = (f'user ada on ">{THEIRS}" ~ray:* +@all', "user default off")
+    with (
+        operators_server(tmp_path, *users) as behind,
+        running_gate(StoreUrl(HOST, behind, 2, False, "ada", THEIRS)) as port,
+    ):
+        yield port
 
 
 def test_whoever_shows_the_sessions_password_gets_through(port: int) -> None:
@@ -129,7 +132,7 @@ def test_through_tls_with_the_certificate_checked(tmp_path: Path, monkeypatch: p
             fitness.check(url)
         monkeypatch.setenv("SSL_CERT_FILE", str(authority))
         assert fitness.check(url) == []
-        with pytest.raises(RayConnectionError, match="hostname|IP address"):  # not the one it is made out to
+        with pytest.raises(RayConnectionError, match=r"hostname|IP address"):  # not the one it is made out to
             fitness.check(StoreUrl(HOST, behind, 0, True, "", ""))
         with running_gate(url) as port, redis.Redis(HOST, port, password=OURS) as client:
             assert client.ping()
