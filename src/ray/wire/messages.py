@@ -315,6 +315,39 @@ class View(Message, frozen=True, tag=51):
     nodes: list[NodeState]
 
 
+# --- a node that leaves ---------------------------------------------------------------------------
+
+
+class Drain(Message, frozen=True, tag=60):
+    """The node is to leave in good order, within so many milliseconds. From an operator, to the head; from
+    it, to the node."""
+
+    node_id: NodeId
+    timeout_ms: Count
+
+
+class Untaken(Message, frozen=True, tag=61):
+    """Tasks of the receiver that the sender has not begun, and won't."""
+
+    tasks: list[TaskId]
+
+
+class Offer(Message, frozen=True, tag=62):
+    """The sender leaves: the receiver is to take the values of these objects that it has of the sender."""
+
+    ids: list[ObjectId]
+
+
+class Taken(Message, frozen=True, tag=63):
+    """The sender has them, or has no use for them."""
+
+    ids: list[ObjectId]
+
+
+class Leaving(Message, frozen=True, tag=64):
+    """To the head: the sender has nothing more that others need, and ends."""
+
+
 AnyMessage = (
     Hello
     | Sync
@@ -336,6 +369,11 @@ AnyMessage = (
     | CodeGiven
     | Load
     | View
+    | Drain
+    | Untaken
+    | Offer
+    | Taken
+    | Leaving
 )
 
 DamagedMessageError = msgspec.DecodeError  # of which msgspec's ValidationError is one

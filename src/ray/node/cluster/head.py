@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from ray.policy.cluster.membership import Action, Authority, Connect, DeclareDead
+from ray.policy.cluster.membership import Action, Authority, Cause, Connect, DeclareDead
 from ray.session.say import say
 from ray.wire.messages import Hello, Load, NodeState, Resources, View
 
@@ -54,6 +54,10 @@ class Head:
     def on_refused(self, node: bytes, now_ms: int) -> None:
         self._do(self.authority.refused(node, now_ms))
 
+    def on_leaving(self, node: bytes, now_ms: int) -> None:
+        """It has been drained."""
+        self._do(self.authority.left(node, now_ms))
+
     def on_load(self, node: bytes, load: Load, now_ms: int) -> bool:
         """Whether the others are to hear of it."""
         self.authority.heard(node, now_ms)
@@ -94,7 +98,8 @@ class Head:
             if isinstance(action, DeclareDead):
                 member = self.members.pop(action.node, None)
                 where = f" at {member.address}" if member is not None else ""
-                say(f"node {action.node.hex()[:8]}{where} is dead: {action.cause.value}.")
+                what = "has left" if action.cause is Cause.LEFT else f"is dead: {action.cause.value}"
+                say(f"node {action.node.hex()[:8]}{where} {what}.")
                 self.has_changed = True
                 self.bury(action.node, action.cause.value)
             elif isinstance(action, Connect):

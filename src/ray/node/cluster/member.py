@@ -16,11 +16,13 @@ from typing import ParamSpec
 from ray import _kernel
 from ray.errors import PeerUnreachableError, RayConnectionError
 from ray.node.cluster.codes import Codes
+from ray.node.cluster.draining import Departure, Takeover
 from ray.node.cluster.exchange import GRACE_S, Exchange
 from ray.node.cluster.guests import Guests
 from ray.node.cluster.head import Head
 from ray.node.cluster.network import Network
 from ray.node.cluster.notes import Hearing, Telling, node_name
+from ray.node.cluster.operators import Operators
 from ray.node.cluster.scheduler import Scheduler
 from ray.node.cluster.transfers import Pulls, resolver
 from ray.policy.cluster.membership import TICK_MS
@@ -30,20 +32,25 @@ from ray.session.say import say
 from ray.wire.bulk import BulkServer
 from ray.wire.connecting import connect
 from ray.wire.identity import BULK, LINK, REDIS, Identity
-from ray.wire.link import End, LinkHost
+from ray.wire.link import End, Link, LinkHost
 from ray.wire.listener import Listener
 from ray.wire.messages import (
     PROTOCOL,
     CodeGiven,
     CodeWanted,
     Demand,
+    Drain,
     Hello,
     JobNote,
     JobNoted,
+    Leaving,
     Load,
     Message,
+    Offer,
     Resources,
     Result,
+    Taken,
+    Untaken,
     View,
 )
 from ray.wire.pipe import PipeHost
@@ -54,6 +61,7 @@ BUSY_TICK_S = 0.05  # between two looks while something changes
 IDLE_TICK_S = TICK_MS / 1000
 LOAD_REPEAT_MS = 1_000  # a load is sent this often even if nothing has changed: the node is there
 JOIN_RETRY_S = 0.2
+GOODBYE_S = 1.0  # for the head to hear that this node has left
 
 Handled = ParamSpec("Handled")
 
@@ -107,7 +115,11 @@ class Member:
         self.scheduler = Scheduler(
             arena, self.node, self.exchange, self.network.is_linked, self.network.want_link, self._infeasible
         )
-        self.links = LinkHost(self.hello, self.network.on_link, self._on_refused)
+        self.departure = Departure(arena, self.exchange, self.network.send, self._leave)
+        self.takeover = Takeover(self.exchange, self.network.send)
+        self.operators = Operators(self._on_drain)
+        self.has_left = False  # in good order: the node is to end
+        self.links = LinkHost(self.hello, self._on_link, self._on_refused)
         self.bulk = BulkServer(resolver(arena))
         purposes = {LINK: self.links.accept, BULK: self.bulk.accept}
         self.pipe: PipeHost | None = None
@@ -150,7 +162,7 @@ class Member:
             self.head.on_link_up(self.node, self.hello(), _now_ms())
         following = self.loop.run_in_executor(self.executor, self._follow)
         try:
-            while not self.arena.is_shut and not following.done():
+            while not self.arena.is_shut and not following.done() and not self.has_left:
                 self._stirred.clear()
                 if self._tick():
                     await asyncio.sleep(BUSY_TICK_S)
@@ -158,11 +170,13 @@ class Member:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._stirred.wait(), IDLE_TICK_S)
         finally:
+            self._ends = True
             self.arena.nudge()
             self.listener.close()
             await self.links.close()
             if self.pipe is not None:
                 await self.pipe.close()
+            self.operators.close("this node's manager ends")
             await self.network.close("this node's manager ends")
             await self.pulls.close()
             self.bulk.close()
@@ -177,11 +191,11 @@ class Member:
         peer no Sync, which ends such loans, nor a death may come. So both are one step of the loop.
         """
         try:
-            while not self.arena.is_shut:
+            while not self.arena.is_shut and not self._ends:
                 queued = bool(self.arena.news(0, NEWS_WAIT_MS))
                 self._taken.clear()
                 self.loop.call_soon_threadsafe(self._take_news, queued)
-                while not self._taken.wait(NEWS_WAIT_MS / 1000) and not self.arena.is_shut:
+                while not (self._taken.wait(NEWS_WAIT_MS / 1000) or self.arena.is_shut or self._ends):
                     pass
         except (_kernel.ArenaClosed, RuntimeError):  # the session, or the loop, has ended
             return
@@ -217,8 +231,11 @@ class Member:
     def on_link_down(self, node: bytes, end: End) -> None:
         self._stirred.set()
         self.exchange.on_link_down(node)
+        self.departure.on_link_down(node)
+        self.takeover.on_link_down(node)
         if self.head is not None:
             self.head.on_link_down(node, _now_ms())
+        self.has_left = self.has_left or (self._says_goodbye and node == self.head_node)
 
     def on_no_link(self, node: bytes, error: RayConnectionError) -> None:
         if self.head is not None and isinstance(error, PeerUnreachableError) and error.refused:
@@ -242,9 +259,13 @@ class Member:
                 self.codes.on_wanted(node, message)
             elif isinstance(message, CodeGiven):
                 self.codes.on_given(node, message)
+            elif isinstance(message, Drain | Offer | Taken | Leaving):
+                self._on_leaving(node, message)
             else:
                 finished += self.exchange.on_message(node, message)
                 self._stirred.set()
+                if isinstance(message, Untaken):
+                    self.scheduler.avoid(node)
         if finished:
             self.scheduler.on_finished(node, finished, _now_ms())
             self.scheduler.place(_now_ms())
@@ -253,6 +274,52 @@ class Member:
 
     def _on_refused(self, address: str, error: Exception) -> None:
         say(f"a connection from {address} was refused: {error}")
+
+    # --- nodes that leave in good order ---
+
+    def drain(self, timeout_ms: int) -> None:
+        """This node is to leave within so much time. A head stays."""
+        if not self.is_head:
+            self.departure.begin(timeout_ms, _now_ms())
+            self._stirred.set()
+
+    def _on_link(self, link: Link) -> None:
+        if link.peer.address:
+            self.network.on_link(link)
+        else:
+            self.operators.accept(link)
+
+    def _on_drain(self, drain: Drain) -> None:
+        """From an operator."""
+        if drain.node_id == self.node:
+            self.drain(drain.timeout_ms)
+        else:
+            self.network.send(drain.node_id, drain)
+
+    def _on_leaving(self, node: bytes, message: Message) -> None:
+        self._stirred.set()
+        if isinstance(message, Drain):
+            self.drain(message.timeout_ms)
+        elif isinstance(message, Offer):
+            self.takeover.on_offer(node, message)
+        elif isinstance(message, Taken):
+            self.departure.on_taken(node, message)
+        elif self.head is not None:
+            self.head.on_leaving(node, _now_ms())
+
+    def _leave(self) -> None:
+        """Nothing here is needed any more, or the time is over."""
+        self._says_goodbye = True
+        if self.head_node is not None:
+            self.network.send(self.head_node, Leaving())
+        self.loop.call_later(GOODBYE_S, self._end)
+
+    def _end(self) -> None:
+        self.has_left = True
+        self._stirred.set()
+
+    _says_goodbye = False
+    _ends = False
 
     # --- members ---
 
@@ -265,6 +332,7 @@ class Member:
             self._bury(node, "the head has declared it dead")
         self.exchange.want_links()
         self._present = present
+        self.operators.on_view(view)
         self.scheduler.on_view(view, _now_ms())
         self.scheduler.place(_now_ms())
 
@@ -294,12 +362,19 @@ class Member:
         self.exchange.tick()
         self.hearing.tick(now)
         self._tell()
+        self.takeover.tick()
+        self.departure.tick(now)
         load = self._load(stats)
         last = self._last_load
-        changed = last is None or (last.free, last.demands) != (load.free, load.demands)
+        changed = last is None or (last.free, last.demands, last.draining) != (
+            load.free,
+            load.demands,
+            load.draining,
+        )
         if load.demands:  # a link that one of them waited for may be up by now
             self.scheduler.place(now)
         is_busy = changed or bool(load.demands) or self.scheduler.has_tasks_away or self.hearing.is_to_tick
+        is_busy = is_busy or load.draining or self.takeover.is_under_way
         if self.head is not None:
             self._last_load = load
             self.head.on_load(self.node, load, now)
@@ -352,6 +427,7 @@ class Member:
             [Demand(Resources(cpu, gpu, custom), ready) for _, cpu, gpu, custom, ready, _ in queues],
             stats["heap_capacity_bytes"],
             stats["heap_used_bytes"],
+            self.departure.is_under_way,
         )
 
     def _infeasible(self, infeasible: tuple[Infeasible, ...]) -> None:
