@@ -2,14 +2,17 @@
 
 import os
 import shutil
+import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ray.core import script_code
 from ray.testing import LocalCluster, LocalNode
-from tests.api.programs import Programs
+from tests.api.programs import Programs, wait_for
+from tests.cluster.events import PATIENCE_S, manager_of
 from tests.session.other_user import USER, programs_of_other
 
 
@@ -167,6 +170,134 @@ def test_another_missing_module_is_an_error_with_a_remedy(programs: Programs, cl
         str(programs.folder),
     ):
         assert part in text
+
+
+BY_REFERENCE = """
+import helpers_with_tasks
+print(ray.get(helpers_with_tasks.begun.remote()), ray.get(helpers_with_tasks.Kept.remote().get.remote()))
+"""
+WITH_TASKS = """
+import ray, helpers
+
+@ray.remote
+def helped():
+    return helpers.double("x")
+
+@ray.remote(num_custom_resource=1)
+def begun():
+    return ray.get(helped.remote())
+
+@ray.remote
+class Kept:
+    def get(self):
+        return helpers.double("y")
+"""
+
+
+@pytest.mark.parametrize("before", ["", HIDE])
+def test_functions_of_modules_and_what_they_begin(
+    programs: Programs, cluster: LocalCluster, before: str
+) -> None:
+    make_project(programs, "!")
+    programs.write("helpers_with_tasks.py", WITH_TASKS)
+    assert run(programs, cluster, before + ELSEWHERE + BY_REFERENCE) == ["xx! yy!"]
+
+
+LARGE = """
+@ray.remote(num_custom_resource=1)
+def large():
+    import large_one
+
+try:
+    ray.get(large.remote())
+except ray.errors.RayTaskError as error:
+    print(error)
+"""
+VANISHES = """
+import ray.core.script_code as code
+packed = code.pack
+def pack_and_hide(folder):
+    found = packed(folder)
+    os.rename("large_one.py", "large.away")
+    return found
+code.pack = pack_and_hide
+"""
+
+
+def test_what_is_left_out_is_said(programs: Programs, cluster: LocalCluster) -> None:
+    make_project(programs, "!")
+    programs.write("large_one.py", "#" * (script_code.FILE_BYTES + 1))
+    source = HIDE + ELSEWHERE + VANISHES + LARGE
+    done = programs.run(source, cluster.address, cluster.head.node_ip_address)
+    assert "No module named 'large_one'" in done.out
+    assert "Copy the folder to the same path" in done.out
+    assert "copy the folder to the same path" in done.err
+    for text in (done.out, done.err):
+        assert f"large_one.py ({script_code.FILE_BYTES + 1:,} bytes" in text
+
+
+WITHOUT_A_FILE = """
+import sys, ray
+
+@ray.remote(num_custom_resource=1)
+def there():
+    import os, sys
+    sys.path = [each for each in sys.path if not os.path.exists(os.path.join(each or '.', 'helpers.py'))]
+    import helpers
+
+ray.init(redis_address=sys.argv[1], node_ip_address=sys.argv[2])
+try:
+    ray.get(there.remote())
+except ray.errors.RayTaskError as error:
+    print(error)
+"""
+RUN_IT = """
+import subprocess, sys
+subprocess.run([sys.executable, "-c", open("without.txt").read(), *sys.argv[1:]], check=True)
+"""
+
+
+def test_a_program_without_a_file_sends_nothing(programs: Programs, cluster: LocalCluster) -> None:
+    make_project(programs, "!")
+    programs.write("without.txt", WITHOUT_A_FILE)
+    text = "\n".join(run(programs, cluster, RUN_IT))
+    assert "No module named 'helpers'" in text
+    assert "put it beside the driver's script" in text
+    assert code_of(cluster.nodes[1]) == []
+
+
+SLOW = """
+import ray.core.script_code as code
+packed = code.pack
+def pack_slowly(folder):
+    open("packing", "w").close()
+    while not os.path.exists("go on"):
+        time.sleep(0.01)
+    return packed(folder)
+code.pack = pack_slowly
+print(*ray.get(there.remote("x")), sep="|")
+"""
+
+
+def test_node_managers_that_are_killed_meanwhile(programs: Programs, cluster: LocalCluster) -> None:
+    make_project(programs, "!")
+    program = programs.start(HIDE + ELSEWHERE + SLOW, cluster.address, cluster.head.node_ip_address)
+    assert wait_for(lambda: (programs.folder / "packing").exists() or None, PATIENCE_S)
+    for node in cluster.nodes:
+        pid = wait_for(lambda node=node: manager_of(node), PATIENCE_S)  # type: ignore[misc]
+        assert pid
+        os.kill(pid, signal.SIGKILL)
+    (programs.folder / "go on").touch()
+    done = program.finish()
+    assert done.out.startswith("xx!|"), done.both
+
+
+def test_the_code_goes_with_a_node_whose_keeper_is_killed(programs: Programs, cluster: LocalCluster) -> None:
+    make_project(programs, "!")
+    run(programs, cluster, HIDE + ELSEWHERE + RUN)
+    [place] = code_of(cluster.nodes[1])
+    os.kill(cluster.nodes[1].keeper.pid, signal.SIGKILL)
+    assert wait_for(lambda: not place.parent.exists() or None, PATIENCE_S)
 
 
 def test_an_other_users_modules(cluster: LocalCluster) -> None:

@@ -19,14 +19,15 @@ import sys
 import zlib
 from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
+from itertools import islice
 from typing import Any, NamedTuple
 
-FOLDER = "code"  # in a session's log folder: what came from elsewhere, by its digest
 CODE_BYTES = 32 << 20  # of all files of a script's folder
 FILE_BYTES = 8 << 20
 FILES_MAX = 4_096
 NAMES_MAX = 1_024
 ENTRIES_MAX = 50_000  # that are looked at in the whole folder
+GLANCE = 1_000  # that are looked at in each folder for a module
 SAID_MAX = 5  # of the files that were left out
 
 _MAGIC = b"RSC1"
@@ -99,8 +100,10 @@ def place_of(folder: str) -> str:
 def _names(folder: str) -> Iterator[str]:
     for entry in _entries(folder):
         if entry.is_dir():
-            inner = [each.name for each in _entries(entry.path)] if entry.name.isidentifier() else []
-            if _is_code(entry.name, inner) and any(name.endswith(_MODULES) for name in inner):
+            # At each driver's start: somebody's script may lie among folders of a million files.
+            inner = [each.name for each in _entries(entry.path, GLANCE)] if entry.name.isidentifier() else []
+            has_any = any(name.endswith(_MODULES) for name in inner)
+            if _is_code(entry.name, inner) and (has_any or os.path.exists(f"{entry.path}/__init__.py")):
                 yield entry.name
         elif name := _module_name(entry.name):
             yield name
@@ -116,10 +119,10 @@ def _is_code(folder: str, inner: list[str]) -> bool:
     return not folder.startswith(".") and folder not in _NOT_CODE and "pyvenv.cfg" not in inner
 
 
-def _entries(folder: str) -> list["os.DirEntry[str]"]:
+def _entries(folder: str, most: int = ENTRIES_MAX) -> list["os.DirEntry[str]"]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
+            return sorted(islice(entries, most), key=lambda entry: entry.name)
     except OSError:
         return []
 
@@ -225,8 +228,8 @@ def _found(folder: str) -> tuple[list[tuple[str, int]], list[tuple[str, int]], l
         if not _is_code(os.path.basename(inside), names):
             continue
         seen += len(entries)
-        if seen > ENTRIES_MAX:
-            left_out.append(f"{inside or folder} (after {ENTRIES_MAX:,} files and folders)")
+        if seen >= ENTRIES_MAX:
+            left_out.append(f"{inside or folder} (what comes after {ENTRIES_MAX:,} files and folders)")
             break
         in_package = in_package or (bool(inside) and "__init__.py" in names)
         for entry in entries:

@@ -4,6 +4,7 @@ import os
 import select
 import time
 
+from ray.core.logs import CODE_FOLDER
 from ray.session import processes
 from ray.session.spec import KeeperSpec
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 SHUT_S = 0.2  # for the arena's mutex, which a stopped process may hold until it is killed
 LOOK_AGAIN_S = 0.005
 ORPHANS_S = 1.5  # to end a session whose keeper was killed
-CODE_FOLDER = "code"  # in the log folder
 SIGKILL = 9
 
 

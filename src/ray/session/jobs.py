@@ -7,10 +7,7 @@ import time
 from typing import Any
 
 from ray import _kernel
-
-STARTED, ENDED = "started", "ended"
-SYS_PATH = "sys_path"  # of a job's first entry, unless it started the session
-CODE = "code"  # the same: what `ray.core.script_code.describe` says of the script's folder, if there is one
+from ray.core.job_entries import CODE, ENDED, EVENT, STARTED, SYS_PATH
 
 
 def write_start(
@@ -53,5 +50,5 @@ def program_name() -> str:
 
 
 def _write(arena: _kernel.Arena, event: str, pid: int, **more: Any) -> None:
-    entry = {"event": event, "pid": pid, "time_s": time.time(), **more}
+    entry = {EVENT: event, "pid": pid, "time_s": time.time(), **more}
     arena.journal(_kernel.JOURNAL_JOB, json.dumps(entry).encode())

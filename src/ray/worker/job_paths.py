@@ -13,12 +13,9 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from ray._kernel import JOURNAL_JOB, Arena
+from ray.core.job_entries import CODE, HOME, SYS_PATH
 from ray.errors import RaySystemError
 from ray.worker.script_modules import ScriptCode, ScriptFinder, code_elsewhere
-
-FIELD = "sys_path"  # of a job's first journal entry, unless it started the session
-CODE = "code"  # the same: what its script's folder has
-HOME = "home"  # the same, of another node's driver: that node
 
 
 class JobPath(NamedTuple):
@@ -70,7 +67,7 @@ class JobPaths:
             if start is None:
                 known = next(iter(self._known.values()))
             else:
-                path = list(start[FIELD])
+                path = list(start[SYS_PATH])
                 described = start.get(CODE)
                 code = code_elsewhere(self._arena, job, described, path)
                 known = JobPath(path, code, HOME in start, described["folder"] if described else "")
@@ -84,7 +81,7 @@ class JobPaths:
             if not entries:
                 return None
             for _, kind, whose, _, data in entries:
-                if kind == JOURNAL_JOB and whose == job and FIELD in (event := json.loads(data)):
+                if kind == JOURNAL_JOB and whose == job and SYS_PATH in (event := json.loads(data)):
                     found: dict[str, Any] = event
                     return found
 
@@ -102,7 +99,7 @@ class JobPaths:
             return None
         finally:
             control_store.close()
-        return found if FIELD in found else None
+        return found if SYS_PATH in found else None
 
     def _taken_out(self, folders: set[str]) -> dict[str, ModuleType]:
         """Takes the modules that were imported from these folders out of the interpreter's table."""

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 from ray import _kernel
 from ray.core import code_notes, script_code
+from ray.core.job_entries import CODE
+from ray.core.logs import CODE_FOLDER
 from ray.node.cluster.notes import Send
 from ray.session import jobs
 from ray.wire import messages
@@ -49,7 +51,7 @@ class Codes:
     ) -> None:
         self.arena = arena
         self.node = node
-        self.folder = os.path.join(logs, script_code.FOLDER) if logs else ""
+        self.folder = os.path.join(logs, CODE_FOLDER) if logs else ""
         self.send = send
         self.homes = homes
         self.identity = identity
@@ -151,7 +153,7 @@ class Codes:
 
     def _same_content(self, job: int, digest: str) -> str:
         """The driver's folder, if it is here with the same in it."""
-        code = (jobs.start_of(self.arena, job) or {}).get(jobs.CODE)
+        code = (jobs.start_of(self.arena, job) or {}).get(CODE)
         folder = code["folder"] if code else ""
         if not folder or not os.path.isdir(folder):
             return ""
