@@ -26,6 +26,7 @@ SMALL_VALUE_BYTES = (
 MAX_TEXT = 1024
 MAX_FOLDERS = 1024  # of a sys.path
 MAX_NAMES = 1024  # of custom resources
+MAX_DEAD = 1000  # nodes that are named as dead
 
 NodeId = Annotated[bytes, Meta(min_length=20, max_length=20)]
 ObjectId = Annotated[bytes, Meta(min_length=20, max_length=20)]
@@ -251,6 +252,7 @@ class Load(Message, frozen=True, tag=50):
     store_bytes: Count
     store_used_bytes: Count
     draining: bool = False
+    dead: Annotated[list[NodeId], Meta(max_length=MAX_DEAD)] = []  # the first to a head says whom it knows
 
 
 class NodeState(Part, frozen=True):
@@ -266,10 +268,51 @@ class NodeState(Part, frozen=True):
 
 
 class View(Message, frozen=True, tag=51):
-    """All nodes, for all nodes; a later `number` replaces an earlier one."""
+    """All nodes, for all nodes; a later `number` replaces an earlier one.
+
+    `dead` are those that were declared dead last, for who has not heard it. A view of `number` 0 says only
+    that.
+    """
 
     number: Count
     nodes: list[NodeState]
+    dead: Annotated[list[NodeId], Meta(max_length=MAX_DEAD)] = []
+
+
+# --- who lives ------------------------------------------------------------------------------------
+
+
+class Inquiry(Message, frozen=True, tag=60):
+    """From the head: when has the receiver heard of this node last?"""
+
+    about: NodeId
+
+
+class Sighting(Message, frozen=True, tag=61):
+    """The answer: something came from it so long ago; None: the sender has no link to it."""
+
+    about: NodeId
+    silent_ms: Count | None
+
+
+class Renew(Message, frozen=True, tag=62):
+    """A node that does not reach the head says that it lives; to any node, which passes it on to the head."""
+
+    node: NodeId
+    number: Count
+
+
+class Renewed(Message, frozen=True, tag=63):
+    """The head's answer, back the same way: it counts that node as a member."""
+
+    node: NodeId
+    number: Count
+
+
+class Help(Message, frozen=True, tag=64):
+    """The answer of who was asked to pass a `Renew` on: whether the head answers it itself."""
+
+    can_renew: bool
 
 
 AnyMessage = (
@@ -290,6 +333,11 @@ AnyMessage = (
     | JobNote
     | Load
     | View
+    | Inquiry
+    | Sighting
+    | Renew
+    | Renewed
+    | Help
 )
 
 DamagedMessageError = msgspec.DecodeError  # of which msgspec's ValidationError is one
