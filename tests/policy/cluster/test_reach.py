@@ -66,11 +66,14 @@ def test_a_link_that_goes_around_is_replaced_when_that_can_be() -> None:
     assert {action for _, action in run(reach, 16_000, 40_000, {B})} == {Probe(B)}
 
 
-def test_a_link_that_went_around_and_breaks_is_one_that_broke() -> None:
+def test_a_link_that_went_around_and_breaks_goes_around_again_at_once() -> None:
     reach = Reach(0)
     reach.linked(B, True, 0)
     reach.unlinked(B, 1_000)
-    assert [action for _, action in run(reach, 1_000, AROUND_MS)] == [GoAround(B)]
+    assert run(reach, 1_000, 1_000) == [(1_000, GoAround(B))]
+    reach.linked(B, False, 2_000)
+    reach.unlinked(B, 3_000)
+    assert run(reach, 3_000, 2_000 + AROUND_MS - TICK_MS) == []
 
 
 def test_only_who_is_needed_is_tried() -> None:

@@ -235,10 +235,10 @@ class Network:
                     link = await connect(address, self.identity, self.hello(), WAY_S, self.source)
                 except RayConnectionError:
                     continue
-                if link.peer.node_id != node or (way is not None and node in self._links):
-                    link.close("it is not needed")
-                    return
-                self.on_link(link, self.node, way)
+                if link.peer.node_id == node:
+                    self.on_link(link, self.node, way)
+                else:
+                    link.close("another was looked for")
                 return
         finally:
             if self._trying_ways.get(node) is task:

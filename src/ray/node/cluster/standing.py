@@ -5,6 +5,7 @@ Without sockets, clock or arena, as the simulator drives it as well. What is dec
 (membership, fencing, reach); here it becomes messages, and what others say becomes its events.
 """
 
+from bisect import bisect
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -25,6 +26,8 @@ from ray.wire.messages import (
     Sighting,
     View,
 )
+
+HELPERS = 5  # that a node which does not reach the head asks to be linked with
 
 
 class Deeds(Protocol):
@@ -266,6 +269,17 @@ class Standing:
             self._asking.discard(renewed.node)
             self.deeds.send(renewed.node, renewed)
 
+    def _ask_for_help(self) -> None:
+        linked = set(self.deeds.linked())
+        for node in linked:
+            self.deeds.send(node, Renew(self.node, self.boot_ms()))
+        # Those without a link will be asked the next time. Which ones, is different for each node.
+        others = sorted(self.present - {self.node, self.head_node})
+        after = bisect(others, self.node)
+        for node in (others[after:] + others[:after])[:HELPERS]:
+            if node not in linked:
+                self.deeds.want_link(node)
+
     def _renewed(self, begun_ms: int) -> None:
         if self._fence is not None:
             self._fence.renewed(begun_ms)
@@ -284,8 +298,7 @@ class Standing:
             elif isinstance(action, GoDirect):
                 self.deeds.go_around(action.peer, [])
             elif isinstance(action, AskForHelp):
-                for node in self.deeds.linked():
-                    self.deeds.send(node, Renew(self.node, self.boot_ms()))
+                self._ask_for_help()
             elif isinstance(action, FenceSelf):
                 self.deeds.fence(
                     f"the head has not answered for {action.since_renewal_ms / 1000:.1f} s"

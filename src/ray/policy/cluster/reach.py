@@ -86,6 +86,8 @@ class Reach:
     def unlinked(self, peer: NodeId, now_ms: int) -> None:
         """The link was closed or reset, by either end or the network."""
         if state := self._peers.get(peer):
+            if state.is_around:  # what it went around may still be there
+                state.echoed_ms = min(state.echoed_ms, now_ms - AROUND_MS)
             state.linked = state.is_around = False
             state.tried_ms = None
 
