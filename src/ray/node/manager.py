@@ -5,9 +5,11 @@ its place in the arena and in Redis. It unpickles nothing.
 """
 
 import asyncio
+import dataclasses
 import os
 import signal
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -45,15 +47,31 @@ class NodeManager:
         self.lock_watch = LockWatch(arena, config.lock_patience_ms, self.sweeper)
         self.memory = MemoryMonitor(arena, config, self.keeper, MemoryLimits(config.memory_fraction))
         self.member: Member | None = None
+        self.rejoin: Callable[[], None] = lambda: None  # once there is a member
 
     def join_cluster(self, record: SessionRecord, release: str, link_fd: int) -> None:
         """When this process is registered in the arena: a member has references of its own there."""
         from ray.node.cluster import member  # a script's own session doesn't pay for it
 
-        listening = socket.socket(fileno=link_fd)
+        listening = socket.socket(fileno=os.dup(link_fd))
         self.member = member.Member(
             self.arena, record, release, listening, self.executor, self.sweeper.look_now
         )
+        self.rejoin = lambda: self.join_cluster(self._as_new(record), release, link_fd)
+
+    def _as_new(self, record: SessionRecord) -> SessionRecord:
+        """The next incarnation of this node. It is in the arena before anybody else hears of it."""
+        record = dataclasses.replace(record, node_id=os.urandom(len(record.node_id) // 2).hex())
+        self.arena.set_session(record.dump())
+        return record
+
+    async def _take_part(self) -> None:
+        """Until the arena is shut."""
+        while self.member is not None:
+            await self.member.run()
+            if not self.member.rejoins or self.arena.is_shut:
+                return
+            self.rejoin()
 
     async def run(self) -> None:
         """Until the session ends, or the keeper dies."""
@@ -65,7 +83,7 @@ class NodeManager:
         if self.writers:
             tasks.append(asyncio.create_task(self.copier.run()))
         if self.member is not None:
-            tasks.append(asyncio.create_task(self.member.run()))
+            tasks.append(asyncio.create_task(self._take_part()))
         left = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, left.set)
         loop.add_signal_handler(signal.SIGUSR1, self.drain)
