@@ -98,7 +98,7 @@ class Member:
         self.scheduler = Scheduler(
             arena, self.node, self.exchange, self.network.is_linked, self.network.want_link, self._infeasible
         )
-        self.departure = Departure(arena, self.exchange, self.network.send, self._leave)
+        self.departure = Departure(arena, self.exchange, self.network.send, self._leave, record.leaves_by_ms)
         self.takeover = Takeover(self.exchange, self.network.send)
         self.operators = Operators(self._on_drain)
         self.has_left = False  # in good order: the node is to end
