@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,14 +47,14 @@ exec "$@"
 
 
 @pytest.fixture
-def surroundings(tmp_path: Path) -> Iterator[dict[str, str]]:
+def surroundings(tmp_path: Path) -> dict[str, str]:
     """Of a script that Slurm has started, on two hosts that are this one."""
     commands = tmp_path / "commands"
     commands.mkdir()
     for name, text in {"srun": SRUN, "scontrol": "#!/bin/sh\nprintf '127.0.0.1\\n127.0.0.2\\n'\n"}.items():
         (commands / name).write_text(text)
         (commands / name).chmod(0o700)
-    yield {
+    return {
         **os.environ,
         "PATH": f"{commands}:{COMMANDS}:{os.environ['PATH']}",
         "HOME": str(tmp_path),

@@ -277,9 +277,11 @@ class Member:
 
     def _leave(self) -> None:
         """Nothing here is needed any more, or the time is over."""
+        if self.head_node is None or not self.network.is_linked(self.head_node):
+            self._end()
+            return
         self._says_goodbye = True
-        if self.head_node is not None:
-            self.network.send(self.head_node, Leaving())
+        self.network.send(self.head_node, Leaving())
         self.loop.call_later(GOODBYE_S, self._end)
 
     def _end(self) -> None:
@@ -326,6 +328,8 @@ class Member:
         self.exchange.tick()
         self.takeover.tick()
         self.departure.tick(now)
+        if self.has_left:
+            return False
         load = self._load(stats)
         last = self._last_load
         changed = last is None or (last.free, last.demands, last.draining) != (
