@@ -215,7 +215,7 @@ class Client {
   // --- journal --------------------------------------------------------------------------------------
 
   // For a job of that number; NIL: the one that this process works for.
-  u64 journal(JournalKind kind, const u8* bytes, u32 size, u32 job = NIL);
+  u64 journal(JournalKind kind, const u8* bytes, u32 size, u32 job = NIL, u32 format = FORMAT_BYTES);
   u64 journal_read(u64 after, i64 timeout_ms, std::vector<JournalItem>& out);
 
   // --- node -----------------------------------------------------------------------------------------

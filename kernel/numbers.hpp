@@ -96,6 +96,7 @@ inline constexpr long SPIN_NS = 25'000;
 inline constexpr int LOCK_ATTEMPTS = 4;  // to take the mutex without keeping the host's other threads waiting
 
 // Formats the kernel writes or understands; from FORMAT_ERROR on they are failures.
+inline constexpr u32 FORMAT_BYTES = 2;  // of what a process enters in the journal by itself
 inline constexpr u32 FORMAT_ERROR = 100;
 inline constexpr u32 FORMAT_ALIAS = 200;
 inline constexpr u32 FORMAT_SYSTEM = 201;

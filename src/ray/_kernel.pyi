@@ -302,7 +302,9 @@ class Arena:
     def lock_holder(self, timeout_ms: int) -> int: ...  # pid holding the mutex for that long, else 0
 
     # --- journal: what happened, in order, bounded; whoever follows it keeps its own place ---
-    def journal(self, kind: int, data: bytes, job: int = 0) -> int: ...  # 0: the job that this process works for
+    def journal(self, kind: int, data: bytes, job: int = 0, fmt: int = 2) -> int:
+        """Job 0 is the one that this process works for; format 2, plain bytes, is what a process has to say
+        itself."""
     def journal_read(self, after: int, timeout_ms: int = 0) -> tuple[int, list[tuple[int, int, int, int, bytes]]]:
         """New place, and entries (sequence, kind, job, format, data) after the given one."""
 

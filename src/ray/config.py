@@ -137,6 +137,12 @@ class Config:
             checked[name] = _check(fields[name], value)
         return cls(**checked)
 
+    @classmethod
+    def of_session(cls, settings: Mapping[str, Any]) -> "Config":
+        """Those of a session that another release may have started: it may know more settings, or fewer."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls.with_overrides({name: value for name, value in settings.items() if name in known})
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:

@@ -106,6 +106,16 @@ class RayConnectionError(RayError, ConnectionError):
         )
 
     @classmethod
+    def other_python(cls, address: str, theirs: str, ours: str) -> Self:
+        """For a session whose workers run another Python: functions travel as byte code, which no other
+        reads."""
+        return cls(
+            f"The session at {address!r} runs Python {theirs}; this is Python {ours}, and functions of the "
+            "one can't run in the other. Use one version of Python in both.",
+            address,
+        )
+
+    @classmethod
     def token_needed(cls, address: str, owner: int, user: int, shown: str | None, place: str) -> Self:
         """For a cluster of the user `owner`, who has another token than `user` has shown, from that file if
         from any. `place` is where it could lie."""

@@ -96,6 +96,7 @@ class JournalCopier:
             started = {"pid": pid, "root_id": event["root_id"], "name": event["name"], "start_time_s": time_s}
             if "sys_path" in event:  # for workers who look when the journal has it no more
                 started["sys_path"] = event["sys_path"]
+                started["code"] = event.get("code")
             self.jobs[number] = started
             commands = [writer.job(number, started)]
             for old in sorted(self.jobs)[: -schema.JOBS_KEPT]:

@@ -18,6 +18,7 @@ from ray.session.record import SessionRecord
 from ray.session.spec import KeeperSpec
 from ray.session.spill_file import open_spill_file
 from ray.wire.identity import Identity
+from ray.wire.messages import PROTOCOL
 from ray.wire.token import ClusterToken
 
 NODE_ID_BYTES = 20
@@ -197,6 +198,7 @@ def _in_cluster(record: SessionRecord, standing: Standing, identity: Identity, p
         removes_token_file=not standing.token_file,
         node_id=os.urandom(NODE_ID_BYTES).hex(),
         link_address=str(Address(record.node_ip_address, standing.link_port)),
+        link_protocol=PROTOCOL,
         operators_store="" if standing.store is None else str(standing.store),
     )
     head = standing.head

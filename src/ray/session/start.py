@@ -19,7 +19,7 @@ from ray.session.launch import KeeperHandle, package_path
 from ray.session.names import socket_name
 from ray.session.neighbours import refuse_other_ray
 from ray.session.options import SessionOptions
-from ray.session.record import SessionRecord
+from ray.session.record import PYTHON, SessionRecord
 from ray.session.say import say
 from ray.session.session import Session
 from ray.session.spec import KeeperSpec
@@ -193,6 +193,8 @@ def record_of(
         logs=spec.logs,
         settings=spec.settings,
         control_store=servers,
+        release=spec.release,
+        python=PYTHON,
     )
 
 

@@ -35,6 +35,7 @@ Small = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
 Format = Annotated[int, Meta(ge=0, le=255)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Name = Annotated[str, Meta(max_length=256)]
+Path = Annotated[str, Meta(max_length=4096)]
 SmallValue = Annotated[bytes, Meta(max_length=SMALL_VALUE_BYTES)]
 Counted = tuple[ObjectId, Count]  # an id, and how many times
 
@@ -213,22 +214,64 @@ class Elsewhere(Message, frozen=True, tag=32):
 # --- jobs -----------------------------------------------------------------------------------------
 
 
+class Code(Part, frozen=True):
+    """The top-level modules in a script's folder, and where on which machine that is."""
+
+    folder: Path
+    place: Name
+    names: Annotated[list[Name], Meta(max_length=MAX_NAMES)]
+
+
 class Job(Message, frozen=True, tag=40):
     """A driver at node `home`: its tasks may come; or, if `ended`, its tasks are to stop."""
 
     root_id: ObjectId
     home: NodeId
-    sys_path: Annotated[list[Annotated[str, Meta(max_length=4096)]], Meta(max_length=MAX_FOLDERS)]
+    sys_path: Annotated[list[Path], Meta(max_length=MAX_FOLDERS)]
     ended: bool
+    code: Code | None = None
 
 
 class JobNote(Message, frozen=True, tag=41):
-    """Something for the driver itself: a failure or printed output, in the given format."""
+    """For the driver itself, at the receiver: a failure in the given format, or printed output.
+
+    `kind` names one of the sender's streams for that driver: 0 are failures, 1 and 2 what goes to standard
+    output and error. `end` is the place in it after this note, `start` the one before; where the two are
+    further apart than `data` is long, something was left out, and `data` says so.
+    """
 
     root_id: ObjectId
     kind: Format
+    start: Count
+    end: Count
     format: Format
     data: SmallValue
+
+
+class JobNoted(Message, frozen=True, tag=42):
+    """The driver's node has entered what that stream of the receiver has up to this place."""
+
+    root_id: ObjectId
+    kind: Format
+    place: Count
+
+
+class CodeWanted(Message, frozen=True, tag=43):
+    """A task of this driver of the receiver's imports one of its script's modules."""
+
+    root_id: ObjectId
+
+
+class CodeGiven(Message, frozen=True, tag=44):
+    """They are this value of the sender, by a bulk connection, and have this digest when unpacked; or they
+    can't be had, for that reason."""
+
+    root_id: ObjectId
+    object: ObjectId | None
+    size: Count
+    digest: Name
+    left_out: Annotated[list[Path], Meta(max_length=16)]
+    reason: Text
 
 
 # --- the cluster ----------------------------------------------------------------------------------
@@ -321,6 +364,9 @@ AnyMessage = (
     | Elsewhere
     | Job
     | JobNote
+    | JobNoted
+    | CodeWanted
+    | CodeGiven
     | Load
     | View
     | Drain

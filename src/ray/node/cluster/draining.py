@@ -39,10 +39,10 @@ class Departure:
         exchange: Exchange,
         send: Callable[[bytes, Message], None],
         leave: Callable[[], None],
-        leaves_by_ms: int | None,
+        by_ms: int | None,
     ) -> None:
-        """`leave` is called once: when all is in other hands, or the time is over. `leaves_by_ms` is set when
-        a node manager before this one has begun."""
+        """`leave` is called once: when all is in other hands, or the time is over. `by_ms` stands in the record
+        already if a node manager before this one has begun."""
         self.arena = arena
         self.exchange = exchange
         self.send = send
@@ -50,8 +50,8 @@ class Departure:
         self._drain: Drain | None = None
         self._told: set[int] = set()  # jobs whose drivers know
         self._next_ms = 0
-        if leaves_by_ms is not None:
-            self._begin_by(leaves_by_ms)
+        if by_ms is not None:
+            self._begin_by(by_ms)
 
     @property
     def is_under_way(self) -> bool:

@@ -189,6 +189,24 @@ class Exchange:
         else:
             self.network.want_link(peer.node)
 
+    def guest(self, job: int) -> tuple[bytes, bytes] | None:
+        """Node and root id of another node's driver, by its number here."""
+        guests = ((peer.node, *each) for peer in self.peers.values() for each in peer.guests.items())
+        return next(((node, root) for node, root, number in guests if number == job), None)
+
+    def number(self, home: bytes, root: bytes) -> int | None:
+        """The other way round."""
+        peer = self.by_node.get(home)
+        return None if peer is None else peer.guests.get(root)
+
+    def tell(self, node: bytes, message: Message) -> bool:
+        """For what is no part of this protocol. False: there is no link with Syncs from both sides."""
+        peer = self.by_node.get(node)
+        if peer is None or not peer.synced:
+            return False
+        self.network.send(node, message)
+        return True
+
     def on_message(self, node: bytes, message: Message) -> list[bytes]:
         """The ids of this node's tasks whose end it tells."""
         if node in self._dead:

@@ -15,11 +15,13 @@ from typing import ParamSpec
 
 from ray import _kernel
 from ray.errors import PeerUnreachableError, RayConnectionError
+from ray.node.cluster.codes import Codes
 from ray.node.cluster.draining import Departure, Takeover
 from ray.node.cluster.exchange import GRACE_S, Exchange
 from ray.node.cluster.guests import Guests
 from ray.node.cluster.head import Head
 from ray.node.cluster.network import Network
+from ray.node.cluster.notes import Hearing, Telling, node_name
 from ray.node.cluster.operators import Operators
 from ray.node.cluster.scheduler import Scheduler
 from ray.node.cluster.transfers import Pulls, resolver
@@ -34,9 +36,13 @@ from ray.wire.link import End, Link, LinkHost
 from ray.wire.listener import Listener
 from ray.wire.messages import (
     PROTOCOL,
+    CodeGiven,
+    CodeWanted,
     Demand,
     Drain,
     Hello,
+    JobNote,
+    JobNoted,
     Leaving,
     Load,
     Message,
@@ -95,6 +101,17 @@ class Member:
         self.pulls = Pulls(arena, identity, self.network.addresses.get, self._on_pulled)
         self.guests = Guests(arena, self.node, jobs_ended)
         self.exchange = Exchange(arena, self.node, self.network, self.pulls, self.guests)
+        self.telling = Telling(arena, record.logs, self.exchange.tell)
+        self.hearing = Hearing(arena, record.logs, self.exchange.tell, self._node_name)
+        self.codes = Codes(
+            arena,
+            self.node,
+            record.logs,
+            self.exchange.tell,
+            self.exchange,
+            identity,
+            self.network.addresses.get,
+        )
         self.scheduler = Scheduler(
             arena, self.node, self.exchange, self.network.is_linked, self.network.want_link, self._infeasible
         )
@@ -163,6 +180,8 @@ class Member:
             await self.network.close("this node's manager ends")
             await self.pulls.close()
             self.bulk.close()
+            self.telling.close()
+            await self.codes.close()
             await following
 
     # --- news: a thread of their own waits for them ---
@@ -186,7 +205,10 @@ class Member:
         self._stirred.set()
         try:
             news = self.arena.news(NEWS_AT_ONCE, 0)
+            if any(item[0] == _kernel.NEWS_DONE for item in news):
+                self._tell(at_once=True)  # what a task has printed is there before its result is
             self.exchange.on_news(news)
+            self.codes.look()
         finally:
             self._taken.set()
         if queued or any(item[0] == _kernel.NEWS_QUEUED for item in news):
@@ -201,6 +223,7 @@ class Member:
             self.head_node = node
             self._last_load = None
         self.exchange.on_link_up(node)
+        self.telling.on_link_up(node)
         if self.head is not None:
             self.head.on_link_up(node, hello, _now_ms())
 
@@ -227,6 +250,15 @@ class Member:
                     self._stirred.set()
             elif isinstance(message, View):
                 self._on_view(message)
+            elif isinstance(message, JobNote):
+                self.hearing.on_note(node, message)
+            elif isinstance(message, JobNoted):
+                self.telling.on_noted(node, message)
+                self._stirred.set()
+            elif isinstance(message, CodeWanted):
+                self.codes.on_wanted(node, message)
+            elif isinstance(message, CodeGiven):
+                self.codes.on_given(node, message)
             elif isinstance(message, Drain | Offer | Taken | Leaving):
                 self._on_leaving(node, message)
             else:
@@ -315,6 +347,7 @@ class Member:
     def _bury(self, node: bytes, reason: str) -> None:
         self._present.discard(node)
         self.network.forget(node, reason)
+        self.hearing.forget(node)
         kept = self.exchange.on_death(node)
         self.loop.call_later(GRACE_S, kept.clear)
 
@@ -325,7 +358,12 @@ class Member:
         if stats["jobs_ended"] != self._jobs_ended:
             self._jobs_ended = stats["jobs_ended"]
             self.exchange.on_jobs_ended()
+            self.hearing.on_jobs_ended()
+            jobs = {job for job, _ in self.arena.drivers()} | {job for job, _, _ in self.arena.guests()}
+            self.codes.forget(jobs)
         self.exchange.tick()
+        self.hearing.tick(now)
+        self._tell()
         self.takeover.tick()
         self.departure.tick(now)
         if self.has_left:
@@ -339,7 +377,7 @@ class Member:
         )
         if load.demands:  # a link that one of them waited for may be up by now
             self.scheduler.place(now)
-        is_busy = changed or bool(load.demands) or self.scheduler.has_tasks_away
+        is_busy = changed or bool(load.demands) or self.scheduler.has_tasks_away or self.hearing.is_to_tick
         is_busy = is_busy or load.draining or self.takeover.is_under_way
         if self.head is not None:
             self._last_load = load
@@ -354,6 +392,15 @@ class Member:
             self._load_sent_ms = now
             self.network.send(self.head_node, load)
         return is_busy
+
+    def _tell(self, at_once: bool = False) -> None:
+        """To drivers of other nodes what their tasks here have printed, and what has failed."""
+        peers = self.exchange.peers.values()
+        self.telling.follow({(peer.node, root): job for peer in peers for root, job in peer.guests.items()})
+        self.telling.look(_now_ms(), at_once)
+
+    def _node_name(self, node: bytes) -> str:
+        return node_name(node, {**self.network.addresses, self.node: self.listener.address})
 
     def _join(self) -> None:
         if self._joining is None or self._joining.done():
