@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.programs import Programs, wait_for
+from tests.api.programs import wait_for
 from tests.cli.head import Head, run, start
 
 PATIENCE_S = 10.0
@@ -23,9 +23,10 @@ signal.pause()
 """
 
 
-def sessions(programs: Programs) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(run(programs, "status", "--json").out)
-    return found
+def sessions(head: Head) -> list[dict[str, Any]]:
+    """Of this cluster: others may run beside it."""
+    found: list[dict[str, Any]] = json.loads(run(head.programs, "status", "--json").out)
+    return [each for each in found if each["redis_address"] == head.address]
 
 
 def joined(head: Head, *args: str) -> str:
@@ -41,7 +42,7 @@ def wait_for_nodes(head: Head, count: int) -> list[dict[str, Any]]:
     """As the head lists them."""
 
     def listed() -> list[dict[str, Any]] | None:
-        (own,) = [each for each in sessions(head.programs) if each["role"] == "head"]
+        (own,) = [each for each in sessions(head) if each["role"] == "head"]
         nodes: list[dict[str, Any]] = own["nodes"] or []
         return nodes if len(nodes) == count else None
 
@@ -56,7 +57,7 @@ def test_a_node_leaves(head: Head, named: str) -> None:
     first, second = wait_for_nodes(head, 2)
     assert (first["is_head"], second["is_head"], second["address"]) == (True, False, address)
     which = {"--self": "--self", "its address": address, "its id": second["node_id"][:8]}[named]
-    done = run(head.programs, "drain", which, "--timeout=20")
+    done = run(head.programs, "drain", which, "--timeout=20", f"--address={head.address}")
     assert done.code == 0, done.both
     assert f"The node {second['node_id'][:12]} at {address} has left" in done.out
     assert "Its time was over" not in done.out
@@ -68,10 +69,10 @@ def test_a_node_that_leaves_is_shown_as_such(head: Head) -> None:
     wait_for_nodes(head, 2)
     driver = head.programs.start(BUSY, head.address, "127.0.0.2")
     assert driver.line() == "joined"
-    draining = start(head.programs, "drain", address, "--timeout=20")
+    draining = start(head.programs, "drain", address, "--timeout=20", f"--address={head.address}")
 
     def shown() -> bool | None:
-        found = sessions(head.programs)
+        found = sessions(head)
         (node,) = [each for each in found if each["role"] == "node"]
         listed = [each for session in found for each in session["nodes"] if each["address"] == address]
         return (node["leaves_in_s"] is not None and all(each["is_draining"] for each in listed)) or None
@@ -94,7 +95,7 @@ def test_a_node_that_leaves_is_shown_as_such(head: Head) -> None:
 )
 def test_what_makes_no_sense_is_refused(head: Head, args: list[str], reason: str) -> None:
     wait_for_nodes(head, 1)
-    done = run(head.programs, "drain", *args)
+    done = run(head.programs, "drain", *args, f"--address={head.address}")
     assert done.code == 1
     assert reason in done.err
 

@@ -13,8 +13,17 @@ import ray
 from ray.errors import ArgumentError, RayConnectionError, SessionEndedError
 from ray.testing import LocalCluster, LocalNode
 from tests.api.programs import wait_for
+from tests.chaos.attack import times
 from tests.cluster.conftest import MakeCluster
-from tests.cluster.events import PATIENCE_MS, PATIENCE_S, deaths, log_of_manager, wait_until_spread, where
+from tests.cluster.events import (
+    PATIENCE_MS,
+    PATIENCE_S,
+    deaths,
+    log_of_manager,
+    manager_of,
+    wait_until_spread,
+    where,
+)
 
 LARGE_BYTES = 4 << 20
 
@@ -26,6 +35,13 @@ def counted(folder: str, number: int, wait_s: float) -> int:
         file.write("begun\n")
     time.sleep(wait_s)
     return number * number
+
+
+@ray.remote
+def boxes(folder: str, number: int) -> tuple[list[Any], Any, Any]:
+    """Tasks that it has begun, a large value, and an id in a value: of whatever node it ran on."""
+    begun = [counted.remote(folder, 10 * number + digit, 0.005) for digit in range(3)]
+    return begun, ray.put(np.full(LARGE_BYTES // 10, number % 250, np.uint8)), ray.put([ray.put(number)])
 
 
 @ray.remote(num_custom_resource=1)
@@ -80,6 +96,26 @@ def test_no_task_is_lost_or_run_twice(make_cluster: MakeCluster, tmp_path: Path)
     wait_until_spread([cluster.nodes[0], cluster.nodes[2]])
 
 
+def test_nodes_come_and_go_under_load(make_cluster: MakeCluster, tmp_path: Path) -> None:
+    cluster = make_cluster(3, object_store_memory=128 << 20)
+    rounds = times(12, 3)
+    for turn in range(rounds):
+        wait_until_spread([node for node in cluster.nodes if node.is_alive])
+        numbers = range(60 * turn, 60 * turn + 60)
+        results = [boxes.remote(str(tmp_path), number) for number in numbers]
+        ray.wait(results, num_returns=5 * turn + 1, timeout=PATIENCE_MS)  # each time a little later
+        cluster.drain_node(next(node for node in cluster.nodes[1:] if node.is_alive))
+        for number, (begun, large, boxed) in zip(numbers, ray.get(results, timeout=PATIENCE_MS), strict=True):
+            assert ray.get(begun, timeout=PATIENCE_MS) == [(10 * number + digit) ** 2 for digit in range(3)]
+            assert int(ray.get(large, timeout=PATIENCE_MS)[-1]) == number % 250
+            assert ray.get(ray.get(boxed, timeout=PATIENCE_MS)[0], timeout=PATIENCE_MS) == number
+        cluster.add_node()
+    begun_once = [path.read_text().count("begun") == 1 for path in tmp_path.iterdir()]
+    assert begun_once == [True] * (180 * rounds)
+    assert deaths(cluster) == []
+    assert left(cluster) == rounds
+
+
 def test_what_others_have_of_it_is_handed_over(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(1)
     node = cluster.add_node(num_custom_resource=1)
@@ -127,8 +163,6 @@ def test_when_its_time_is_over_it_leaves_all_the_same(make_cluster: MakeCluster,
 
 
 def test_a_new_node_manager_goes_on_with_it(make_cluster: MakeCluster, tmp_path: Path) -> None:
-    from tests.cluster.events import manager_of
-
     cluster = make_cluster(1)
     node = cluster.add_node(num_custom_resource=1)
     mark = str(tmp_path / "mark")

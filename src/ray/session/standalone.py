@@ -35,6 +35,7 @@ class Standing:
     listening: socket.socket  # where other nodes reach this one
     head: HeadFacts | None  # None: it is the head
     owner_pid: int  # whose end ends it; 0: nobody's
+    head_host: str = ""  # as the user has written it: a name is looked up whenever the head is called
     store: StoreUrl | None = None  # the operator's own, for a head that starts none
 
     @property
@@ -130,6 +131,7 @@ def start_node(
             listening=listening,
             head=head,
             owner_pid=owner_pid,
+            head_host=head_address.written,
         )
         return _start(options, "", standing)
 
@@ -207,6 +209,14 @@ def _in_cluster(record: SessionRecord, standing: Standing, identity: Identity, p
         redis_address=head.redis_address,
         redis_shards=head.redis_shards,
         control_store=head.control_store,
-        head_address=head.link_address,
+        head_address=_as_written(head.link_address, standing.head_host),
         socket_name=socket_name(os.getuid(), port, standing.link_port),
     )
+
+
+def _as_written(link_address: str, host: str) -> str:
+    """The head's port for nodes, at the host that was named and is reached from here."""
+    if not host:
+        return link_address
+    port = int(link_address.rpartition(":")[2])
+    return str(Address(host, port))

@@ -333,9 +333,12 @@ class Member:
 
     def _leave(self) -> None:
         """Nothing here is needed any more, or the time is over."""
+        head = self.standing.head_node
+        if head is None or not self.network.is_linked(head):
+            self._end()
+            return
         self._says_goodbye = True
-        if self.standing.head_node is not None:
-            self.network.send(self.standing.head_node, Leaving())
+        self.network.send(head, Leaving())
         self.loop.call_later(GOODBYE_S, self._end)
 
     def _end(self) -> None:
@@ -427,6 +430,8 @@ class Member:
         self._tell()
         self.takeover.tick()
         self.departure.tick(now)
+        if self.has_left:
+            return False
         load = self._load(stats)
         last = self._last_load
         changed = last is None or (last.free, last.demands, last.draining) != (
