@@ -85,7 +85,6 @@ def kill_there(log: Any) -> str:
     return "it lives"
 
 
-
 def test_calls_from_another_node_run_in_order(joined: LocalCluster) -> None:
     log = Log.remote()
     told = [tell_from_there.remote(log, name, 200) for name in "abc"]
@@ -112,7 +111,12 @@ def test_large_arguments_and_results(joined: LocalCluster) -> None:
     right = int(np.arange(LARGE_BYTES, dtype=np.uint8).sum(dtype=np.int64))
     array = np.ones(LARGE_BYTES, np.uint8)
     log = Log.remote()
-    assert ray.get(sums_there.remote(log, array), timeout=PATIENCE_MS) == [LARGE_BYTES, right, LARGE_BYTES, right]
+    assert ray.get(sums_there.remote(log, array), timeout=PATIENCE_MS) == [
+        LARGE_BYTES,
+        right,
+        LARGE_BYTES,
+        right,
+    ]
     [log] = ray.get(make_there.remote(), timeout=PATIENCE_MS)
     made = log.array.remote(LARGE_BYTES)
     assert ray.get(log.total.remote(made), timeout=PATIENCE_MS) == right

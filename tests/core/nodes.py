@@ -120,8 +120,13 @@ class Node:
         """Of an actor that a value named which this node has."""
         return self.driver.foreign((raw, 0))
 
-    def call(self, actor: _kernel.ObjectID, number: int, deps: list[_kernel.ObjectID] | None = None,
-             num_returns: int = 1) -> _kernel.ObjectID | list[_kernel.ObjectID] | None:
+    def call(
+        self,
+        actor: _kernel.ObjectID,
+        number: int,
+        deps: list[_kernel.ObjectID] | None = None,
+        num_returns: int = 1,
+    ) -> _kernel.ObjectID | list[_kernel.ObjectID] | None:
         return self.driver.call(actor, encoded(number), deps, None, num_returns, 7)
 
     # --- what the node manager does ---

@@ -55,8 +55,10 @@ def test_calls_go_in_order_and_results_come_back(network: Network) -> None:
     a, b, c = network.all
     actor, host = served(a)
     handles = {b: given(a, b, actor), c: given(a, c, actor)}
-    results = {node: [node.call(handle, 100 * n + i) for i in range(10)]
-               for n, (node, handle) in enumerate(handles.items())}
+    results = {
+        node: [node.call(handle, 100 * n + i) for i in range(10)]
+        for n, (node, handle) in enumerate(handles.items())
+    }
     network.settle()
     for node in network.all:
         node.check()
@@ -154,7 +156,9 @@ def test_the_node_of_an_actor_dies(network: Network) -> None:
     network.die(a)
     b.check()
     oids.append(b.call(handle, 4))
-    assert [failure(b, oid) for oid in oids[1:]] == [_kernel.ACTOR_NODE_DIED] * 3  # of the first the result may be here
+    assert [failure(b, oid) for oid in oids[1:]] == [
+        _kernel.ACTOR_NODE_DIED
+    ] * 3  # of the first the result may be here
     del oids, handle, argument
     all_is_gone(network)
     a.manager.shut()

@@ -427,9 +427,10 @@ class Exchange:
             refs += [function] if function is not None else []
             refs += deps
             refs += nested
-            if self.is_leaving:
+            is_untaken = self.is_leaving and task.actor is None  # the calls of its actors are still done here
+            if is_untaken:
                 untaken.append(task.id)
-            if job is None or self.is_leaving:  # the job has ended, and so will the task at the sender
+            if job is None or is_untaken:  # the job has ended, and so will the task at the sender
                 self.arena.note(peer.number, [*deps, *nested] + ([function] if function is not None else []))
                 continue
             need = task.needs
