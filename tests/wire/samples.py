@@ -16,6 +16,8 @@ from ray.wire.messages import (
     Job,
     JobNote,
     JobNoted,
+    Kill,
+    Killed,
     Leaving,
     Lent,
     Load,
@@ -82,4 +84,6 @@ SAMPLES: list[Message] = [
     Renew(NODE, 7),
     Renewed(NODE, 7),
     Help(True),
+    Kill([OBJECT]),
+    Killed([OBJECT]),
 ]

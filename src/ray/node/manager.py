@@ -57,10 +57,11 @@ class NodeManager:
         self.member = member.Member(
             self.arena, record, release, listening, self.executor, self.sweeper.look_now
         )
-        self.rejoin = lambda: self.join_cluster(self._as_new(record), release, link_fd)
+        self.rejoin = lambda: self.join_cluster(self._as_new(), release, link_fd)
 
-    def _as_new(self, record: SessionRecord) -> SessionRecord:
+    def _as_new(self) -> SessionRecord:
         """The next incarnation of this node. It is in the arena before anybody else hears of it."""
+        record = SessionRecord.load(self.arena.session())
         record = dataclasses.replace(record, node_id=os.urandom(len(record.node_id) // 2).hex())
         self.arena.set_session(record.dump())
         return record

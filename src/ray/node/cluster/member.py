@@ -397,6 +397,9 @@ class Member:
     def rejoin(self) -> None:
         """To this incarnation all others are dead, as it is to them: its tasks run again here, what it had of
         theirs is let go."""
+        if self._says_goodbye:  # the head has heard it
+            self._end()
+            return
         say("this node was declared dead, and joins again as a new one, with its drivers and objects.")
         self.rejoins = True
         self._stirred.set()
