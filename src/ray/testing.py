@@ -4,13 +4,15 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from ray.errors import ArgumentError
-from ray.session import end, processes
+from ray.session import end, link_filters, processes
 from ray.session.addresses import Address
+from ray.session.keeper import DRAINED_LATE_MS
 from ray.session.launch import KeeperHandle
 from ray.session.options import SessionOptions
 from ray.session.ports import ANY_PORT
@@ -76,6 +78,7 @@ class LocalCluster:
             **options,
         }
         self.nodes: list[LocalNode] = []
+        self._cut: set[tuple[LocalNode, LocalNode]] = set()  # nothing gets from the one to the other
         try:
             for _ in range(nodes):
                 self.add_node()
@@ -120,6 +123,54 @@ class LocalCluster:
         node.keeper.end(self._end_ms(node))
         self._forget(node)
 
+    def drain_node(self, node: LocalNode) -> None:
+        """Has it leave in good order, as SIGTERM and `ray drain` do. Blocks until it has ended, `drain_ms`
+        of `config` and two seconds at most. Raises ArgumentError for the head, which can't leave."""
+        if node.is_head:
+            raise ArgumentError("The head can't leave its cluster: stop() ends all of it.")
+        if not node.is_alive:
+            return
+        os.kill(node.keeper.pid, signal.SIGTERM)
+        node.keeper.wait((int(node.record.settings["drain_ms"]) + DRAINED_LATE_MS) / 1000)
+        self.stop_node(node)
+
+    def partition(
+        self,
+        nodes: LocalNode | Iterable[LocalNode],
+        others: LocalNode | Iterable[LocalNode] | None = None,
+        *,
+        one_way: bool = False,
+    ) -> None:
+        """Cuts the links between `nodes` and `others` (None: all the rest), as a broken network does: nobody is
+        told, what is sent does not arrive. `one_way`: only what `nodes` send to `others`.
+
+        It adds to what is cut already, until `heal`. Links of drivers to their own node go on. Raises OSError
+        where this process may not look into those that it has started (a seccomp profile, say).
+        """
+        these = _nodes(nodes)
+        those = [node for node in self.nodes if node not in these] if others is None else _nodes(others)
+        self._cut.update((one, other) for one in these for other in those if one is not other)
+        if not one_way:
+            self._cut.update((other, one) for one in these for other in those if one is not other)
+        self._filter_links()
+
+    def heal(self) -> None:
+        """Ends all partitions. What was under way arrives late, or its connection has been given up."""
+        self._cut.clear()
+        self._filter_links()
+
+    def _filter_links(self) -> None:
+        for node in self.nodes:
+            if not node.is_alive:
+                continue
+            deaf_to = {one.node_ip_address for one, other in self._cut if other is node}
+            # Without its answer no connection comes about, so that is lost both ways.
+            unknown = deaf_to | {other.node_ip_address for one, other in self._cut if one is node}
+            for pid in (node.keeper.pid, *processes.descendants(node.keeper.pid)):
+                if processes.name(pid) in ("ray-keeper", "ray-node"):
+                    with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has just ended
+                        link_filters.drop(pid, deaf_to, unknown)
+
     def stop_node(self, node: LocalNode) -> None:
         """Ends it as `ray stop` does. Blocks until it has ended."""
         if not node.is_alive:
@@ -153,3 +204,7 @@ class LocalCluster:
         if node.record.removes_token_file:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(node.record.token_file)
+
+
+def _nodes(given: LocalNode | Iterable[LocalNode]) -> list[LocalNode]:
+    return [given] if isinstance(given, LocalNode) else list(given)

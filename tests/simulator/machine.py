@@ -194,7 +194,7 @@ class Machine:
         pull.clear()
         data = None
         if self.world.random.random() >= PULL_FAILS:
-            data = next(other for other in self.others if other.name == source).stored(value)
+            data = next((other.stored(value) for other in self.others if other.name == source), None)
         self.world.tell(lambda: f"{self.name!r}: {value.id!r} is {'' if data else 'not '}fetched")
         self._do(self.exchange.on_pulled, value, oid, held, data)
 
@@ -205,7 +205,8 @@ class Machine:
         return here.data if here is not None and len(here.data) == value.size else None
 
     def describe(self, root: bytes) -> messages.Job:
-        return messages.Job(root, root, [], False)  # drivers are called as their nodes are
+        number, _ = next(known for known in self.arena._jobs.values() if known[1] == root)
+        return messages.Job(root, self.arena.node_of(number) or self.name, [], False)
 
     def learn(self, number: int, job: messages.Job) -> None:
         return

@@ -38,21 +38,28 @@ class _Direction:
     usual_us: int
     waiting: deque[object] = field(default_factory=deque)  # sent, and not arrived
     busy_until_us: int = 0
+    legs: tuple[tuple[bytes, bytes], ...] = ()  # whom it passes: more than one when it goes around
     target_up: bool = False  # as the target knows
     was_up: bool = False
     lost: bool = False
+
+    def host_legs(self) -> list[tuple[bytes, bytes]]:
+        return [(_host(source), _host(target)) for source, target in self.legs]
 
 
 class Network:
     """All links of one run."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, retry_us: int = RETRY_US) -> None:
+        """`retry_us`: between two attempts to open a link."""
         self.world = world
+        self.retry_us = retry_us
         self.sent = 0
         self._ends: dict[bytes, End] = {}
         self._directions: dict[tuple[bytes, bytes], _Direction] = {}
         self._cut: set[tuple[bytes, bytes]] = set()
         self._wanted: set[frozenset[bytes]] = set()
+        self.stopped: set[bytes] = set()  # whose process does nothing: no link to it comes up
 
     def join(self, node: bytes, end: End) -> None:
         self._ends[node] = end
@@ -111,12 +118,49 @@ class Network:
 
     def cut(self, source: bytes, target: bytes) -> None:
         """Nothing gets from source to target any more; what is sent waits, as TCP tries again."""
-        self._cut.add((source, target))
+        self._cut.add((_host(source), _host(target)))
 
     def heal(self, source: bytes, target: bytes) -> None:
-        self._cut.discard((source, target))
-        if direction := self._directions.get((source, target)):
-            self._carry_all(direction)
+        healed = _host(source), _host(target)
+        self._cut.discard(healed)
+        for direction in list(self._directions.values()):
+            if healed in direction.host_legs():
+                self._carry_all(direction)
+
+    def reaches(self, one: bytes, other: bytes) -> bool:
+        """Whether what is sent arrives, both ways."""
+        return {one, other} <= self._ends.keys() - self.stopped and not self.is_cut(one, other)
+
+    def is_cut(self, one: bytes, other: bytes) -> bool:
+        """In one direction at least."""
+        here, there = _host(one), _host(other)
+        return (here, there) in self._cut or (there, here) in self._cut
+
+    def close(self, one: bytes, other: bytes) -> None:
+        """`one` closes the link: it knows at once, the other when it has got what was sent before."""
+        here, there = self._directions.get((other, one)), self._directions.get((one, other))
+        if here is not None:
+            self._drop(here)
+        if there is not None and not there.lost:
+            there.lost = True
+            if self._is_cut(there):
+                there.waiting.clear()
+                return
+            read_us = max(0, there.busy_until_us - self.world.now_us)
+            noticed_us = read_us + self.world.random.randrange(1, NOTICED_US)
+            self.world.after(noticed_us, partial(self._notice, there))
+
+    def link_around(self, one: bytes, other: bytes, way: bytes) -> bool:
+        """Opens a link that passes a third node, if that reaches both."""
+        if not (self.reaches(one, way) and self.reaches(way, other)):
+            return False
+        self._link(one, other, way)
+        return True
+
+    def link_anew(self, one: bytes, other: bytes) -> None:
+        """Opens a direct link instead of what there is, if they reach each other."""
+        if self.reaches(one, other):
+            self._link(one, other, None)
 
     def heal_all(self) -> None:
         for source, target in sorted(self._cut):
@@ -131,16 +175,20 @@ class Network:
         if one not in self._ends or other not in self._ends:
             self._wanted.discard(frozenset((one, other)))
             return
-        if (one, other) in self._cut or (other, one) in self._cut:
-            self.world.after(RETRY_US, lambda: self._connect(one, other))
+        if not self.reaches(one, other):
+            self.world.after(self.retry_us, lambda: self._connect(one, other))
             return
         self._wanted.discard(frozenset((one, other)))
+        self._link(one, other, None)
+
+    def _link(self, one: bytes, other: bytes, way: bytes | None) -> None:
         for source, target in ((one, other), (other, one)):
             if old := self._directions.get((source, target)):
                 self._drop(old)
         for source, target in ((one, other), (other, one)):
+            legs = ((source, target),) if way is None else ((source, way), (way, target))
             direction = self._directions[source, target] = _Direction(
-                source, target, self.world.random.choice(USUAL_US)
+                source, target, self.world.random.choice(USUAL_US), legs=legs
             )
             self.world.after(self._delay_us(), partial(self._up, direction))
 
@@ -157,16 +205,18 @@ class Network:
         for _ in direction.waiting:
             self._carry(direction)
 
+    def _is_cut(self, direction: _Direction) -> bool:
+        return any(leg in self._cut for leg in direction.host_legs())
+
     def _carry(self, direction: _Direction) -> None:
-        if (direction.source, direction.target) in self._cut:
+        if self._is_cut(direction):
             return
         arrives_us = max(self.world.now_us + self._delay_us(direction.usual_us), direction.busy_until_us)
         direction.busy_until_us = arrives_us
         self.world.after(arrives_us - self.world.now_us, lambda: self._arrive(direction))
 
     def _arrive(self, direction: _Direction) -> None:
-        pair = direction.source, direction.target
-        if pair in self._cut or not direction.target_up or not direction.waiting:
+        if self._is_cut(direction) or not direction.target_up or not direction.waiting:
             return
         message = direction.waiting.popleft()
         self.world.tell(lambda: f"{direction.target!r}: from {direction.source!r}: {message}")
@@ -190,3 +240,8 @@ class Network:
             if end := self._ends.get(direction.target):
                 self.world.tell(lambda: f"{direction.target!r}: link to {direction.source!r} is down")
                 end.on_link_down(direction.source)
+
+
+def _host(node: bytes) -> bytes:
+    """Incarnations of one node, called a, a1, a2, are behind the same cable."""
+    return node[:1]

@@ -6,6 +6,7 @@
 | `ray:jobs` | hash | job → JSON: pid, root_id, name, start_time_s; end_time_s; sys_path, code, home |
 | `ray:functions` | stream | code: job, data (JSON: id, key, name, kind, module, a class's methods) |
 | `ray:errors:<job>` | stream | failed tasks of one job: job, format, data (`ray.serialization.failures`) |
+| `ray:nodes` | hash | node id → JSON: address; dead: why it was declared dead, "" of a member |
 | `ray:notes` | stream | what the session's own processes had to say: job, format, data |
 | `ray:journal:place` | string | the last entry of the arena's journal that this server has taken |
 
@@ -16,6 +17,7 @@ shards, the errors of a job lie on one of them; all else lies on the primary.
 SESSION = "ray:session"
 JOBS = "ray:jobs"
 FUNCTIONS = "ray:functions"
+NODES = "ray:nodes"
 NOTES = "ray:notes"
 PLACE = "ray:journal:place"
 

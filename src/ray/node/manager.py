@@ -5,9 +5,11 @@ its place in the arena and in Redis. It unpickles nothing.
 """
 
 import asyncio
+import dataclasses
 import os
 import signal
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from ray.node.lock_watch import LockWatch
 from ray.node.memory_limits import MemoryLimits
 from ray.node.memory_monitor import MemoryMonitor
 from ray.node.sweeper import Sweeper
-from ray.session import end
+from ray.session import end, processes
 from ray.session.record import SessionRecord
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class NodeManager:
         self.arena = arena
         self.keeper = record.keeper_pid
         config = Config.with_overrides(record.settings)
+        self.drain_ms = config.drain_ms
         # The control store has the head's journal only.
         addresses = [] if record.head_address else record.control_store
         password, kept = record.redis_password, config.error_list_limit
@@ -44,15 +47,31 @@ class NodeManager:
         self.lock_watch = LockWatch(arena, config.lock_patience_ms, self.sweeper)
         self.memory = MemoryMonitor(arena, config, self.keeper, MemoryLimits(config.memory_fraction))
         self.member: Member | None = None
+        self.rejoin: Callable[[], None] = lambda: None  # once there is a member
 
     def join_cluster(self, record: SessionRecord, release: str, link_fd: int) -> None:
         """When this process is registered in the arena: a member has references of its own there."""
         from ray.node.cluster import member  # a script's own session doesn't pay for it
 
-        listening = socket.socket(fileno=link_fd)
+        listening = socket.socket(fileno=os.dup(link_fd))
         self.member = member.Member(
             self.arena, record, release, listening, self.executor, self.sweeper.look_now
         )
+        self.rejoin = lambda: self.join_cluster(self._as_new(record), release, link_fd)
+
+    def _as_new(self, record: SessionRecord) -> SessionRecord:
+        """The next incarnation of this node. It is in the arena before anybody else hears of it."""
+        record = dataclasses.replace(record, node_id=os.urandom(len(record.node_id) // 2).hex())
+        self.arena.set_session(record.dump())
+        return record
+
+    async def _take_part(self) -> None:
+        """Until the arena is shut."""
+        while self.member is not None:
+            await self.member.run()
+            if not self.member.rejoins or self.arena.is_shut:
+                return
+            self.rejoin()
 
     async def run(self) -> None:
         """Until the session ends, or the keeper dies."""
@@ -64,9 +83,10 @@ class NodeManager:
         if self.writers:
             tasks.append(asyncio.create_task(self.copier.run()))
         if self.member is not None:
-            tasks.append(asyncio.create_task(self.member.run()))
+            tasks.append(asyncio.create_task(self._take_part()))
         left = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, left.set)
+        loop.add_signal_handler(signal.SIGUSR1, self.drain)
         waiting: asyncio.Future[Any] = asyncio.create_task(left.wait())
         try:
             done, _ = await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -81,9 +101,18 @@ class NodeManager:
             for writer in self.writers:
                 await writer.close()
 
+    def drain(self) -> None:
+        """The keeper was told to end, and its node is one of a cluster."""
+        if self.member is not None:
+            self.member.drain(self.drain_ms)
 
-def run(arena_fd: int, link_fd: int, token: str, keeper: int, release: str) -> None:
-    """The process; returns when the session has ended."""
+
+def run(arena_fd: int, link_fd: int, token: str, keeper: int, release: str, is_to_drain: bool) -> None:
+    """The process; returns when the session has ended. `is_to_drain`: a manager before it may not have heard
+    so.
+
+    Raises SystemExit with LEFT_STATUS when the node has been drained.
+    """
     arena = _kernel.Arena.attach(arena_fd)
     record = SessionRecord.load(arena.session())
     manager = NodeManager(arena, record)
@@ -92,7 +121,11 @@ def run(arena_fd: int, link_fd: int, token: str, keeper: int, release: str) -> N
     arena.register(_kernel.NODE_MANAGER)
     if record.cluster_token:
         manager.join_cluster(record, release, link_fd)
+    if is_to_drain:
+        manager.drain()
     asyncio.run(manager.run())
+    if manager.member is not None and manager.member.has_left:
+        raise SystemExit(processes.LEFT_STATUS)
     if os.getppid() != keeper:
         _end_session(arena, token)
 

@@ -143,6 +143,8 @@ def _fitting(admitted: Admitted, address: Address, node_ip: str, unfit: list[str
         unfit.append(f"the session with this port is at {record.redis_address}")
     elif node_ip not in ("", record.node_ip_address):
         unfit.append(f"the node here has the address {record.node_ip_address}, not {node_ip}")
+    elif record.leaves_by_ms is not None:
+        unfit.append("the node here is being drained, and is about to leave the cluster")
     else:
         return admitted, arena, record
     admitted.close()

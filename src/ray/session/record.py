@@ -44,6 +44,8 @@ class SessionRecord:
     link_protocol: int = 0  # what nodes speak with each other
     release: str = ""  # of this package, where the session was started
     python: str = ""  # the interpreter's version there, without its patch release
+    operators_store: str = ""  # of a head that has not started its control store: the URL, without password
+    leaves_by_ms: int | None = None  # of a node that is being drained: on the machine's monotonic clock
 
     @property
     def is_standalone(self) -> bool:

@@ -144,6 +144,7 @@ def spec_of(options: SessionOptions, arena: _kernel.Arena, binary: str) -> Keepe
         password=os.urandom(24).hex(),
         admission_key=b"",
         redis_binary=binary,
+        operators_store=(),
         redis_count=1 + options.num_redis_shards,
         redis_port=0,
         any_port=True,

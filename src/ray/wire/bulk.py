@@ -173,9 +173,11 @@ class _Transfer:
 class BulkClient:
     """Fetches values from other nodes, with a pool of threads and of connections."""
 
-    def __init__(self, identity: Identity, threads: int = THREADS) -> None:
-        """`threads` is how many transfers are under way at once; others wait."""
+    def __init__(self, identity: Identity, threads: int = THREADS, source: str = "") -> None:
+        """`threads` is how many transfers are under way at once; others wait. `source` is the address of this
+        machine to connect from; "": any."""
         self._identity = identity
+        self._source = source
         self._executor = ThreadPoolExecutor(threads, "ray-bulk-client")
         self._lock = threading.Lock()
         self._idle: defaultdict[str, list[tuple[float, Channel]]] = defaultdict(list)  # oldest first
@@ -254,7 +256,7 @@ class BulkClient:
             is_new = channel is None
             if channel is None:
                 try:
-                    channel = open_channel_waiting(address, self._identity, BULK, CONNECT_S)
+                    channel = open_channel_waiting(address, self._identity, BULK, CONNECT_S, self._source)
                 except RayConnectionError as error:
                     raise TransferBrokenError(address, str(error)) from None
                 channel.connection.settimeout(STALL_S)

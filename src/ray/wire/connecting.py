@@ -8,8 +8,9 @@ import ssl
 import time
 
 from ray.errors import PeerUnreachableError, RayConnectionError, WrongTokenError
+from ray.wire import relay
 from ray.wire.channel import Channel, Handshake, Refusal, new_channel, refusal_of
-from ray.wire.identity import LINK, Identity
+from ray.wire.identity import LINK, RELAY, Identity
 from ray.wire.link import Link, greet
 from ray.wire.messages import Hello
 
@@ -20,27 +21,54 @@ _KEEPALIVE_IDLE_S, _KEEPALIVE_INTERVAL_S, _KEEPALIVE_PROBES = 5, 2, 3
 _Found = tuple[socket.AddressFamily, tuple[object, ...]]
 
 
-async def connect(address: str, identity: Identity, hello: Hello, timeout_s: float = CONNECT_S) -> Link:
+async def connect(
+    address: str, identity: Identity, hello: Hello, timeout_s: float = CONNECT_S, source: str = ""
+) -> Link:
     """A link to the node that listens at "host:port"; the caller is to call its `begin`.
+
+    `source` is the address of this machine to connect from; "": any.
 
     Names are looked up anew each time. Raises, all of them RayConnectionError: PeerUnreachableError when
     nothing or something else answers there, WrongTokenError when it is a node of another token,
     IncompatiblePeerError when it speaks another protocol.
     """
     deadline = time.monotonic() + timeout_s
-    channel = await open_channel(address, identity, LINK, timeout_s)
+    channel = await open_channel(address, identity, LINK, timeout_s, source)
     return await greet(channel, hello, max(0.0, deadline - time.monotonic()))
 
 
 async def open_channel(
-    address: str, identity: Identity, protocol: str, timeout_s: float = CONNECT_S
+    address: str, identity: Identity, protocol: str, timeout_s: float = CONNECT_S, source: str = ""
 ) -> Channel:
-    """A non-blocking channel to a node, for that purpose; the caller closes it. Raises as `connect` does."""
+    """A non-blocking channel to a node, for that purpose; the caller closes it. Raises as `connect` does.
+
+    `address` may be one of `ray.wire.relay`.
+    """
+    node, _, way = address.rpartition("@")
+    if not node:
+        return await _open_direct(address, identity, protocol, timeout_s, source)
+    channel = await _open_direct(way, identity, RELAY, timeout_s, source)
+    try:
+        async with asyncio.timeout(timeout_s):
+            channel.encrypt(memoryview(relay.question(node, protocol)))
+            await asyncio.get_running_loop().sock_sendall(channel.connection, channel.outgoing.read())
+            answer = await relay.read_exactly(channel, len(relay.OPENED))
+    except (OSError, TimeoutError):
+        answer = relay.REFUSED
+    except BaseException:
+        channel.close()
+        raise
+    return _around(channel, address, answer)
+
+
+async def _open_direct(
+    address: str, identity: Identity, protocol: str, timeout_s: float, source: str
+) -> Channel:
     host, port = split_address(address)
     try:
         async with asyncio.timeout(timeout_s):
             found = _literal(host, port) or await _looked_up(host, port)
-            channel = await _first_to_answer(address, found, identity, protocol, timeout_s)
+            channel = await _first_to_answer(address, found, identity, protocol, timeout_s, source)
     except TimeoutError:
         raise PeerUnreachableError(address, f"no answer in {timeout_s:g} s") from None
     except OSError as error:
@@ -51,12 +79,36 @@ async def open_channel(
 
 
 def open_channel_waiting(
-    address: str, identity: Identity, protocol: str, timeout_s: float = CONNECT_S
+    address: str, identity: Identity, protocol: str, timeout_s: float = CONNECT_S, source: str = ""
 ) -> Channel:
     """As `open_channel`, for a thread: it blocks, and so does the channel, `timeout_s` at each step."""
+    node, _, way = address.rpartition("@")
+    if not node:
+        return _open_direct_waiting(address, identity, protocol, timeout_s, source)
+    channel = _open_direct_waiting(way, identity, RELAY, timeout_s, source)
+    answer = bytearray(len(relay.OPENED))
+    try:
+        channel.write(relay.question(node, protocol))
+        channel.read_into(memoryview(answer))
+    except OSError:
+        answer[:] = relay.REFUSED
+    return _around(channel, address, bytes(answer))
+
+
+def _around(channel: Channel, address: str, answer: bytes) -> Channel:
+    if answer != relay.OPENED:
+        channel.close()
+        raise PeerUnreachableError(address, "the node in between does not reach it either")
+    channel.address = address
+    return channel
+
+
+def _open_direct_waiting(
+    address: str, identity: Identity, protocol: str, timeout_s: float, source: str
+) -> Channel:
     host, port = split_address(address)
     try:
-        connection = socket.create_connection((host, port), timeout_s)
+        connection = socket.create_connection((host, port), timeout_s, (source, 0) if source else None)
     except OSError as error:
         raise _unreachable(address, error) from None
     channel = new_channel(_prepared(connection), identity.client_context(protocol), server_side=False)
@@ -149,7 +201,7 @@ async def _looked_up(host: str, port: int) -> list[_Found]:
 
 
 async def _first_to_answer(
-    address: str, found: list[_Found], identity: Identity, protocol: str, timeout_s: float
+    address: str, found: list[_Found], identity: Identity, protocol: str, timeout_s: float, source: str
 ) -> Channel:
     loop = asyncio.get_running_loop()
     last: OSError = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
@@ -157,6 +209,8 @@ async def _first_to_answer(
     for left, (family, place) in zip(range(len(found), 0, -1), found, strict=True):
         connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
+            if source:
+                connection.bind((source, 0))
             # One that swallows packets leaves time for the others.
             async with asyncio.timeout((deadline - loop.time()) / left):
                 await loop.sock_connect(connection, place)

@@ -18,6 +18,7 @@ from ray.wire.token import LABEL_CERTIFICATE, ClusterToken
 LINK = "ray-link/1"
 BULK = "ray-bulk/1"
 REDIS = "ray-redis/1"
+RELAY = "ray-relay/1"
 
 COMMON_NAME = "ray cluster"
 SERIAL_NUMBER = 1

@@ -26,6 +26,7 @@ SMALL_VALUE_BYTES = (
 MAX_TEXT = 1024
 MAX_FOLDERS = 1024  # of a sys.path
 MAX_NAMES = 1024  # of custom resources
+MAX_DEAD = 1000  # nodes that are named as dead
 
 NodeId = Annotated[bytes, Meta(min_length=20, max_length=20)]
 ObjectId = Annotated[bytes, Meta(min_length=20, max_length=20)]
@@ -294,6 +295,7 @@ class Load(Message, frozen=True, tag=50):
     store_bytes: Count
     store_used_bytes: Count
     draining: bool = False
+    dead: Annotated[list[NodeId], Meta(max_length=MAX_DEAD)] = []  # the first to a head says whom it knows
 
 
 class NodeState(Part, frozen=True):
@@ -309,10 +311,84 @@ class NodeState(Part, frozen=True):
 
 
 class View(Message, frozen=True, tag=51):
-    """All nodes, for all nodes; a later `number` replaces an earlier one."""
+    """All nodes, for all nodes; a later `number` replaces an earlier one.
+
+    `dead` are those that were declared dead last, for who has not heard it. A view of `number` 0 says only
+    that.
+    """
 
     number: Count
     nodes: list[NodeState]
+    dead: Annotated[list[NodeId], Meta(max_length=MAX_DEAD)] = []
+
+
+# --- who lives ------------------------------------------------------------------------------------
+
+
+class Inquiry(Message, frozen=True, tag=60):
+    """From the head: when has the receiver heard of this node last?"""
+
+    about: NodeId
+
+
+class Sighting(Message, frozen=True, tag=61):
+    """The answer: something came from it so long ago; None: the sender has no link to it."""
+
+    about: NodeId
+    silent_ms: Count | None
+
+
+class Renew(Message, frozen=True, tag=62):
+    """A node that does not reach the head says that it lives; to any node, which passes it on to the head."""
+
+    node: NodeId
+    number: Count
+
+
+class Renewed(Message, frozen=True, tag=63):
+    """The head's answer, back the same way: it counts that node as a member."""
+
+    node: NodeId
+    number: Count
+
+
+class Help(Message, frozen=True, tag=64):
+    """The answer of who was asked to pass a `Renew` on: whether the head answers it itself."""
+
+    can_renew: bool
+
+
+# --- a node that leaves ---------------------------------------------------------------------------
+
+
+class Drain(Message, frozen=True, tag=70):
+    """The node is to leave in good order, within so many milliseconds. From an operator, to the head; from
+    it, to the node."""
+
+    node_id: NodeId
+    timeout_ms: Count
+
+
+class Untaken(Message, frozen=True, tag=71):
+    """Tasks of the receiver that the sender has not begun, and won't."""
+
+    tasks: list[TaskId]
+
+
+class Offer(Message, frozen=True, tag=72):
+    """The sender leaves: the receiver is to take the values of these objects that it has of the sender."""
+
+    ids: list[ObjectId]
+
+
+class Taken(Message, frozen=True, tag=73):
+    """The sender has them, or has no use for them."""
+
+    ids: list[ObjectId]
+
+
+class Leaving(Message, frozen=True, tag=74):
+    """To the head: the sender has nothing more that others need, and ends."""
 
 
 AnyMessage = (
@@ -336,6 +412,16 @@ AnyMessage = (
     | CodeGiven
     | Load
     | View
+    | Drain
+    | Untaken
+    | Offer
+    | Taken
+    | Leaving
+    | Inquiry
+    | Sighting
+    | Renew
+    | Renewed
+    | Help
 )
 
 DamagedMessageError = msgspec.DecodeError  # of which msgspec's ValidationError is one

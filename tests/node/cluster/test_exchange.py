@@ -237,3 +237,25 @@ def test_a_value_that_is_not_there_any_more_is_had_from_its_owner() -> None:
     assert number(a, here) == 4
     del first, here, there, function, borrowed, sum_there
     everything_is_gone(world)
+
+
+def test_a_node_that_leaves_gives_back_what_it_has_not_begun() -> None:
+    world = World(2)
+    a, b = world.members
+    function = function_of(a)
+    arguments = [a.node.driver.put(encoded(each), RAW) for each in range(4)]
+    results = [a.node.submit(function, 3, [each])[0] for each in arguments]
+    assert a.offload(b) == 4
+    world.settle()
+    b.exchange.is_leaving = True
+    b.exchange.give_back_tasks()
+    world.settle()
+    assert a.arena.away(1) == []
+    assert a.offload(b) == 4  # it has not heard yet, and is told
+    world.settle()
+    assert b.node.counts()["tasks"] == 0
+    while a.node.work():
+        continue
+    assert [number(a, each) for each in results] == [3, 4, 5, 6]
+    del arguments, results, function
+    everything_is_gone(world)

@@ -26,6 +26,7 @@ class Record:
         self.head_address = head_address
         self.control_store: list[str] = []
         self.logs = ""
+        self.leaves_by_ms: int | None = None
 
 
 @contextlib.asynccontextmanager

@@ -87,6 +87,7 @@ class Exchange:
         self._borrowing: dict[bytes, int] = {}  # ids that came from others, whose owners are to confirm
         self._dead: set[bytes] = set()
         self._again: dict[bytes, None] = {}  # wanted ids, to be asked for when the next tick comes
+        self.is_leaving = False  # no tasks of others are taken any more
         for number, node_id in arena.peers():
             self._add(number, node_id)
         for job, home, root in arena.guests():
@@ -392,6 +393,7 @@ class Exchange:
     def _on_run(self, peer: Peer, run: messages.Run) -> None:
         tasks: list[_kernel.SentTask] = []
         refs: list[Ref] = []
+        untaken = []
         own_jobs = {root: job for job, root in self.arena.drivers()}
         for task in run.tasks:
             home = self.by_node.get(task.job_home)
@@ -403,7 +405,9 @@ class Exchange:
             refs += [function] if function is not None else []
             refs += deps
             refs += nested
-            if job is None:  # it has ended, and so will the task at the sender
+            if self.is_leaving:
+                untaken.append(task.id)
+            if job is None or self.is_leaving:  # the job has ended, and so will the task at the sender
                 self.arena.note(peer.number, [*deps, *nested] + ([function] if function is not None else []))
                 continue
             need = task.needs
@@ -413,6 +417,19 @@ class Exchange:
             )  # fmt: skip
         self.arena.receive_tasks(peer.number, tasks)
         self._came_from(peer.number, refs)
+        if untaken:
+            self._send(peer.number, messages.Untaken(untaken))
+
+    def give_back_tasks(self) -> None:
+        """Those of others that have not begun here."""
+        for number in list(self.peers):
+            untaken = self.arena.drop_received(number, self.arena.received(number))
+            if untaken:
+                self._send(number, messages.Untaken(untaken))
+
+    def _on_untaken(self, peer: Peer, message: messages.Untaken) -> list[bytes]:
+        self.arena.recall(peer.number, message.tasks)
+        return message.tasks
 
     def _on_results(self, peer: Peer, results: messages.Results) -> list[bytes]:
         finished = []
@@ -517,6 +534,19 @@ class Exchange:
                 owner, _ = self._wanted.pop(raw)
                 self._want(raw, owner, self.peer_of(node).number)
 
+    def take_over(self, raw: bytes, oid: _kernel.ObjectID, node: bytes) -> bool:
+        """Asks for a value that `node`, which leaves, owns or has stored for this one, if it is not on its
+        way. Whether there is, or may come, something to take."""
+        peer = self.by_node.get(node)
+        if peer is None or self.arena.is_ready(oid):
+            return False
+        owner, location = self.arena.owner(oid), self.arena.location(oid)
+        holder = location[0] if location is not None else owner
+        if peer.number not in (owner, holder):
+            return owner == THIS_NODE  # whose result may be told of later
+        self._want(raw, owner, holder)
+        return True
+
     @property
     def is_to_ask(self) -> bool:
         """Whether the next tick does anything."""
@@ -576,6 +606,7 @@ class Exchange:
     _HANDLERS: ClassVar[Any] = {
         messages.Job: _on_job,
         messages.Run: _on_run,
+        messages.Untaken: _on_untaken,
         messages.Results: _on_results,
         messages.Return: _on_return,
         messages.Borrow: _on_borrow,

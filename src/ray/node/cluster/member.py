@@ -14,14 +14,19 @@ from concurrent.futures import Executor
 from typing import ParamSpec
 
 from ray import _kernel
+from ray.control_store.nodes import NodeTable
 from ray.errors import PeerUnreachableError, RayConnectionError
 from ray.node.cluster.codes import Codes
+from ray.node.cluster.draining import Departure, Takeover
 from ray.node.cluster.exchange import GRACE_S, Exchange
 from ray.node.cluster.guests import Guests
-from ray.node.cluster.head import Head
-from ray.node.cluster.network import Network
+from ray.node.cluster.head import Entries, NotKept, Table
+from ray.node.cluster.network import CONNECT_S, Network
+from ray.node.cluster.node_table import StoredTable
 from ray.node.cluster.notes import Hearing, Telling, node_name
+from ray.node.cluster.operators import Operators
 from ray.node.cluster.scheduler import Scheduler
+from ray.node.cluster.standing import Standing
 from ray.node.cluster.transfers import Pulls, resolver
 from ray.policy.cluster.membership import TICK_MS
 from ray.policy.cluster.placement import Infeasible
@@ -29,24 +34,30 @@ from ray.session.record import SessionRecord
 from ray.session.say import say
 from ray.wire.bulk import BulkServer
 from ray.wire.connecting import connect
-from ray.wire.identity import BULK, LINK, REDIS, Identity
-from ray.wire.link import End, LinkHost
+from ray.wire.identity import BULK, LINK, REDIS, RELAY, Identity
+from ray.wire.link import End, Link, LinkHost
 from ray.wire.listener import Listener
 from ray.wire.messages import (
     PROTOCOL,
     CodeGiven,
     CodeWanted,
     Demand,
+    Drain,
     Hello,
     JobNote,
     JobNoted,
+    Leaving,
     Load,
     Message,
+    Offer,
     Resources,
     Result,
+    Taken,
+    Untaken,
     View,
 )
 from ray.wire.pipe import PipeHost
+from ray.wire.relay import RelayHost
 
 NEWS_AT_ONCE = 512
 NEWS_WAIT_MS = 1_000
@@ -54,6 +65,8 @@ BUSY_TICK_S = 0.05  # between two looks while something changes
 IDLE_TICK_S = TICK_MS / 1000
 LOAD_REPEAT_MS = 1_000  # a load is sent this often even if nothing has changed: the node is there
 JOIN_RETRY_S = 0.2
+GOODBYE_S = 1.0  # for the head to hear that this node has left
+TABLE_S = 3.0  # for the head's table of nodes to be read, before others are let in
 
 Handled = ParamSpec("Handled")
 
@@ -89,8 +102,9 @@ class Member:
         self.node = bytes.fromhex(record.node_id)
         self.is_head = not record.head_address
         identity = Identity(record.cluster_identity.encode())
-        self.network = Network(identity, self.node, self.hello, self)
-        self.pulls = Pulls(arena, identity, self.network.addresses.get, self._on_pulled)
+        source = _own_address(listening)
+        self.network = Network(identity, self.node, self.hello, self, source)
+        self.pulls = Pulls(arena, identity, self.network.way, self._on_pulled, source)
         self.guests = Guests(arena, self.node, jobs_ended)
         self.exchange = Exchange(arena, self.node, self.network, self.pulls, self.guests)
         self.telling = Telling(arena, record.logs, self.exchange.tell)
@@ -102,14 +116,19 @@ class Member:
             self.exchange.tell,
             self.exchange,
             identity,
-            self.network.addresses.get,
+            self.network.way,
         )
         self.scheduler = Scheduler(
             arena, self.node, self.exchange, self.network.is_linked, self.network.want_link, self._infeasible
         )
-        self.links = LinkHost(self.hello, self.network.on_link, self._on_refused)
+        self.departure = Departure(arena, self.exchange, self.network.send, self._leave, record.leaves_by_ms)
+        self.takeover = Takeover(self.exchange, self.network.send)
+        self.operators = Operators(self._on_drain)
+        self.has_left = False  # in good order: the node is to end
+        self.links = LinkHost(self.hello, self._on_link, self._on_refused)
         self.bulk = BulkServer(resolver(arena))
-        purposes = {LINK: self.links.accept, BULK: self.bulk.accept}
+        self.relay = RelayHost(self.network.open_to)
+        purposes = {LINK: self.links.accept, BULK: self.bulk.accept, RELAY: self.relay.accept}
         self.pipe: PipeHost | None = None
         if self.is_head and record.control_store:
             host, _, port = record.control_store[0].rpartition(":")
@@ -119,9 +138,16 @@ class Member:
         self._stirred = asyncio.Event()  # something may have changed: the next look comes at once
         self._jobs_ended = 0  # ever, as of the last look
         self._taken = threading.Event()  # the news that there was
-        self.head: Head | None = None
-        self.head_node: bytes | None = None
-        self._present: set[bytes] = set(self.exchange.by_node)
+        self.table: StoredTable | None = None
+        if self.is_head and record.control_store:
+            stored = NodeTable(record.control_store[0], record.redis_password)
+            self.table = StoredTable(stored, self._on_store, self._on_table_read)
+        table: Table | None = self.table or NotKept() if self.is_head else None
+        self.standing = Standing(self.node, self.exchange.by_node, self, _boot_ms, table, _now_ms())
+        self.head = self.standing.head
+        self.rejoins = False
+        self._ended = False
+        self._says_goodbye = False
         self._load_number = 0
         self._last_load: Load | None = None
         self._load_sent_ms = 0
@@ -140,17 +166,20 @@ class Member:
         )
 
     async def run(self) -> None:
-        """Until the arena is shut."""
+        """Until the arena is shut, or this incarnation is over (`rejoins`)."""
         self.loop = asyncio.get_running_loop()
+        storing = None
+        if self.table is not None:
+            storing = self.loop.create_task(self.table.run())
+            with contextlib.suppress(TimeoutError):
+                # Who was declared dead under the node manager before this one must not come back.
+                await asyncio.wait_for(self.table.was_read.wait(), TABLE_S)
         self.listener.take_over(self.listening)
-        if self.is_head:
-            self.head = Head(
-                self.node, self._present, _now_ms(), self._send_view, self.network.want_link, self._bury
-            )
+        if self.head is not None:
             self.head.on_link_up(self.node, self.hello(), _now_ms())
         following = self.loop.run_in_executor(self.executor, self._follow)
         try:
-            while not self.arena.is_shut and not following.done():
+            while not (self.arena.is_shut or following.done() or self.has_left or self.rejoins):
                 self._stirred.clear()
                 if self._tick():
                     await asyncio.sleep(BUSY_TICK_S)
@@ -158,11 +187,18 @@ class Member:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._stirred.wait(), IDLE_TICK_S)
         finally:
+            self._ended = True
             self.arena.nudge()
             self.listener.close()
+            for task in (storing, self._joining):
+                if task is not None:
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
             await self.links.close()
+            await self.relay.close()
             if self.pipe is not None:
                 await self.pipe.close()
+            self.operators.close("this node's manager ends")
             await self.network.close("this node's manager ends")
             await self.pulls.close()
             self.bulk.close()
@@ -177,11 +213,11 @@ class Member:
         peer no Sync, which ends such loans, nor a death may come. So both are one step of the loop.
         """
         try:
-            while not self.arena.is_shut:
+            while not self.arena.is_shut and not self._ended:
                 queued = bool(self.arena.news(0, NEWS_WAIT_MS))
                 self._taken.clear()
                 self.loop.call_soon_threadsafe(self._take_news, queued)
-                while not self._taken.wait(NEWS_WAIT_MS / 1000) and not self.arena.is_shut:
+                while not (self._taken.wait(NEWS_WAIT_MS / 1000) or self.arena.is_shut or self._ended):
                     pass
         except (_kernel.ArenaClosed, RuntimeError):  # the session, or the loop, has ended
             return
@@ -206,33 +242,40 @@ class Member:
     def on_link_up(self, node: bytes, hello: Hello) -> None:
         self._stirred.set()
         if hello.is_head:
-            self.head_node = node
             self._last_load = None
-        self.exchange.on_link_up(node)
-        self.telling.on_link_up(node)
-        if self.head is not None:
-            self.head.on_link_up(node, hello, _now_ms())
+        if self.standing.on_link_up(node, hello, self.network.is_around(node), _now_ms()):
+            self.exchange.on_link_up(node)
+            self.telling.on_link_up(node)
 
     @_while_open
     def on_link_down(self, node: bytes, end: End) -> None:
         self._stirred.set()
         self.exchange.on_link_down(node)
-        if self.head is not None:
-            self.head.on_link_down(node, _now_ms())
+        self.departure.on_link_down(node)
+        self.takeover.on_link_down(node)
+        self.standing.on_link_down(node, _now_ms())
+        self.has_left = self.has_left or (self._says_goodbye and node == self.standing.head_node)
+
+    def on_needed(self, node: bytes) -> None:
+        self.standing.needs_link(node)
 
     def on_no_link(self, node: bytes, error: RayConnectionError) -> None:
-        if self.head is not None and isinstance(error, PeerUnreachableError) and error.refused:
-            self.head.on_refused(node, _now_ms())
+        if isinstance(error, PeerUnreachableError) and error.refused:
+            self.standing.on_refused(node, _now_ms())
+
+    def on_replaced(self, node: bytes, by: bytes) -> None:
+        self.standing.on_replaced(node, by, _now_ms())
 
     @_while_open
     def on_messages(self, node: bytes, messages: list[Message]) -> None:
         finished: list[bytes] = []
+        now = _now_ms()
         for message in messages:
             if isinstance(message, Load):
-                if self.head is not None and self.head.on_load(node, message, _now_ms()):
+                if self.head is not None and self.head.on_load(node, message, now):
                     self._stirred.set()
-            elif isinstance(message, View):
-                self._on_view(message)
+            elif self.standing.on_message(node, message, now) or not self.standing.may_act():
+                continue
             elif isinstance(message, JobNote):
                 self.hearing.on_note(node, message)
             elif isinstance(message, JobNoted):
@@ -242,44 +285,135 @@ class Member:
                 self.codes.on_wanted(node, message)
             elif isinstance(message, CodeGiven):
                 self.codes.on_given(node, message)
+            elif isinstance(message, Drain | Offer | Taken | Leaving):
+                self._on_leaving(node, message)
             else:
                 finished += self.exchange.on_message(node, message)
                 self._stirred.set()
+                if isinstance(message, Untaken):
+                    self.scheduler.avoid(node)
         if finished:
-            self.scheduler.on_finished(node, finished, _now_ms())
-            self.scheduler.place(_now_ms())
-        if self.head is not None:
-            self.head.authority.heard(node, _now_ms())
+            self.scheduler.on_finished(node, finished, now)
+            self.scheduler.place(now)
 
     def _on_refused(self, address: str, error: Exception) -> None:
         say(f"a connection from {address} was refused: {error}")
 
-    # --- members ---
+    # --- nodes that leave in good order ---
 
-    def _on_view(self, view: View) -> None:
-        present = {state.node_id for state in view.nodes}
+    def drain(self, timeout_ms: int) -> None:
+        """This node is to leave within so much time. A head stays."""
+        if not self.is_head:
+            self.departure.begin(timeout_ms, _now_ms())
+            self._stirred.set()
+
+    def _on_link(self, link: Link) -> None:
+        if link.peer.address:
+            self.network.on_link(link)
+        else:
+            self.operators.accept(link)
+
+    def _on_drain(self, drain: Drain) -> None:
+        """From an operator."""
+        if drain.node_id == self.node:
+            self.drain(drain.timeout_ms)
+        else:
+            self.network.send(drain.node_id, drain)
+
+    def _on_leaving(self, node: bytes, message: Message) -> None:
+        self._stirred.set()
+        if isinstance(message, Drain):
+            self.drain(message.timeout_ms)
+        elif isinstance(message, Offer):
+            self.takeover.on_offer(node, message)
+        elif isinstance(message, Taken):
+            self.departure.on_taken(node, message)
+        elif self.head is not None:
+            self.head.on_leaving(node, _now_ms())
+
+    def _leave(self) -> None:
+        """Nothing here is needed any more, or the time is over."""
+        head = self.standing.head_node
+        if head is None or not self.network.is_linked(head):
+            self._end()
+            return
+        self._says_goodbye = True
+        self.network.send(head, Leaving())
+        self.loop.call_later(GOODBYE_S, self._end)
+
+    def _end(self) -> None:
+        self.has_left = True
+        self._stirred.set()
+
+    # --- members: what its standing has done ---
+
+    def send(self, node: bytes, message: Message) -> None:
+        self.network.send(node, message)
+
+    def linked(self) -> list[bytes]:
+        return self.network.linked()
+
+    def silent_ms(self, node: bytes) -> int | None:
+        return int(1000 * self.network.silent_s(node)) if self.network.is_linked(node) else None
+
+    def want_link(self, node: bytes) -> None:
+        self.network.want_link(node)
+
+    def close_link(self, node: bytes, reason: str) -> None:
+        self.network.close_link(node, reason)
+
+    def go_around(self, node: bytes, ways: list[bytes]) -> None:
+        self.network.go_around(node, ways)
+
+    def learn(self, node: bytes, address: str) -> None:
+        self.network.learn(node, address)
+
+    def on_view(self, view: View) -> None:
         for state in view.nodes:
             if state.node_id != self.node and state.address:
                 self.network.learn(state.node_id, state.address)
-        for node in self._present - present:
-            self._bury(node, "the head has declared it dead")
         self.exchange.want_links()
-        self._present = present
+        self.operators.on_view(view)
         self.scheduler.on_view(view, _now_ms())
         self.scheduler.place(_now_ms())
 
-    def _send_view(self, view: View) -> None:
-        for state in view.nodes:
-            if state.node_id != self.node:
-                self.network.send(state.node_id, view)
-        self._on_view(view)
-
-    def _bury(self, node: bytes, reason: str) -> None:
-        self._present.discard(node)
+    def bury(self, node: bytes, reason: str) -> None:
         self.network.forget(node, reason)
         self.hearing.forget(node)
         kept = self.exchange.on_death(node)
         self.loop.call_later(GRACE_S, kept.clear)
+
+    def fence(self, reason: str) -> None:
+        say(
+            f"this node does nothing for others any more: {reason}. What runs here for its own drivers goes on."
+        )
+        self.network.fence(reason)
+
+    def resume(self) -> None:
+        say("the head has answered: this node is a member as before.")
+        self.network.resume("the two begin anew")
+        self.exchange.want_links()
+
+    def rejoin(self) -> None:
+        """To this incarnation all others are dead, as it is to them: its tasks run again here, what it had of
+        theirs is let go."""
+        say("this node was declared dead, and joins again as a new one, with its drivers and objects.")
+        self.rejoins = True
+        self._stirred.set()
+        for node in list(self.exchange.by_node):
+            kept = self.exchange.on_death(node)
+            self.loop.call_later(GRACE_S, kept.clear)
+
+    def _on_store(self, is_up: bool) -> None:
+        if not is_up:
+            say("the control store does not answer: no node is declared dead until it does.")
+        if self.head is not None:
+            self.head.authority.store_changed(is_up, _now_ms())
+
+    @_while_open
+    def _on_table_read(self, entries: Entries) -> None:
+        if self.head is not None:
+            self.head.read(entries, _now_ms())
 
     def _tick(self) -> bool:
         """Whether to look again soon. What it reads of an idle arena is counts, without a lock."""
@@ -294,24 +428,35 @@ class Member:
         self.exchange.tick()
         self.hearing.tick(now)
         self._tell()
+        self.takeover.tick()
+        self.departure.tick(now)
+        if self.has_left:
+            return False
         load = self._load(stats)
         last = self._last_load
-        changed = last is None or (last.free, last.demands) != (load.free, load.demands)
+        changed = last is None or (last.free, last.demands, last.draining) != (
+            load.free,
+            load.demands,
+            load.draining,
+        )
         if load.demands:  # a link that one of them waited for may be up by now
             self.scheduler.place(now)
         is_busy = changed or bool(load.demands) or self.scheduler.has_tasks_away or self.hearing.is_to_tick
+        is_busy = is_busy or load.draining or self.takeover.is_under_way
         if self.head is not None:
             self._last_load = load
             self.head.on_load(self.node, load, now)
-            self.head.tick(now)
+            self.standing.tick(now)
             return is_busy or self.head.has_changed
-        if self.head_node is None or not self.network.is_linked(self.head_node):
+        self.standing.tick(now)
+        head_node = self.standing.head_node
+        if head_node is None or not self.network.is_linked(head_node):
             self._join()
             return True
         if changed or now - self._load_sent_ms >= LOAD_REPEAT_MS:
             self._last_load = load
             self._load_sent_ms = now
-            self.network.send(self.head_node, load)
+            self.network.send(head_node, load)
         return is_busy
 
     def _tell(self, at_once: bool = False) -> None:
@@ -324,13 +469,20 @@ class Member:
         return node_name(node, {**self.network.addresses, self.node: self.listener.address})
 
     def _join(self) -> None:
-        if self._joining is None or self._joining.done():
+        head = self.standing.head_node
+        if head is not None and head in self.network.addresses and not self.network.is_fenced:
+            self.network.want_link(head)
+        elif self._joining is None or self._joining.done():
             self._joining = self.loop.create_task(self._connect_to_head())
 
     async def _connect_to_head(self) -> None:
         try:
-            link = await connect(self.record.head_address, self.network.identity, self.hello())
+            link = await connect(
+                self.record.head_address, self.network.identity, self.hello(), CONNECT_S, self.network.source
+            )
         except RayConnectionError as error:
+            if isinstance(error, PeerUnreachableError) and error.refused:
+                self.standing.on_head_refused()
             if str(error) != self._join_error:
                 self._join_error = str(error)
                 say(f"the head can't be reached, and is tried again: {error}")
@@ -352,6 +504,8 @@ class Member:
             [Demand(Resources(cpu, gpu, custom), ready) for _, cpu, gpu, custom, ready, _ in queues],
             stats["heap_capacity_bytes"],
             stats["heap_used_bytes"],
+            self.departure.is_under_way,
+            self.standing.known_dead() if self._last_load is None else [],
         )
 
     def _infeasible(self, infeasible: tuple[Infeasible, ...]) -> None:
@@ -384,3 +538,14 @@ def _amounts(amounts: tuple[int, ...]) -> str:
 
 def _now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
+
+
+def _boot_ms() -> int:
+    """Of the clock that goes on while the machine is suspended."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def _own_address(listening: socket.socket) -> str:
+    """Nodes that share a machine connect from their own loopback addresses, so that they can be told apart."""
+    host: str = listening.getsockname()[0]
+    return host if host.startswith("127.") else ""

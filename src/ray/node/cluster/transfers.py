@@ -25,9 +25,11 @@ class Pulls:
         identity: Identity,
         address_of: Callable[[bytes], str | None],
         on_pulled: OnPulled,
+        source: str = "",
     ) -> None:
+        """`source` is the address of this machine to connect from; "": any."""
         self.arena = arena
-        self.client = BulkClient(identity)
+        self.client = BulkClient(identity, source=source)
         self.address_of = address_of
         self.on_pulled = on_pulled
         self._tasks: set[asyncio.Task[None]] = set()

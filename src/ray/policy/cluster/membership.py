@@ -46,6 +46,7 @@ class Cause(Enum):
     SILENT = "nobody has heard of it"
     REPLACED = "it has come back as another incarnation"
     LEFT = "it has left"
+    EARLIER = "the head before this one has said so"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +102,26 @@ class Authority:
     def restarted(
         cls, head: NodeId, members: Sequence[NodeId], dead: Mapping[NodeId, Cause], now_ms: int
     ) -> "Authority":
-        """A head that has come back, from what the control store holds: every lease begins anew."""
+        """A head that has come back, from what the control store holds: every lease begins anew.
+
+        Whoever lives comes by itself; those that have not come after `ASK_AGAIN_MS` are looked for.
+        """
         authority = cls(head, now_ms)
         authority.dead = dict(dead)
-        for node in members:
-            if node != head:
-                authority._members[node] = _Member(now_ms + GRACE_MS)
+        authority.known(members, now_ms)
         return authority
+
+    def known(self, members: Sequence[NodeId], now_ms: int) -> None:
+        """Nodes that were members under the head before this one."""
+        for node in members:
+            if node != self.head and node not in self.dead and node not in self._members:
+                self._members[node] = _Member(now_ms + GRACE_MS, suspected=True, asked_ms=now_ms)
+
+    def known_dead(self, node: NodeId, cause: Cause, now_ms: int) -> list[Action]:
+        """Some other part of the cluster knows that it was declared dead: under the head before this one."""
+        actions = self._bury(node, cause, now_ms)
+        self.dead[node] = cause
+        return actions
 
     def members(self) -> list[NodeId]:
         """Who lives, the head first."""

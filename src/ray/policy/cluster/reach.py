@@ -1,21 +1,24 @@
-"""Which peers this node can talk to, when to open a link again, and when to go around.
+"""Which peers this node can talk to, when a link is broken, and when to go around.
 
 All times are milliseconds of one clock of this machine. Only whoever needs a peer has it here: links are
-opened on demand.
+opened on demand, and opening one is tried for as long as the peer is needed.
 
 A link is alive as long as the peer echoes our stamps. That somebody is heard says nothing about whether he
 hears us: where only one direction is broken, both ends miss echoes, and both close the link. Nobody is
-declared dead here (`ray.policy.cluster.membership` does that); a peer that lives and can't be reached is gone
-around, by way of a node that reaches both, and if there is none, whatever needs it fails with a typed error.
+declared dead here (`ray.policy.cluster.membership` does that). A peer that lives and can't be reached is gone
+around, by way of a node that reaches both. There is one: the head reaches every member, or has a peer that
+does, or declares it dead.
 """
 
 from dataclasses import dataclass
 
-PROBE_MS = 1_000  # between two stamps on a link with nothing else to carry them
+TICK_MS = 250  # how often `Reach.tick` is called at least
+STALL_MS = 1_000  # a tick that comes later than this after the one before: this node did not run meanwhile
+PROBE_MS = 1_000  # between two stamps on a link
 BROKEN_MS = 5_000  # without an echo: the link is closed; longer than a loaded node manager sleeps
-RETRY_MS = 500  # between two attempts to connect
-AROUND_MS = 8_000  # without an echo: others are asked to pass messages on
-GIVE_UP_MS = 14_000  # without an echo, and nobody passes messages on: an error within 15 s of the break
+AROUND_MS = 8_000  # without an echo: other ways are tried, so that one is found within 15 s of the break
+AROUND_AGAIN_MS = 4_000  # between two rounds over all ways
+DIRECT_AGAIN_MS = 5_000  # while a link goes around: between two attempts to do without
 
 NodeId = bytes
 
@@ -35,141 +38,90 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
-class Connect:
-    """Open a link."""
-
-    peer: NodeId
-
-
-@dataclass(frozen=True, slots=True)
-class AskAround:
-    """Ask every linked peer, the head first, whether it reaches this one.
-
-    Answers are `Reach.relay_offered`.
-    """
-
-    peer: NodeId
-
-
-@dataclass(frozen=True, slots=True)
 class GoAround:
-    """Send what is for the peer by way of `via`."""
+    """Try to open a link by way of other nodes, the head first."""
 
     peer: NodeId
-    via: NodeId
 
 
 @dataclass(frozen=True, slots=True)
-class GiveUp:
-    """Fail what needs the peer, naming both nodes and how long it has not been reached."""
+class GoDirect:
+    """The link goes around: try to open one that does not."""
 
     peer: NodeId
-    silent_ms: int
 
 
-Action = Probe | Close | Connect | AskAround | GoAround | GiveUp
+Action = Probe | Close | GoAround | GoDirect
 
 
 @dataclass(slots=True)
 class _Peer:
     echoed_ms: int  # when the newest of our stamps that came back was sent
     linked: bool = False
+    is_around: bool = False  # by way of another, which we have chosen
     probed_ms: int = 0
     tried_ms: int | None = None
-    via: NodeId | None = None
-    given_up: bool = False
 
 
 class Reach:
     """The peers that this node needs."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_ms: int) -> None:
         self._peers: dict[NodeId, _Peer] = {}
+        self._ticked_ms = now_ms
 
-    def needed(self, peer: NodeId, now_ms: int) -> list[Action]:
+    def needed(self, peer: NodeId, now_ms: int) -> None:
         """Something is to be sent to it."""
-        if peer in self._peers:
-            return []
-        self._peers[peer] = _Peer(now_ms, tried_ms=now_ms)
-        return [Connect(peer)]
+        self._peers.setdefault(peer, _Peer(now_ms))
 
     def forgotten(self, peer: NodeId) -> None:
-        """Nothing here needs it any more, or it was declared dead.
-
-        Whom it passed messages on for lose their way.
-        """
+        """Nothing here needs it any more, or it was declared dead."""
         self._peers.pop(peer, None)
-        for state in self._peers.values():
-            if state.via == peer:
-                state.via = None
 
-    def linked(self, peer: NodeId, now_ms: int) -> list[Action]:
+    def linked(self, peer: NodeId, is_around: bool, now_ms: int) -> list[Action]:
         """A link is up, whoever opened it; the handshake went both ways."""
-        state = self._peers.setdefault(peer, _Peer(now_ms))
-        state.linked = True
-        state.given_up = False
-        state.echoed_ms = state.probed_ms = now_ms
-        state.via = None
+        self._peers[peer] = _Peer(now_ms, True, is_around, probed_ms=now_ms, tried_ms=now_ms)
         return [Probe(peer)]
 
-    def unlinked(self, peer: NodeId, now_ms: int) -> list[Action]:
-        """The link was closed or reset by the other end or the network."""
-        state = self._peers.get(peer)
-        if state is None or not state.linked:
-            return []
-        state.linked = False
-        state.tried_ms = now_ms
-        return [Connect(peer)]
+    def unlinked(self, peer: NodeId, now_ms: int) -> None:
+        """The link was closed or reset, by either end or the network."""
+        if state := self._peers.get(peer):
+            if state.is_around:  # what it went around may still be there
+                state.echoed_ms = min(state.echoed_ms, now_ms - AROUND_MS)
+            state.linked = state.is_around = False
+            state.tried_ms = None
 
     def echoed(self, peer: NodeId, sent_ms: int) -> None:
         """A stamp of ours came back on the link."""
         if state := self._peers.get(peer):
             state.echoed_ms = max(state.echoed_ms, sent_ms)
 
-    def relay_offered(self, peer: NodeId, via: NodeId) -> list[Action]:
-        """`via` says that it reaches the peer and passes messages on."""
-        state = self._peers.get(peer)
-        through = self._peers.get(via)
-        if state is None or state.linked or state.via is not None or through is None or not through.linked:
-            return []
-        state.via = via
-        state.given_up = False
-        return [GoAround(peer, via)]
-
-    def way(self, peer: NodeId) -> NodeId | None:
-        """To whom to send what is for the peer: itself, a node that passes it on, or None: keep it for
-        now."""
-        state = self._peers.get(peer)
-        if state is None:
-            return None
-        return peer if state.linked else state.via
-
     def tick(self, now_ms: int) -> list[Action]:
-        """What time alone brings. To be called a few times a second."""
+        """What time alone brings. To be called every `TICK_MS`."""
+        passed_ms = now_ms - self._ticked_ms
+        self._ticked_ms = now_ms
         actions: list[Action] = []
         for peer, state in self._peers.items():
+            if passed_ms > STALL_MS:  # echoes lie unread
+                state.echoed_ms += passed_ms
             silent_ms = now_ms - state.echoed_ms
-            if state.linked:
-                if silent_ms >= BROKEN_MS:
-                    state.linked = False
-                    state.tried_ms = now_ms
-                    actions += [Close(peer), Connect(peer)]
-                elif now_ms - state.probed_ms >= PROBE_MS:
-                    state.probed_ms = now_ms
-                    actions.append(Probe(peer))
+            if not state.linked:
+                if silent_ms >= AROUND_MS and self._is_due(state, AROUND_AGAIN_MS, now_ms):
+                    actions.append(GoAround(peer))
                 continue
-            if state.tried_ms is None or now_ms - state.tried_ms >= RETRY_MS:
-                state.tried_ms = now_ms
-                actions.append(Connect(peer))
-                if state.via is None and silent_ms >= AROUND_MS:
-                    actions.append(AskAround(peer))
-            if state.via is not None and not self._is_linked(state.via):
-                state.via = None
-            if state.via is None and silent_ms >= GIVE_UP_MS and not state.given_up:
-                state.given_up = True
-                actions.append(GiveUp(peer, silent_ms))
+            if silent_ms >= BROKEN_MS:
+                state.linked = state.is_around = False
+                state.tried_ms = None
+                actions.append(Close(peer))
+            elif now_ms - state.probed_ms >= PROBE_MS:
+                state.probed_ms = now_ms
+                actions.append(Probe(peer))
+            if state.is_around and self._is_due(state, DIRECT_AGAIN_MS, now_ms):
+                actions.append(GoDirect(peer))
         return actions
 
-    def _is_linked(self, peer: NodeId) -> bool:
-        state = self._peers.get(peer)
-        return state is not None and state.linked
+    def _is_due(self, state: _Peer, pause_ms: int, now_ms: int) -> bool:
+        if state.tried_ms is not None and now_ms - state.tried_ms < pause_ms:
+            return False
+        state.tried_ms = now_ms
+        return True
