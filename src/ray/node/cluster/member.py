@@ -428,6 +428,7 @@ class Member:
         self.exchange.tick()
         self.hearing.tick(now)
         self._tell()
+        self.codes.look()
         self.takeover.tick()
         self.departure.tick(now)
         if self.has_left:
