@@ -469,6 +469,20 @@ class ActorDiedError(RayError):
         )
 
 
+class ActorNodeDiedError(ActorDiedError):
+    """The node of a cluster that an actor was on has died, or is cut off."""
+
+    def __init__(self, function_name: str) -> None:
+        RayError.__init__(
+            self,
+            f"{_name(function_name, 'A call of an actor')} has no result: the node that the actor was on has died, "
+            "or is cut off. Make a new actor to go on.",
+        )
+        self.function_name = function_name
+        self.status = 0
+        self.pid = 0
+
+
 class ActorKilledError(ActorDiedError):
     """An actor was ended with `ray.kill`."""
 

@@ -141,6 +141,8 @@ class Task(Part, frozen=True):
     needs: Resources
     attempt: Small
     retries: Annotated[int, Meta(ge=-1, le=(1 << 31) - 1)]  # attempts left; -1: without end
+    actor: Ref | None = None  # of a call; `retries` is its method's number then
+    after: TaskId | None = None  # the call of the same caller that it comes after, unless that is done
 
 
 class Run(Message, frozen=True, tag=10):
@@ -168,6 +170,18 @@ class Results(Message, frozen=True, tag=11):
     """What tasks of the receiver returned."""
 
     results: list[Result]
+
+
+class Kill(Message, frozen=True, tag=12):
+    """Actors of the receiver that are to end, as `ray.kill` said."""
+
+    actors: list[ObjectId]
+
+
+class Killed(Message, frozen=True, tag=13):
+    """The receiver's `Kill` of these was heard."""
+
+    actors: list[ObjectId]
 
 
 # --- references -----------------------------------------------------------------------------------
@@ -422,6 +436,8 @@ AnyMessage = (
     | Renew
     | Renewed
     | Help
+    | Kill
+    | Killed
 )
 
 DamagedMessageError = msgspec.DecodeError  # of which msgspec's ValidationError is one
