@@ -172,6 +172,14 @@ def test_another_missing_module_is_an_error_with_a_remedy(programs: Programs, cl
         assert part in text
 
 
+def test_a_drivers_own_node_gets_them_as_well(programs: Programs, cluster: LocalCluster) -> None:
+    """Where the user that the cluster runs as may not read the driver's folder."""
+    make_project(programs, "!")
+    done = programs.run(HIDE + ELSEWHERE + RUN, cluster.address, cluster.nodes[1].node_ip_address)
+    [place] = code_of(cluster.nodes[1])
+    assert [line.split("|")[2] for line in done.out.splitlines()] == [str(place)] * 2
+
+
 BY_REFERENCE = """
 import helpers_with_tasks
 print(ray.get(helpers_with_tasks.begun.remote()), ray.get(helpers_with_tasks.Kept.remote().get.remote()))

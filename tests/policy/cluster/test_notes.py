@@ -7,6 +7,7 @@ from ray.policy.cluster.notes import (
     FAILURES_WAITING,
     KEPT_BYTES,
     PARTIAL_MS,
+    PIECE_BYTES,
     RATE_BYTES_S,
     WINDOW_BYTES,
     Failure,
@@ -42,7 +43,8 @@ def test_lines_go_whole_unless_their_end_is_slow_to_come() -> None:
     assert output.whole_lines(b"one\ntw", 6, False, 0, False) == 4
     assert output.whole_lines(b"one\ntw", 6, False, 0, True) == 6
     assert output.whole_lines(b"one\ntw", 100, True, 0, True) == 4  # the line goes on in the next piece
-    assert output.whole_lines(b"long", 100, True, 0, False) == 4
+    assert output.whole_lines(b"long", 100, True, 0, True) == 0  # there is no room for more of it now
+    assert output.whole_lines(bytes(PIECE_BYTES), 2 * PIECE_BYTES, True, 0, False) == PIECE_BYTES
     assert output.whole_lines(b"tw", 6, False, PARTIAL_MS - 1, False) == 0
     assert output.whole_lines(b"tw", 6, False, PARTIAL_MS, False) == 2
     assert output.whole_lines(b"two", 7, False, 2 * PARTIAL_MS, False) == 0  # there is more of it since

@@ -431,6 +431,7 @@ class Member:
         self.exchange.tick()
         self.hearing.tick(now)
         self._tell()
+        self.codes.look()
         self.takeover.tick()
         self.departure.tick(now)
         if self.has_left:

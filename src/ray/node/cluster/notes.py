@@ -19,8 +19,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from ray import _kernel
-from ray.core.logs import STREAMS, of_job, open_log
-from ray.policy.cluster.notes import Failure, FailuresSent, Noted, OutputSent, Pace
+from ray.core.logs import STREAMS, of_job, open_log, open_log_for_reading
+from ray.policy.cluster.notes import PIECE_BYTES, Failure, FailuresSent, Noted, OutputSent, Pace
 from ray.session.say import say
 from ray.wire.messages import SMALL_VALUE_BYTES, JobNote, JobNoted, Message
 
@@ -43,18 +43,20 @@ class Guest:
         self.logs = logs
         self.failures = FailuresSent(journal_place)
         self.output = {stream: OutputSent() for stream in STREAMS}
-        self._files: dict[int, int] = {}
+        self.files: dict[int, int] = {}  # with what was printed; made before there is any
         self._places = -1
         if logs:
             self._recall()
 
     def _recall(self) -> None:
         try:
+            for stream in STREAMS:
+                self.files[stream] = open_log_for_reading(self.logs, of_job(self.job, stream))
             place = os.path.join(self.logs, f"job-{self.job}.told")
             self._places = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             known = os.pread(self._places, _PLACES.size, 0)
         except OSError as error:
-            say(f"what was told of job {self.job} can't be kept: {error}")
+            say(f"what job {self.job} prints can't be followed to its end: {error}")
             return
         if len(known) < _PLACES.size:
             self._keep_places()
@@ -81,19 +83,11 @@ class Guest:
         for output in self.output.values():
             output.begin_again()
 
-    def file(self, stream: int) -> int:
-        """Of what was printed; below 0 as long as nothing was."""
-        if stream not in self._files and self.logs:
-            with contextlib.suppress(OSError):
-                place = os.path.join(self.logs, of_job(self.job, stream))
-                self._files[stream] = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        return self._files.get(stream, -1)
-
     def close(self, for_good: bool) -> None:
-        for file in (*self._files.values(), self._places):
+        for file in (*self.files.values(), self._places):
             if file >= 0:
                 os.close(file)
-        self._files, self._places = {}, -1
+        self.files, self._places = {}, -1
         if for_good and self.logs:
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self.logs, f"job-{self.job}.told"))
@@ -138,10 +132,8 @@ class Telling:
         self._read_journal()
         for guest in self.guests.values():
             self._tell_failures(guest)
-            for stream, output in guest.output.items():
-                file = guest.file(stream)
-                if file >= 0:
-                    self._tell_output(guest, stream, output, file, now_ms, at_once)
+            for stream, file in guest.files.items():
+                self._tell_output(guest, stream, guest.output[stream], file, now_ms, at_once)
 
     def _read_journal(self) -> None:
         by_job = {guest.job: guest for guest in self.guests.values()}
@@ -171,7 +163,7 @@ class Telling:
         size = os.fstat(file).st_size
         place = output.skip_to(size)
         if place is not None and output.room() > 0:
-            place += os.pread(file, SMALL_VALUE_BYTES, place).find(b"\n") + 1
+            place += os.pread(file, PIECE_BYTES, place).find(b"\n") + 1
             text = (
                 f"{place - output.sent:,} bytes are left out here: more was printed than a driver elsewhere "
                 f"is shown. All of it is there, in {os.path.join(guest.logs, of_job(guest.job, stream))}\n"
@@ -179,7 +171,7 @@ class Telling:
             if not self._tell(guest, stream, output, place, text.encode()):
                 return
         while output.sent < size and (room := output.room()) > 0:
-            piece = os.pread(file, min(SMALL_VALUE_BYTES, room, size - output.sent), output.sent)
+            piece = os.pread(file, min(PIECE_BYTES, room, size - output.sent), output.sent)
             is_cut = output.sent + len(piece) < size
             piece = piece[: output.whole_lines(piece, size, is_cut, now_ms, at_once)]
             if not piece or not self._tell(guest, stream, output, output.sent + len(piece), piece):

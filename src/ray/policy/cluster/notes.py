@@ -9,6 +9,7 @@ late what comes faster than it will have it, from all nodes together, and so slo
 from collections import deque
 from dataclasses import dataclass, field
 
+PIECE_BYTES = 64 << 10  # of output in one note; a longer line is cut
 WINDOW_BYTES = 1 << 20  # of a stream that may be under way
 BACKLOG_BYTES = 4 << 20  # that may wait behind it
 KEPT_BYTES = 256 << 10  # of what waits, when it was too much
@@ -49,7 +50,9 @@ class OutputSent:
         whole = piece.rfind(b"\n") + 1
         if whole == len(piece) or (is_cut and whole):
             return whole
-        if is_cut or at_once:
+        if is_cut:
+            return len(piece) if len(piece) >= PIECE_BYTES else 0  # else there is no room for its rest yet
+        if at_once:
             return len(piece)
         if self.partial[0] != size:
             self.partial = (size, now_ms)
