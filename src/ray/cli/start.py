@@ -1,5 +1,6 @@
 """`ray start`."""
 
+import json
 import os
 import signal
 from typing import Any
@@ -65,6 +66,12 @@ OF_THE_HEAD = {
     "--num-custom-resource", type=int, help="Of a resource of your own; -1: any amount.  [default: 0]"
 )
 @click.option(
+    "--resources",
+    metavar="JSON",
+    help="The same with a name for it, '{\"licence\": 4}'; the name is the whole cluster's, and decided by "
+    "its head.",
+)
+@click.option(
     "--num-workers", type=int, help="Processes started up front; limits nothing.  [default: num-cpus]"
 )
 @click.option("--object-store-memory", type=int, metavar="BYTES", help="[default: 30 % of the memory]")
@@ -100,6 +107,7 @@ def start(
     redis_url_file: str | None,
     block: bool,
     drain_timeout: float | None,
+    resources: str | None,
     **given: Any,
 ) -> None:
     """Start a cluster on this machine, or a node that joins one, that goes on until `ray stop`.
@@ -119,7 +127,9 @@ def start(
             "--drain-timeout is for nodes that join: a head does not leave its cluster, it ends it."
         )
     config = None if drain_timeout is None else {"drain_ms": int(drain_timeout * 1000)}
-    options = SessionOptions.from_init(redirect_output=True, config=config, **given)
+    options = SessionOptions.from_init(
+        redirect_output=True, config=config, resources=_resources(resources), **given
+    )
     notices = list(options.notices) + (fitness.check(store) if store is not None else [])
     if block:
         signal.signal(signal.SIGTERM, _terminate)
@@ -158,6 +168,18 @@ def _check(head: bool, redis_address: str | None, **of_the_head: Any) -> None:
             )
 
 
+def _resources(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise InitError(f"--resources is not JSON ({error}). It is like '{{\"licence\": 4}}'.") from None
+    if not isinstance(found, dict):
+        raise InitError(f"--resources is a name with an amount, like '{{\"licence\": 4}}', not {text}.")
+    return found
+
+
 def _store(url: str | None, file: str | None, of_environment: str | None) -> StoreUrl | None:
     """The control store that is there already, if one is named."""
     if url is not None and file is not None:
@@ -171,7 +193,7 @@ def _store(url: str | None, file: str | None, of_environment: str | None) -> Sto
     return None if of_environment is None else StoreUrl.parse(of_environment, URL_VARIABLE)
 
 
-class _Terminated(Exception):
+class _Terminated(KeyboardInterrupt):
     """SIGTERM has come."""
 
 
@@ -189,7 +211,7 @@ def _leave(keeper: KeeperHandle, record: SessionRecord) -> None:
             keeper.detach()
             click.echo(f"Ended {_what(record)}: it has left the cluster.")
             return
-    except (KeyboardInterrupt, _Terminated):
+    except KeyboardInterrupt:
         pass
     _end(keeper, record)
 

@@ -28,6 +28,7 @@ class HeadFacts:
     redis_shards: list[str]
     control_store: list[str]  # "ip:port" of the servers, where they can be reached from here; else empty
     link_address: str
+    custom_resource_name: str = ""
 
 
 def find_head(address: Address, token: ClusterToken, timeout_ms: int) -> HeadFacts:
@@ -46,6 +47,7 @@ def find_head(address: Address, token: ClusterToken, timeout_ms: int) -> HeadFac
                 record["redis_shards"],
                 record["control_store"] if is_loopback(address.host) else [],
                 record["link_address"],
+                record.get("custom_resource_name", ""),
             )
         if time.monotonic() > deadline:
             raise RayConnectionError.nobody_listens(

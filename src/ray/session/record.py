@@ -45,6 +45,7 @@ class SessionRecord:
     release: str = ""  # of this package, where the session was started
     python: str = ""  # the interpreter's version there, without its patch release
     operators_store: str = ""  # of a head that has not started its control store: the URL, without password
+    custom_resource_name: str = ""  # the cluster's; "": it is counted without a name
     leaves_by_ms: int | None = None  # of a node that is being drained: on the machine's monotonic clock
 
     @property

@@ -122,6 +122,14 @@ def start_node(
     path = token_file or tokens.to_show(head_address.port) or tokens.of_port(head_address.port)
     token = ClusterToken.load(path)
     head = find_head(head_address, token, options.config.connect_ms)
+    own_name = options.custom_resource_name
+    if own_name not in ("", head.custom_resource_name):
+        counts = head.custom_resource_name or "none"
+        raise InitError(
+            f"The head names the resource that its cluster counts besides CPUs and GPUs, and this node's is "
+            f"{own_name!r}; the cluster's is {counts}. A head that has none itself says --resources "
+            f"'{{\"{own_name}\": 0}}'."
+        )
     with ports.listen_for_links(host, link_port) as listening, start.refusals(options):
         standing = Standing(
             token=token,
@@ -209,6 +217,7 @@ def _in_cluster(record: SessionRecord, standing: Standing, identity: Identity, p
         redis_address=head.redis_address,
         redis_shards=head.redis_shards,
         control_store=head.control_store,
+        custom_resource_name=head.custom_resource_name,
         head_address=_as_written(head.link_address, standing.head_host),
         socket_name=socket_name(os.getuid(), port, standing.link_port),
     )

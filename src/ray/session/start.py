@@ -189,6 +189,7 @@ def record_of(
         num_cpus=options.num_cpus,
         num_gpus=options.num_gpus,
         num_custom_resource=options.num_custom_resource,
+        custom_resource_name=options.custom_resource_name,
         object_store_bytes=options.object_store_bytes,
         logs=spec.logs,
         settings=spec.settings,

@@ -41,8 +41,8 @@ class Departure:
         leave: Callable[[], None],
         by_ms: int | None,
     ) -> None:
-        """`leave` is called once: when all is in other hands, or the time is over. `by_ms` stands in the record
-        already if a node manager before this one has begun."""
+        """`leave` is called once: when all is in other hands, or the time is over. `by_ms` stands in the
+        record already if a node manager before this one has begun."""
         self.arena = arena
         self.exchange = exchange
         self.send = send
