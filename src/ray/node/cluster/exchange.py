@@ -144,7 +144,10 @@ class Exchange:
         peer = self.by_node.pop(node, None)
         if peer is None:
             return []
-        kept = [self.arena.foreign((raw, THIS_NODE)) for raw, _ in self.arena.loans(peer.number)]
+        lent = [self.arena.foreign((raw, THIS_NODE)) for raw, _ in self.arena.loans(peer.number)]
+        # Not the results of its own tasks: it may come back as another node, and send these again.
+        kept = [oid for oid in lent if self.arena.owner(oid) != peer.number]
+        lent.clear()
         del self.peers[peer.number]
         self._forget_link(peer)
         self.arena.bury_peer(peer.number)
@@ -385,8 +388,11 @@ class Exchange:
             refs += [function] if function is not None else []
             refs += deps
             refs += nested
-            if job is None:  # it has ended, and so will the task at the sender
+            known = self._known_results(peer, task) if self._dead and job is not None else []
+            if job is None or known:  # it has ended, and so will the task at the sender
                 self.arena.note(peer.number, [*deps, *nested] + ([function] if function is not None else []))
+                if known:
+                    self._send(peer.number, messages.Results(known))
                 continue
             need = task.needs
             tasks.append(
@@ -395,6 +401,16 @@ class Exchange:
             )  # fmt: skip
         self.arena.receive_tasks(peer.number, tasks)
         self._came_from(peer.number, refs)
+
+    def _known_results(self, peer: Peer, task: messages.Task) -> list[messages.Result]:
+        """Of a task that was here before, for an incarnation of its node that is dead now. What it returned has
+        become this node's own, and somebody here still has it: it is not made a second time."""
+        ids = [task.id + index.to_bytes(4, "little") for index in range(task.num_returns)]
+        oids = [self.arena.foreign((raw, peer.number)) for raw in ids]
+        if not oids or any(self.arena.owner(oid) == peer.number for oid in oids):
+            return []
+        self.arena.lend(peer.number, oids)
+        return [self._value_for(peer.number, oid) for oid in oids]
 
     def _on_results(self, peer: Peer, results: messages.Results) -> list[bytes]:
         finished = []

@@ -111,6 +111,8 @@ class Standing:
 
     def on_link_up(self, node: bytes, hello: Hello, is_around: bool, now_ms: int) -> bool:
         """Whether work may go over it."""
+        if not hello.address:  # a command of a user's, which only asks
+            return False
         if node in self.dead or (self.head is not None and not self.head.on_link_up(node, hello, now_ms)):
             self.deeds.send(node, View(0, [], [node]))
             self.deeds.close_link(node, "it was declared dead, and may come as another")
