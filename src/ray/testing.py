@@ -124,16 +124,18 @@ class LocalCluster:
         self._forget(node)
 
     def restart_head(self) -> LocalNode:
-        """Kills the head as `kill_node` does, and starts one anew at the same place: `ray start --head` with the
-        same ports and token, after a machine has come up again.
+        """Kills the head as `kill_node` does, and starts one anew at the same place: `ray start --head` with
+        the same ports and token, after a machine has come up again.
 
-        What only the head had is lost, and so is what its drivers had begun; the other nodes join the new head.
-        Blocks until that can be used. Raises what `ray.init` raises.
+        What only the head had is lost, and so is what its drivers had begun; the other nodes join the new
+        head. Blocks until that can be used. Raises what `ray.init` raises.
         """
         old = self.head
         token_file = old.record.token_file
         self._token_file = token_file if old.record.removes_token_file else self._token_file
-        self.kill_node(dataclasses.replace(old, record=dataclasses.replace(old.record, removes_token_file=False)))
+        self.kill_node(
+            dataclasses.replace(old, record=dataclasses.replace(old.record, removes_token_file=False))
+        )
         old.is_alive = False
         keeper, record = start_head(
             self._head_options,
@@ -153,8 +155,8 @@ class LocalCluster:
         *,
         one_way: bool = False,
     ) -> None:
-        """Cuts the links between `nodes` and `others` (None: all the rest), as a broken network does: nobody is
-        told, what is sent does not arrive. `one_way`: only what `nodes` send to `others`.
+        """Cuts the links between `nodes` and `others` (None: all the rest), as a broken network does: nobody
+        is told, what is sent does not arrive. `one_way`: only what `nodes` send to `others`.
 
         It adds to what is cut already, until `heal`. Links of drivers to their own node go on. Raises OSError
         where this process may not look into those that it has started (a seccomp profile, say).

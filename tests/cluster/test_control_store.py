@@ -13,7 +13,14 @@ from ray.testing import LocalCluster, LocalNode
 from tests.api.programs import Programs, wait_for
 from tests.chaos.attack import times
 from tests.cluster.conftest import MakeCluster
-from tests.cluster.events import PATIENCE_MS, PATIENCE_S, deaths, log_of_manager, manager_of, wait_until_spread
+from tests.cluster.events import (
+    PATIENCE_MS,
+    PATIENCE_S,
+    deaths,
+    log_of_manager,
+    manager_of,
+    wait_until_spread,
+)
 
 KILLS = times(100, 6)
 REJOINED_S = 10.0
@@ -106,7 +113,7 @@ def test_the_control_store_killed_under_load(make_cluster: MakeCluster) -> None:
 
 
 def test_a_control_store_that_is_away_for_long(make_cluster: MakeCluster) -> None:
-    """Stopped, so that nobody starts another. A node that is killed meanwhile is dead as soon as it is back."""
+    """Stopped, so that nobody starts another. A node killed meanwhile is dead as soon as it is back."""
     cluster = make_cluster(3)
     wait_until_spread(cluster.nodes)
     pid = control_store_of(cluster.head)
@@ -158,6 +165,8 @@ def test_the_whole_head_killed_and_started_again(tmp_path: Path) -> None:
             assert driver.line() == "done"
             assert driver.finish().code == 0
             ids: dict[str, Any] = dict.fromkeys((node.node_id for node in cluster.nodes), "")
-            assert wait_for(lambda: nodes_of_table(cluster) == ids or None, PATIENCE_S), nodes_of_table(cluster)
+            assert wait_for(lambda: nodes_of_table(cluster) == ids or None, PATIENCE_S), nodes_of_table(
+                cluster
+            )
         finally:
             ray.shutdown()

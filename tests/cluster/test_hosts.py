@@ -56,7 +56,9 @@ while True:
 
 
 class Cluster:
-    def __init__(self, made: list[Host], nodes: list[Running], driver: Running, questions: Path, logs: Path) -> None:
+    def __init__(
+        self, made: list[Host], nodes: list[Running], driver: Running, questions: Path, logs: Path
+    ) -> None:
         self.hosts = made
         self.nodes = nodes
         self.driver = driver
@@ -95,9 +97,7 @@ def cluster_of(made: list[Host], folder: Path) -> Iterator[Cluster]:
 
         stack.callback(stop)
         for host in made:
-            place = (
-                [f"--redis-address={head}"] if nodes else ["--head", f"--redis-port={PORT}"]
-            )
+            place = [f"--redis-address={head}"] if nodes else ["--head", f"--redis-port={PORT}"]
             address = f"--node-ip-address={host.address}"
             nodes.append(host.programs.start(COMMAND, "start", *place, address, *common))
             nodes[-1].line(READY_S)

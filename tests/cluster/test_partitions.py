@@ -1,4 +1,4 @@
-"""Links that are cut between nodes, both ways or one: who fences itself, who is declared dead, what goes around."""
+"""Links that are cut, both ways or one: who fences itself, who is declared dead, what goes around."""
 
 import os
 import signal
@@ -14,7 +14,14 @@ from ray.testing import LocalCluster, LocalNode
 from tests.api.programs import Programs, wait_for
 from tests.chaos.attack import times
 from tests.cluster.conftest import MakeCluster
-from tests.cluster.events import PATIENCE_MS, PATIENCE_S, deaths, log_of_manager, manager_of, wait_until_spread
+from tests.cluster.events import (
+    PATIENCE_MS,
+    PATIENCE_S,
+    deaths,
+    log_of_manager,
+    manager_of,
+    wait_until_spread,
+)
 
 SILENT_DEAD_S = 10.0
 AROUND_S = 15.0

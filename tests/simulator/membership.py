@@ -111,7 +111,9 @@ class ClusterRun:
     def _cut(self) -> None:
         one, other = self.world.random.sample(self.citizens, 2)
         both = self.world.random.random() < 0.5
-        self.world.tell(lambda: f"nothing gets from {one.name!r} to {other.name!r}{' nor back' if both else ''}")
+        self.world.tell(
+            lambda: f"nothing gets from {one.name!r} to {other.name!r}{' nor back' if both else ''}"
+        )
         self._cut_pair(one.name, other.name, both, self._length_us())
 
     def _length_us(self) -> int:
@@ -127,7 +129,9 @@ class ClusterRun:
     def _stop(self) -> None:
         one = self.world.random.choice(self.citizens)
         if one.alive and not one.is_stopped:
-            self.troubled.update(each.first_name for each in ([one] if one is not self.head else self.citizens))
+            self.troubled.update(
+                each.first_name for each in ([one] if one is not self.head else self.citizens)
+            )
             one.stop(self.world.random.randrange(20 * S))
 
     def _kill(self) -> None:

@@ -256,9 +256,7 @@ class BulkClient:
             is_new = channel is None
             if channel is None:
                 try:
-                    channel = open_channel_waiting(
-                        address, self._identity, BULK, CONNECT_S, self._source
-                    )
+                    channel = open_channel_waiting(address, self._identity, BULK, CONNECT_S, self._source)
                 except RayConnectionError as error:
                     raise TransferBrokenError(address, str(error)) from None
                 channel.connection.settimeout(STALL_S)

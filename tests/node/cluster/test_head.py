@@ -4,7 +4,14 @@ from collections.abc import Callable, Collection
 
 from ray.control_store.nodes import NodeEntry
 from ray.node.cluster.head import Head
-from ray.policy.cluster.membership import ASK_AGAIN_MS, DEAD_MS, GRACE_MS, REFUSED_AGAIN_MS, SUSPECT_MS, TICK_MS
+from ray.policy.cluster.membership import (
+    ASK_AGAIN_MS,
+    DEAD_MS,
+    GRACE_MS,
+    REFUSED_AGAIN_MS,
+    SUSPECT_MS,
+    TICK_MS,
+)
 from ray.wire.messages import PROTOCOL, Hello, Inquiry, Load, Message, Resources, Sighting, View
 
 HEAD, A, B = (bytes([letter]) * 20 for letter in b"HAB")

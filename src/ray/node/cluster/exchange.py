@@ -403,8 +403,8 @@ class Exchange:
         self._came_from(peer.number, refs)
 
     def _known_results(self, peer: Peer, task: messages.Task) -> list[messages.Result]:
-        """Of a task that was here before, for an incarnation of its node that is dead now. What it returned has
-        become this node's own, and somebody here still has it: it is not made a second time."""
+        """Of a task that was here before, for an incarnation of its node that is dead: what it returned has
+        become this node's own, and somebody here has it. It is not made a second time."""
         ids = [task.id + index.to_bytes(4, "little") for index in range(task.num_returns)]
         oids = [self.arena.foreign((raw, peer.number)) for raw in ids]
         if not oids or any(self.arena.owner(oid) == peer.number for oid in oids):

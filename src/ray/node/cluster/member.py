@@ -105,9 +105,7 @@ class Member:
             stored = NodeTable(record.control_store[0], record.redis_password)
             self.table = StoredTable(stored, self._on_store, self._on_table_read)
         table: Table | None = self.table or NotKept() if self.is_head else None
-        self.standing = Standing(
-            self.node, self.exchange.by_node, self, _boot_ms, table, _now_ms()
-        )
+        self.standing = Standing(self.node, self.exchange.by_node, self, _boot_ms, table, _now_ms())
         self.head = self.standing.head
         self.rejoins = False
         self._ended = False
@@ -274,7 +272,7 @@ class Member:
         self.loop.call_later(GRACE_S, kept.clear)
 
     def fence(self, reason: str) -> None:
-        say(f"this node does nothing for others any more: {reason}. What runs here for its own drivers goes on.")
+        say(f"this node does nothing for others any more: {reason}. What its own drivers do here goes on.")
         self.network.fence(reason)
 
     def resume(self) -> None:
@@ -410,6 +408,6 @@ def _boot_ms() -> int:
 
 
 def _own_address(listening: socket.socket) -> str:
-    """Nodes that share a machine connect from their own loopback addresses, so that they can be told apart."""
+    """Nodes that share a machine connect from their own loopback addresses, to be told apart."""
     host: str = listening.getsockname()[0]
     return host if host.startswith("127.") else ""

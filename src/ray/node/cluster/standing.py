@@ -1,5 +1,5 @@
-"""A node's standing in its cluster: who else is a member, whether the head still knows of this one, whether it
-may act for others.
+"""A node's standing in its cluster: who else is a member, and whether this one still is, and may act for
+others.
 
 Without sockets, clock or arena, as the simulator drives it as well. What is decided is `ray.policy.cluster`'s
 (membership, fencing, reach); here it becomes messages, and what others say becomes its events.
@@ -70,8 +70,8 @@ class Deeds(Protocol):
 
 
 class Standing:
-    """Used on the event loop's thread. All times are milliseconds; `now_ms` of a clock that stands still while
-    the machine is suspended."""
+    """Used on the event loop's thread. All times are milliseconds; `now_ms` of a clock that stands still
+    while the machine is suspended."""
 
     def __init__(
         self,
@@ -82,8 +82,8 @@ class Standing:
         table: Table | None,
         now_ms: int,
     ) -> None:
-        """`known` are others that it has had to do with. `boot_ms` is the clock that goes on during a suspension:
-        that of leases. `table` is the head's: with one, this node is it."""
+        """`known` are others that it has had to do with. `boot_ms` is the clock that goes on during a
+        suspension: that of leases. `table` is the head's: with one, this node is it."""
         self.node = node
         self.deeds = deeds
         self.boot_ms = boot_ms
@@ -296,7 +296,9 @@ class Standing:
             elif isinstance(action, GoAround):
                 ways = [self.head_node] if self.head_node is not None else []
                 ways += sorted(self.present - {self.head_node})
-                self.deeds.go_around(action.peer, [way for way in ways if way not in (action.peer, self.node)])
+                self.deeds.go_around(
+                    action.peer, [way for way in ways if way not in (action.peer, self.node)]
+                )
             elif isinstance(action, GoDirect):
                 self.deeds.go_around(action.peer, [])
             elif isinstance(action, AskForHelp):
@@ -311,5 +313,3 @@ class Standing:
                 self.deeds.resume()
             elif isinstance(action, Rejoin):
                 self.deeds.rejoin()
-
-
