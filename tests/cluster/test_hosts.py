@@ -33,6 +33,7 @@ def where(wait_s):
 
 @ray.remote
 def total(array):
+    time.sleep(0.2)
     return int(array.sum())
 
 def spread():
