@@ -142,6 +142,8 @@ class Member:
         try:
             while not self.arena.is_shut and not following.done() and not self.rejoins:
                 self._stirred.clear()
+                if storing is not None and storing.done():
+                    await storing  # which ends by an error only
                 if self._tick():
                     await asyncio.sleep(BUSY_TICK_S)
                 else:
@@ -183,6 +185,7 @@ class Member:
     @_while_open
     def _take_news(self, queued: bool) -> None:
         self._stirred.set()
+        self.standing.may_act()  # if this process was stopped, what follows is kept from leaving
         try:
             news = self.arena.news(NEWS_AT_ONCE, 0)
             self.exchange.on_news(news)

@@ -218,6 +218,8 @@ class Network:
                 self.on_link(link, self.node)
                 if link.peer.node_id != node:
                     self.events.on_replaced(node, link.peer.node_id)
+                elif node not in self._links:  # it was not wanted
+                    await asyncio.sleep(LAST_RETRY_S)
         finally:
             if self._connecting.get(node) is task:
                 del self._connecting[node]

@@ -155,7 +155,9 @@ class Standing:
         if self.head is not None:
             self.head.authority.heard(node, now_ms)
         if isinstance(message, Ping):
-            self.deeds.send(node, Pong(message.number))
+            # The head's answer says that it counts the node as a member.
+            if self.head is None or node not in self.head.authority.dead:
+                self.deeds.send(node, Pong(message.number))
         elif isinstance(message, Pong):
             self._reach.echoed(node, message.number)
             if node == self.head_node:
