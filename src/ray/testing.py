@@ -78,6 +78,7 @@ class LocalCluster:
             **options,
         }
         self.nodes: list[LocalNode] = []
+        self._token_file = ""  # that no keeper removes
         self._cut: set[tuple[LocalNode, LocalNode]] = set()  # nothing gets from the one to the other
         try:
             for _ in range(nodes):
@@ -107,6 +108,7 @@ class LocalCluster:
             node_ip_address=place, redirect_output=True, **{**self._given, **options}
         )
         if not self.nodes:
+            self._head_options = own
             keeper, record = start_head(own, ANY_PORT, owner_pid=os.getpid())
         else:
             keeper, record = start_node(own, Address.parse(self.address), owner_pid=os.getpid())
@@ -134,6 +136,31 @@ class LocalCluster:
         node.keeper.wait((int(node.record.settings["drain_ms"]) + DRAINED_LATE_MS) / 1000)
         self.stop_node(node)
 
+    def restart_head(self) -> LocalNode:
+        """Kills the head as `kill_node` does, and starts one anew at the same place: `ray start --head` with
+        the same ports and token, after a machine has come up again.
+
+        What only the head had is lost, and so is what its drivers had begun; the other nodes join the new
+        head. Blocks until that can be used. Raises what `ray.init` raises.
+        """
+        old = self.head
+        token_file = old.record.token_file
+        self._token_file = token_file if old.record.removes_token_file else self._token_file
+        self.kill_node(
+            dataclasses.replace(old, record=dataclasses.replace(old.record, removes_token_file=False))
+        )
+        old.is_alive = False
+        keeper, record = start_head(
+            self._head_options,
+            Address.parse(old.record.redis_address).port,
+            token_file,
+            Address.parse(old.record.link_address).port,
+            owner_pid=os.getpid(),
+        )
+        self._cut = {pair for pair in self._cut if old not in pair}
+        self.nodes[0] = LocalNode(record, keeper)
+        return self.head
+
     def partition(
         self,
         nodes: LocalNode | Iterable[LocalNode],
@@ -141,8 +168,8 @@ class LocalCluster:
         *,
         one_way: bool = False,
     ) -> None:
-        """Cuts the links between `nodes` and `others` (None: all the rest), as a broken network does: nobody is
-        told, what is sent does not arrive. `one_way`: only what `nodes` send to `others`.
+        """Cuts the links between `nodes` and `others` (None: all the rest), as a broken network does: nobody
+        is told, what is sent does not arrive. `one_way`: only what `nodes` send to `others`.
 
         It adds to what is cut already, until `heal`. Links of drivers to their own node go on. Raises OSError
         where this process may not look into those that it has started (a seccomp profile, say).
@@ -183,6 +210,9 @@ class LocalCluster:
         """Ends all nodes, the head last, and removes their logs. Later calls do nothing."""
         for node in reversed(self.nodes):
             self.stop_node(node)
+        if self._token_file:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._token_file)
 
     def __enter__(self) -> Self:
         return self

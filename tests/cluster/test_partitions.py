@@ -1,4 +1,4 @@
-"""Links that are cut between nodes, both ways or one: who fences itself, who is declared dead, what goes around."""
+"""Links that are cut, both ways or one: who fences itself, who is declared dead, what goes around."""
 
 import os
 import signal

@@ -2,27 +2,29 @@
 
 python -m tests.simulator deaths 130
 python -m tests.simulator deaths 0-2000
+python -m tests.simulator partitions 12    (a cluster with a head: membership, fencing, joining again)
 """
 
 import argparse
 import sys
 
+from tests.simulator.membership import TROUBLES, play_cluster, story_of_cluster
 from tests.simulator.scenario import KINDS, play, story
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulator", description=__doc__)
-    parser.add_argument("kind", choices=KINDS, help="which faults there are")
+    parser.add_argument("kind", choices=[*KINDS, *TROUBLES], help="which faults there are")
     parser.add_argument("seeds", help="one, whose story is told, or FIRST-BEYOND")
     parser.add_argument("--nodes", type=int, default=3)
     options = parser.parse_args()
     first, _, beyond = options.seeds.partition("-")
     if not beyond:
-        print(story(int(first), KINDS[options.kind], options.nodes))
+        print(_story(options.kind, int(first), options.nodes))
         return 0
     found = 0
     for seed in range(int(first), int(beyond)):
-        if problems := play(seed, KINDS[options.kind], options.nodes):
+        if problems := _play(options.kind, seed, options.nodes):
             found += 1
             print(
                 seed,
@@ -31,6 +33,18 @@ def main() -> int:
                 else problems[0].partition("\n")[0],
             )
     return 1 if found else 0
+
+
+def _play(kind: str, seed: int, nodes: int) -> list[str]:
+    if kind in KINDS:
+        return play(seed, KINDS[kind], nodes)
+    return play_cluster(seed, TROUBLES[kind], nodes)
+
+
+def _story(kind: str, seed: int, nodes: int) -> str:
+    if kind in KINDS:
+        return story(seed, KINDS[kind], nodes)
+    return story_of_cluster(seed, TROUBLES[kind], nodes)
 
 
 if __name__ == "__main__":

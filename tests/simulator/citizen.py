@@ -299,6 +299,7 @@ class Citizen(Machine):
     def _take_news(self) -> None:
         if self.is_stopped:
             return
+        self.standing.may_act()
         super()._take_news()
 
     def _send_tasks(self) -> None:

@@ -1,4 +1,7 @@
-"""The table of nodes: who is a member, and where, and who was declared dead. The head's node manager alone writes it."""
+"""The table of nodes: who is a member, and where, and who was declared dead.
+
+The head's node manager alone writes it.
+"""
 
 import dataclasses
 import json

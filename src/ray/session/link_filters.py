@@ -1,8 +1,8 @@
-"""Links of nodes that share a machine, cut for a test: what comes from another node is dropped, as by a network.
+"""Links of nodes that share a machine, cut for a test: what comes from another is dropped, as by a network.
 
-Nothing in the nodes plays along. The sockets of a node manager get a filter (SO_ATTACH_FILTER, socket(7)) that
-drops packets by the address they come from; each node of a LocalCluster has an address of its own. TCP sees
-what it sees when a cable is pulled: no reset, no refusal, only silence, and later what was sent again.
+Nothing in the nodes plays along. The sockets of a node manager get a filter (SO_ATTACH_FILTER, socket(7))
+that drops packets by the address they come from; each node of a LocalCluster has an address of its own. TCP
+sees what it sees when a cable is pulled: no reset, no refusal, only silence, and later what was sent again.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 
 _PIDFD_GETFD = 438  # the system call, in every architecture (pidfd_getfd(2))
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
-# Classic BPF (Documentation/networking/filter.rst): instructions of code, jump if true, jump if false, operand.
+# Classic BPF (Documentation/networking/filter.rst): code, jump if true, jump if false, operand.
 _INSTRUCTION, _PROGRAM = struct.Struct("HBBI"), struct.Struct("HP")
 _LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _SOURCE_ADDRESS = 0xFFF00000 + 12  # in the IPv4 header

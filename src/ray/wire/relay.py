@@ -86,7 +86,7 @@ class RelayHost:
 
 
 async def read_exactly(channel: Channel, count: int) -> bytes:
-    """Raises ConnectionResetError when the other side ends before. What comes behind it stays in `channel`."""
+    """Raises ConnectionResetError when the other side ends before. What comes after stays in `channel`."""
     data = b""
     while len(data) < count:
         part = await _read(channel, count - len(data))
@@ -97,7 +97,7 @@ async def read_exactly(channel: Channel, count: int) -> bytes:
 
 
 async def _join(one: Channel, other: Channel) -> None:
-    """Carries bytes both ways until either side ends. A side is read when the other has taken what it sent."""
+    """Carries bytes both ways until either side ends. Each is read when the other has taken what it sent."""
     tasks = [asyncio.ensure_future(_carry(*pair)) for pair in ((one, other), (other, one))]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -258,4 +258,25 @@ def test_a_node_that_leaves_gives_back_what_it_has_not_begun() -> None:
         continue
     assert [number(a, each) for each in results] == [3, 4, 5, 6]
     del arguments, results, function
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_task_of_a_node_that_comes_back_as_another(is_known: bool) -> None:
+    """It is sent again, where it was before. Whoever has kept its result has kept the first one."""
+    world = World(2)
+    a, b = world.members
+    function = function_of(a)
+    (result,) = a.node.submit(function, 3)
+    a.offload(b)
+    world.settle()
+    assert b.node.work()
+    held = b.node.driver.foreign((result.binary(), b.node.peer(a.node))) if is_known else None
+    world.rejoin(a)
+    assert a.offload(b) == 1
+    world.settle()
+    assert b.node.work() != is_known
+    world.settle()
+    assert number(a, result) == 3
+    del result, function, held
+    world.kept.clear()
     everything_is_gone(world)

@@ -18,6 +18,7 @@ class World:
         hand = HandNetwork(0)
         self.members = [Member(self, Node(hand, cpus)) for _ in range(count)]
         self.by_node = {member.id: member for member in self.members}
+        self.kept: list[list[_kernel.ObjectID]] = []  # what dead nodes had been lent
         self.links: dict[frozenset[bytes], dict[bytes, deque[bytes]]] = {}  # by receiver
         for i, member in enumerate(self.members):
             for other in self.members[:i]:
@@ -44,7 +45,21 @@ class World:
                 other.exchange.on_link_down(dead.id)
         self.members.remove(dead)
         for other in self.members:
-            other.exchange.on_death(dead.id)
+            self.kept.append(other.exchange.on_death(dead.id))
+
+    def rejoin(self, member: "Member") -> None:
+        """It was declared dead, and comes back as another node, with the same arena."""
+        self.kill(member)
+        for other in self.members:
+            member.exchange.on_death(other.id).clear()
+        del self.by_node[member.id]
+        member.id = member.node.node_id = bytes(reversed(member.id))
+        member.exchange = Exchange(member.arena, member.id, member, member, member)
+        self.by_node[member.id] = member
+        for other in self.members:
+            self.connect(member, other)
+        self.members.append(member)
+        self.settle()
 
     def deliver(self) -> bool:
         """One message of each link and direction; False when there was none."""

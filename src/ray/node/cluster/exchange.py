@@ -146,7 +146,10 @@ class Exchange:
         peer = self.by_node.pop(node, None)
         if peer is None:
             return []
-        kept = [self.arena.foreign((raw, THIS_NODE)) for raw, _ in self.arena.loans(peer.number)]
+        lent = [self.arena.foreign((raw, THIS_NODE)) for raw, _ in self.arena.loans(peer.number)]
+        # Not the results of its own tasks: it may come back as another node, and send these again.
+        kept = [oid for oid in lent if self.arena.owner(oid) != peer.number]
+        lent.clear()
         del self.peers[peer.number]
         self._forget_link(peer)
         self.arena.bury_peer(peer.number)
@@ -430,8 +433,11 @@ class Exchange:
             is_untaken = self.is_leaving and task.actor is None  # the calls of its actors are still done here
             if is_untaken:
                 untaken.append(task.id)
-            if job is None or is_untaken:  # the job has ended, and so will the task at the sender
+            known = self._known_results(peer, task) if self._dead and job is not None else []
+            if job is None or known or is_untaken:  # the job has ended, and so will the task at the sender
                 self.arena.note(peer.number, [*deps, *nested] + ([function] if function is not None else []))
+                if known:
+                    self._send(peer.number, messages.Results(known))
                 continue
             need = task.needs
             tasks.append(
@@ -464,6 +470,16 @@ class Exchange:
     def _on_killed(self, peer: Peer, killed: messages.Killed) -> None:
         for raw in killed.actors:
             self.arena.heard_of_end(peer.number, raw)
+
+    def _known_results(self, peer: Peer, task: messages.Task) -> list[messages.Result]:
+        """Of a task that was here before, for an incarnation of its node that is dead: what it returned has
+        become this node's own, and somebody here has it. It is not made a second time."""
+        ids = [task.id + index.to_bytes(4, "little") for index in range(task.num_returns)]
+        oids = [self.arena.foreign((raw, peer.number)) for raw in ids]
+        if not oids or any(self.arena.owner(oid) == peer.number for oid in oids):
+            return []
+        self.arena.lend(peer.number, oids)
+        return [self._value_for(peer.number, oid) for oid in oids]
 
     def _on_results(self, peer: Peer, results: messages.Results) -> list[bytes]:
         finished = []

@@ -181,6 +181,8 @@ class Member:
         try:
             while not (self.arena.is_shut or following.done() or self.has_left or self.rejoins):
                 self._stirred.clear()
+                if storing is not None and storing.done():
+                    await storing  # which ends by an error only
                 if self._tick():
                     await asyncio.sleep(BUSY_TICK_S)
                 else:
@@ -225,6 +227,7 @@ class Member:
     @_while_open
     def _take_news(self, queued: bool) -> None:
         self._stirred.set()
+        self.standing.may_act()  # if this process was stopped, what follows is kept from leaving
         try:
             news = self.arena.news(NEWS_AT_ONCE, 0)
             if any(item[0] == _kernel.NEWS_DONE for item in news):
@@ -384,9 +387,7 @@ class Member:
         self.loop.call_later(GRACE_S, kept.clear)
 
     def fence(self, reason: str) -> None:
-        say(
-            f"this node does nothing for others any more: {reason}. What runs here for its own drivers goes on."
-        )
+        say(f"this node does nothing for others any more: {reason}. What its own drivers do here goes on.")
         self.network.fence(reason)
 
     def resume(self) -> None:
@@ -550,6 +551,6 @@ def _boot_ms() -> int:
 
 
 def _own_address(listening: socket.socket) -> str:
-    """Nodes that share a machine connect from their own loopback addresses, so that they can be told apart."""
+    """Nodes that share a machine connect from their own loopback addresses, to be told apart."""
     host: str = listening.getsockname()[0]
     return host if host.startswith("127.") else ""

@@ -120,7 +120,7 @@ class Network:
         return await open_channel(address, self.identity, purpose, WAY_S, self.source)
 
     def on_link(self, link: Link, maker: bytes | None = None, way: bytes | None = None) -> None:
-        """A link is there, made by this node or, `maker` None, by the other side. `way` is by whom it goes."""
+        """A link is there, made by this node or, `maker` None, by the other side. `way`: by whom it goes."""
         node = link.peer.node_id
         maker = maker or node
         if node == self.node:
@@ -130,7 +130,7 @@ class Network:
             link.close("this node has fenced itself, as the head does not answer it")
             return
         if node in self._links:
-            old, old_maker = self._links[node]
+            _, old_maker = self._links[node]
             if maker != old_maker and maker != min(self.node, node):
                 link.close("there is a link already")
                 return
@@ -218,6 +218,8 @@ class Network:
                 self.on_link(link, self.node)
                 if link.peer.node_id != node:
                     self.events.on_replaced(node, link.peer.node_id)
+                elif node not in self._links:  # it was not wanted
+                    await asyncio.sleep(LAST_RETRY_S)
         finally:
             if self._connecting.get(node) is task:
                 del self._connecting[node]
@@ -225,22 +227,23 @@ class Network:
     async def _try_ways(self, node: bytes, ways: list[bytes]) -> None:
         task = asyncio.current_task()
         try:
-            choices: list[bytes | None] = [*ways] or [None]
-            for way in choices:
-                if way is not None and way not in self.addresses:
-                    continue
-                address = self.addresses[node]
-                if way is not None:
-                    address = through(self.addresses[way], node)
-                try:
-                    link = await connect(address, self.identity, self.hello(), WAY_S, self.source)
-                except RayConnectionError:
-                    continue
-                if link.peer.node_id == node:
-                    self.on_link(link, self.node, way)
-                else:
-                    link.close("another was looked for")
-                return
+            for way in [each for each in ways if each in self.addresses]:
+                if await self._open(node, through(self.addresses[way], node), way):
+                    return
+            if not ways:
+                await self._open(node, self.addresses[node], None)
         finally:
             if self._trying_ways.get(node) is task:
                 del self._trying_ways[node]
+
+    async def _open(self, node: bytes, address: str, way: bytes | None) -> bool:
+        """A link to be used instead of the one that there may be; whether it came."""
+        try:
+            link = await connect(address, self.identity, self.hello(), WAY_S, self.source)
+        except RayConnectionError:
+            return False
+        if link.peer.node_id != node:
+            link.close("another was looked for")
+            return False
+        self.on_link(link, self.node, way)
+        return True

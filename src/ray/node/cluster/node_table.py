@@ -1,4 +1,4 @@
-"""The head's table of nodes, kept in the control store: what is changed is written, and read by the next head."""
+"""The head's table of nodes, kept in the control store: changes are written, the next head reads it."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,5 +1,5 @@
-"""A node's standing in its cluster: who else is a member, whether the head still knows of this one, whether it
-may act for others.
+"""A node's standing in its cluster: who else is a member, and whether this one still is, and may act for
+others.
 
 Without sockets, clock or arena, as the simulator drives it as well. What is decided is `ray.policy.cluster`'s
 (membership, fencing, reach); here it becomes messages, and what others say becomes its events.
@@ -70,8 +70,8 @@ class Deeds(Protocol):
 
 
 class Standing:
-    """Used on the event loop's thread. All times are milliseconds; `now_ms` of a clock that stands still while
-    the machine is suspended."""
+    """Used on the event loop's thread. All times are milliseconds; `now_ms` of a clock that stands still
+    while the machine is suspended."""
 
     def __init__(
         self,
@@ -82,8 +82,8 @@ class Standing:
         table: Table | None,
         now_ms: int,
     ) -> None:
-        """`known` are others that it has had to do with. `boot_ms` is the clock that goes on during a suspension:
-        that of leases. `table` is the head's: with one, this node is it."""
+        """`known` are others that it has had to do with. `boot_ms` is the clock that goes on during a
+        suspension: that of leases. `table` is the head's: with one, this node is it."""
         self.node = node
         self.deeds = deeds
         self.boot_ms = boot_ms
@@ -111,6 +111,8 @@ class Standing:
 
     def on_link_up(self, node: bytes, hello: Hello, is_around: bool, now_ms: int) -> bool:
         """Whether work may go over it."""
+        if not hello.address:  # a command of a user's, which only asks
+            return False
         if node in self.dead or (self.head is not None and not self.head.on_link_up(node, hello, now_ms)):
             self.deeds.send(node, View(0, [], [node]))
             self.deeds.close_link(node, "it was declared dead, and may come as another")
@@ -153,7 +155,9 @@ class Standing:
         if self.head is not None:
             self.head.authority.heard(node, now_ms)
         if isinstance(message, Ping):
-            self.deeds.send(node, Pong(message.number))
+            # The head's answer says that it counts the node as a member.
+            if self.head is None or node not in self.head.authority.dead:
+                self.deeds.send(node, Pong(message.number))
         elif isinstance(message, Pong):
             self._reach.echoed(node, message.number)
             if node == self.head_node:
