@@ -221,7 +221,9 @@ def collect(options: argparse.Namespace, console: Console) -> dict[str, Any]:
                 answer = {"failed": str(error)}
             results["answers"][question][name] = answer
             results["took_s"] = time.time() - results["when"]
-            options.results.write_text(json.dumps(results, indent=1))  # now: a run that is broken off is not lost
+            options.results.write_text(
+                json.dumps(results, indent=1)
+            )  # now: a run that is broken off is not lost
             progress.advance(line)
             console.print(report.line(title, questions[question], answer), style="dim", highlight=False)
     return results

@@ -22,7 +22,7 @@ PAUSE_S = 0.5  # what was dropped is freed meanwhile, where that takes its time
 
 
 def measure(peer: Any, repeats: Repeats) -> dict[str, list[float]]:
-    """Arrays are put first; what counts is the time from the tasks' submission until the last has its array."""
+    """Arrays are put first; what counts is the time from the submission until the last task has its array."""
     figures = {}
     for row, nodes in (("array_to_node", 1), ("array_to_four", NODE_COUNT)):
         took = _seconds(peer, nodes, repeats)

@@ -9,8 +9,12 @@ from work import noop
 from questions import Repeats, check, rates, warm
 
 ROWS = [
-    Row("attached_pipelined", "local pipelined tasks with a cluster, of those without", SHARE, (Bar(0.95, 1),)),
-    Row("attached_sync", "local tasks one at a time with a cluster, of those without", SHARE, (Bar(0.95, 1),)),
+    Row(
+        "attached_pipelined", "local pipelined tasks with a cluster, of those without", SHARE, (Bar(0.95, 1),)
+    ),
+    Row(
+        "attached_sync", "local tasks one at a time with a cluster, of those without", SHARE, (Bar(0.95, 1),)
+    ),
 ]
 NEEDS = {NODES}
 OURS_ONLY = True

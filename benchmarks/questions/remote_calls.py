@@ -9,7 +9,9 @@ from work import Counter
 from questions import Repeats, check, rates, warm
 
 ROWS = [
-    Row("remote_pipelined_calls", "10,000 calls of an actor on another node", RATE, (Bar(10, 30, "pypi_ray"),)),
+    Row(
+        "remote_pipelined_calls", "10,000 calls of an actor on another node", RATE, (Bar(10, 30, "pypi_ray"),)
+    ),
     Row("remote_sync_calls", "one call of it at a time", RATE, (Bar(3, 6, "pypi_ray"),)),
 ]
 NEEDS = {ACTORS, NODES}
