@@ -8,13 +8,14 @@ from ray.session.say import say
 from ray.wire.messages import Hello, Load, NodeState, Resources, View
 
 REPEAT_MS = 1_000  # a view is sent this often even if nothing has changed: it says that the head is there
-LEAST_MS = 50  # between two views, whatever changes
+LEAST_MS = 100  # between two views, whatever changes
 
 
 @dataclass(slots=True)
 class _Member:
     address: str  # "": not known yet
     is_head: bool
+    total: Resources  # as it said when it came, until it says more
     load: Load | None = None
 
 
@@ -32,7 +33,7 @@ class Head:
     ) -> None:
         """`known` are members of the node manager before this one, which will come back, or fall silent."""
         self.authority = Authority.restarted(node, list(known), {}, now_ms)
-        self.members = {other: _Member("", False) for other in known}
+        self.members = {other: _Member("", False, Resources()) for other in known}
         self.send_view = send_view
         self.want_link = want_link
         self.bury = bury
@@ -42,9 +43,10 @@ class Head:
 
     def on_link_up(self, node: bytes, hello: Hello, now_ms: int) -> None:
         if node not in self.members:
-            self.members[node] = _Member(hello.address, hello.is_head)
+            self.members[node] = _Member(hello.address, hello.is_head, hello.resources)
             self._do(self.authority.joined(node, None, now_ms))
         self.members[node].address = hello.address
+        self.members[node].total = hello.resources
         self.authority.linked(node, now_ms)
         self.has_changed = True
 
@@ -85,8 +87,8 @@ class Head:
                     )
                 )
             else:
-                nothing = Resources()
-                nodes.append(NodeState(node, member.address, nothing, nothing, 0, False, member.is_head))
+                total = member.total
+                nodes.append(NodeState(node, member.address, total, total, 0, False, member.is_head))
         return View(self._number, nodes)
 
     def _do(self, actions: list[Action]) -> None:

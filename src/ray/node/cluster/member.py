@@ -1,13 +1,13 @@
 """A node manager's part in a cluster: everything else of `ray.node.cluster`, put together.
 
-One event loop, and a thread that waits for the arena's news.
+One event loop; a thread of the kernel's rings when the arena has news.
 """
 
 import asyncio
 import contextlib
 import functools
+import os
 import socket
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -34,11 +34,14 @@ from ray.wire.messages import PROTOCOL, Demand, Hello, Load, Message, Resources,
 from ray.wire.pipe import PipeHost
 
 NEWS_AT_ONCE = 512
-NEWS_WAIT_MS = 1_000
-BUSY_TICK_S = 0.05  # between two looks while something changes
+# While tasks wait for this node's workers, results are looked at this often: many at one wake-up. Whoever
+# runs one task at a time leaves none waiting, so no answer is late for it.
+PAUSE_S = 0.02
+BUSY_TICK_S = 0.1  # between two looks while something changes
 IDLE_TICK_S = TICK_MS / 1000
 LOAD_REPEAT_MS = 1_000  # a load is sent this often even if nothing has changed: the node is there
 JOIN_RETRY_S = 0.2
+CAN_WAIT = {_kernel.NEWS_DONE, _kernel.NEWS_GONE, _kernel.NEWS_QUEUED}
 
 Handled = ParamSpec("Handled")
 
@@ -92,7 +95,7 @@ class Member:
         self.listener = Listener(identity, purposes)
         self._stirred = asyncio.Event()  # something may have changed: the next look comes at once
         self._jobs_ended = 0  # ever, as of the last look
-        self._taken = threading.Event()  # the news that there was
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.head: Head | None = None
         self.head_node: bytes | None = None
         self._present: set[bytes] = set(self.exchange.by_node)
@@ -122,9 +125,11 @@ class Member:
                 self.node, self._present, _now_ms(), self._send_view, self.network.want_link, self._bury
             )
             self.head.on_link_up(self.node, self.hello(), _now_ms())
-        following = self.loop.run_in_executor(self.executor, self._follow)
+        self.loop.add_reader(self._bell, self._on_bell)
+        self.arena.listen(self._bell)
+        self.arena.arm()
         try:
-            while not self.arena.is_shut and not following.done():
+            while not self.arena.is_shut:
                 self._stirred.clear()
                 if self._tick():
                     await asyncio.sleep(BUSY_TICK_S)
@@ -132,7 +137,9 @@ class Member:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._stirred.wait(), IDLE_TICK_S)
         finally:
-            self.arena.nudge()
+            self.arena.listen(None)
+            self.loop.remove_reader(self._bell)
+            os.close(self._bell)
             self.listener.close()
             await self.links.close()
             if self.pipe is not None:
@@ -140,34 +147,37 @@ class Member:
             await self.network.close("this node's manager ends")
             await self.pulls.close()
             self.bulk.close()
-            await following
 
-    # --- news: a thread of their own waits for them ---
+    # --- news ---
 
-    def _follow(self) -> None:
-        """Takes none itself. To take a result is to lend the ids in it: between that and the message to the
-        peer no Sync, which ends such loans, nor a death may come. So both are one step of the loop.
-        """
-        try:
-            while not self.arena.is_shut:
-                queued = bool(self.arena.news(0, NEWS_WAIT_MS))
-                self._taken.clear()
-                self.loop.call_soon_threadsafe(self._take_news, queued)
-                while not self._taken.wait(NEWS_WAIT_MS / 1000) and not self.arena.is_shut:
-                    pass
-        except (_kernel.ArenaClosed, RuntimeError):  # the session, or the loop, has ended
-            return
+    def _on_bell(self) -> None:
+        os.eventfd_read(self._bell)
+        self._take_news()
 
     @_while_open
-    def _take_news(self, queued: bool) -> None:
+    def _take_news(self) -> None:
+        """To take a result is to lend the ids in it: between that and the message to the peer no Sync, which
+        ends such loans, nor a death may come. So both are one step of the loop.
+        """
         self._stirred.set()
+        pause = False
         try:
             news = self.arena.news(NEWS_AT_ONCE, 0)
             self.exchange.on_news(news)
+            kinds = {item[0] for item in news}
+            if _kernel.NEWS_QUEUED in kinds:
+                self.scheduler.place(_now_ms())
+            pause = (
+                _kernel.NEWS_DONE in kinds
+                and kinds <= CAN_WAIT
+                and len(news) < NEWS_AT_ONCE
+                and bool(self.arena.stats()["ready_tasks"])
+            )
         finally:
-            self._taken.set()
-        if queued or any(item[0] == _kernel.NEWS_QUEUED for item in news):
-            self.scheduler.place(_now_ms())
+            if pause:
+                self.loop.call_later(PAUSE_S, self.arena.arm)
+            else:
+                self.arena.arm()
 
     # --- the network's events ---
 
@@ -236,6 +246,7 @@ class Member:
     def _bury(self, node: bytes, reason: str) -> None:
         self._present.discard(node)
         self.network.forget(node, reason)
+        self.pulls.gone(node)
         kept = self.exchange.on_death(node)
         self.loop.call_later(GRACE_S, kept.clear)
 
