@@ -62,7 +62,8 @@ def no_leaks(temporary_folder: str, request: pytest.FixtureRequest) -> Iterator[
     before = leaks.Snapshot.take()
     yield
     # pytest still holds the values of fixtures that are torn down; an arena is closed by its last reference.
-    request.node.funcargs.clear()
+    if request.node.funcargs is not None:  # a Ctrl-C amid them leaves none
+        request.node.funcargs.clear()
     gc.collect()
     if request.node.stash.get(FAILED, False):
         leaks.kill_leaked(before)  # its frames, and what lives in them, are kept for the report

@@ -87,6 +87,16 @@ def test_what_a_dead_cluster_has_left_is_cleared_and_a_living_one_keeps_its_own(
             assert session.ask("KEYS", "*") == [b"theirs"]
 
 
+def test_keys_that_no_cluster_has_left_are_somebody_elses(tmp_path: Path) -> None:
+    with operators_server(tmp_path) as port:
+        url = url_of(port)
+        with StoreSession.opened(url) as session:
+            session.ask("SET", "ray:tracer", "17")
+            with pytest.raises(InitError, match="such as ray:tracer, and are not of an earlier cluster"):
+                fitness.check(url)
+            assert session.ask("GET", "ray:tracer") == b"17"
+
+
 def test_nobody_there_and_somebody_else(tmp_path: Path) -> None:
     with socket.create_server((HOST, 0)) as closed:
         port = closed.getsockname()[1]

@@ -48,7 +48,7 @@ def check(url: StoreUrl) -> list[str]:
         session.must(("SELECT", str(url.database)), f"its database {url.database} can't be used")
         _check_rights(url, session)
         _check_is_unused(url, session)
-        _clear(session)
+        _clear(url, session)
         return _notices(url, info)
 
 
@@ -75,6 +75,7 @@ def _check_rights(url: StoreUrl, session: "StoreSession") -> None:
         ("SET", text, "1"),
         ("GET", text),
         ("EXPIRE", text, "60"),
+        ("EXISTS", text),
         ("SCAN", "0", "MATCH", f"{PROBE}:*", "COUNT", "1"),
         ("MULTI",),
         ("EXEC",),
@@ -115,15 +116,29 @@ def _answers(host: str, port: int) -> bool:
     return True
 
 
-def _clear(session: "StoreSession") -> None:
-    """What an earlier cluster has left: the numbers of its jobs and errors are not this one's."""
+def _clear(url: StoreUrl, session: "StoreSession") -> None:
+    """What an earlier cluster has left: the numbers of its jobs and errors are not this one's.
+
+    Without its session's record they are not a cluster's, and somebody may need them: they stay.
+    """
+    is_ours = session.ask("EXISTS", schema.SESSION) == 1
     place = b"0"
     while True:
         place, keys = session.ask("SCAN", place, "MATCH", "ray:*", "COUNT", str(KEYS_AT_ONCE))
+        # The record is the last to go: a head that is killed amid this leaves it to the next.
+        keys = [key for key in keys if key != schema.SESSION.encode() and not key.startswith(PROBE.encode())]
+        if keys and not is_ours:
+            example = keys[0].decode(errors="replace")
+            raise _unfit(
+                url,
+                f"its database {url.database} has keys that begin with ray:, such as {example}, and are not of "
+                "an earlier cluster of this kind: give this one another number, or remove them",
+            )
         if keys:
             session.ask("UNLINK", *keys)
         if place == b"0":
-            return
+            break
+    session.ask("UNLINK", schema.SESSION)
 
 
 def _notices(url: StoreUrl, info: dict[str, str]) -> list[str]:
