@@ -1,8 +1,8 @@
 """Puts this project and its peers through the same work, side by side in one run.
 
 Each question is asked of each system in a fresh process of that system's own environment, one right
-after the other, so that what else the machine does falls on all of them.  Prints medians and
-ratios, writes build/bench/results.json, and ends with status 1 if a bar was missed.
+after the other, or repeat by repeat in turns, so that what else the machine does falls on all of them.
+Prints medians and ratios, writes build/bench/results.json, and ends with status 1 if a bar was missed.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import functools
 import importlib
 import json
 import os
+import random
 import shlex
 import signal
 import subprocess
@@ -96,12 +97,13 @@ def left_out(question: Any, name: str, peer: Any, options: argparse.Namespace) -
 class Asking:
     """Runs the harness; what it leaves behind is ended, and a temporary folder of its own removed."""
 
-    def __init__(self, repeats: int, patience_s: float) -> None:
-        self.repeats = repeats
+    def __init__(self, patience_s: float) -> None:
         self.patience_s = patience_s
         self.rounds = rounds_of(TEN_MS)
 
-    def ask(self, python: str, peer: str, question: str, say: Callable[[str], None]) -> dict[str, Any]:
+    def ask(
+        self, python: str, peer: str, question: str, repeats: int, say: Callable[[str], None]
+    ) -> dict[str, Any]:
         """Raises RuntimeError with its output if it fails or takes too long."""
         # Not below build/: sockets in it have names of 107 bytes at most.
         with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
@@ -114,7 +116,7 @@ class Asking:
                 MARK: uuid.uuid4().hex,
             }
             command = [python, str(HERE / "harness.py"), peer, question]
-            command += [str(self.repeats), str(self.patience_s), str(out)]
+            command += [str(repeats), str(self.patience_s), str(out)]
             with open(Path(folder) / "errors", "w+") as errors:
                 began = time.monotonic()
                 code = self._run(command, environment, errors, say)
@@ -157,6 +159,30 @@ class Asking:
             process.stdout.close()
 
 
+def turns_of(question: Any, names: list[str], repeats: int) -> list[tuple[str, int]]:
+    """Who is asked, one after the other, and for how many repeats at once.
+
+    In turns, each round has an order of its own, by lot, the same in each run: what one system leaves the
+    machine in, memory that the host need not look for above all, falls to another one each time.
+    """
+    if not hasattr(question, "IN_TURNS"):
+        return [(name, repeats) for name in names]
+    lot = random.Random(0)
+    return [(name, 1) for _ in range(repeats) for name in lot.sample(names, len(names))]
+
+
+def joined(before: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    """One answer from those of several turns: the first that failed, if any did or if they are not alike."""
+    if "failed" in before or not before:
+        return before or answer
+    if "failed" in answer:
+        return answer
+    if before["found"] != answer["found"]:
+        return {"failed": f"found {before['found']!r}, then {answer['found']!r}"}
+    figures = {row: [*found, *answer["figures"][row]] for row, found in before["figures"].items()}
+    return {"figures": figures, "found": before["found"]}
+
+
 def _follow(lines: IO[str], say: Callable[[str], None]) -> None:
     for line in lines:
         say(line.strip())
@@ -167,7 +193,7 @@ def collect(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     peers = {name: importlib.import_module(f"peers.{name}") for name in names}
     questions = chosen(options)
     pythons = {name: environments.python_of(name, peer, options.newest) for name, peer in peers.items()}
-    asking = Asking(options.repeats, FOR_EVER_S if options.patient else PATIENCE_S)
+    asking = Asking(FOR_EVER_S if options.patient else PATIENCE_S)
     results: dict[str, Any] = {
         "command": shlex.join(
             ["make", "bench", *([f"ARGS={shlex.join(sys.argv[1:])}"] if sys.argv[1:] else [])]
@@ -180,18 +206,12 @@ def collect(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "took_s": 0.0,
         "answers": {},
     }
-    turns = [
-        (question, name)
-        for question in questions
-        for name in names
-        if not left_out(questions[question], name, peers[name], options)
-    ]
-    for question in questions:
-        results["answers"][question] = {
-            name: {"left_out": why}
-            for name in names
-            if (why := left_out(questions[question], name, peers[name], options))
-        }
+    turns = []
+    for question, module in questions.items():
+        reasons = {name: left_out(module, name, peers[name], options) for name in names}
+        results["answers"][question] = {name: {"left_out": why} for name, why in reasons.items() if why}
+        asked = [name for name, why in reasons.items() if not why]
+        turns += [(question, *turn) for turn in turns_of(module, asked, options.repeats)]
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         line = progress.add_task("", total=len(turns))
@@ -199,17 +219,20 @@ def collect(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         def told(title: str, text: str) -> None:
             progress.update(line, description=f"{title}: {text}")
 
-        for question, name in turns:
+        for number, (question, name, repeats) in enumerate(turns):
             title = f"{question}, {peers[name].TITLE}"
             progress.update(line, description=title)
             try:
-                answer = asking.ask(pythons[name], name, question, functools.partial(told, title))
+                answer = asking.ask(pythons[name], name, question, repeats, functools.partial(told, title))
             except RuntimeError as error:
                 answer = {"failed": str(error)}
-            results["answers"][question][name] = answer
+            answers = results["answers"][question]
+            answer = answers[name] = joined(answers.get(name, {}), answer)
             results["took_s"] = time.time() - results["when"]
             RESULTS.write_text(json.dumps(results, indent=1))  # now: a run that is broken off is not lost
             progress.advance(line)
+            if (question, name) in (turn[:2] for turn in turns[number + 1 :]):
+                continue
             console.print(report.line(title, questions[question], answer), style="dim", highlight=False)
     return results
 

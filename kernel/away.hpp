@@ -4,6 +4,8 @@
 // that are known leave its list: those with a value, and those that are said to be stored at the peer; these it
 // goes on counting, as their lineage.  Without either the task is done.
 //
+// A call of an actor that is away stays in its lane as well, until all its results are known.
+//
 // Invariants: a located object is pending, and its task is away at the peer that has the value; a stored one is
 // located and not in its task's list; `stored` counts these.
 #pragma once
@@ -12,9 +14,26 @@
 
 namespace ray::away {
 
+// Out of its lane, which goes on.
+inline void leave_lane(Transaction& t, u32 i) {
+  Task& task = t.m.task(i);
+  u32 l = task.lane;
+  mailbox::unlink_call(t, i);
+  t.set(task.lane, NIL);
+  t.set(t.m.lane(l).away, t.m.lane(l).away - 1);
+  mailbox::go_on(t, l);
+}
+
+inline bool is_call(const Task& task) { return TaskKind(task.kind) == TaskKind::actor_call; }
+
 inline void let_go_if_done(Transaction& t, u32 i) {
-  const Task& task = t.m.task(i);
-  if (!task.returns && !task.stored) task::let_go(t, i);
+  Task& task = t.m.task(i);
+  if (task.returns) return;
+  if (is_call(task) && task.lane) {
+    leave_lane(t, i);
+    task::release_actor(t, task);
+  }
+  if (!task.stored) task::let_go(t, i);
 }
 
 inline void one_less_stored(Transaction& t, u32 i) {
@@ -51,7 +70,8 @@ inline void locate(Transaction& t, u32 i, u64 size_bytes, u32 format) {
   t.set(o.origin, (o.origin & ~u32(WANTED)) | u32(LOCATED));
   // SYNC POINT want: a waiter writes `awaiting`, then reads `origin` (Client::want); here it is the other way round.
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (news::is_awaited(t.m, i)) news::want(t, i);
+  // A result that is another node's in turn is fetched for it.
+  if (news::is_awaited(t.m, i) || loan::is_result(t.m, i)) news::want(t, i);
   if (o.origin & ASKED) news::add(t, i);
 }
 
@@ -75,8 +95,8 @@ inline bool may_go(Mapping& m, u32 i) {
   return plain && (!task.returns || !is_known(m.object(task.returns)));
 }
 
-// A ready task goes; without results it gets one that only it knows, so that its end is heard of.
-inline void send(Transaction& t, u32 i, u32 peer) {
+// Without results it gets one that only it knows, so that its end is heard of.
+inline void mark_sent(Transaction& t, u32 i, u32 peer) {
   Task& task = t.m.task(i);
   if (!task.returns) {
     u8 id[ID_BYTES];
@@ -86,10 +106,48 @@ inline void send(Transaction& t, u32 i, u32 peer) {
     object::reference(t, o);
     t.set(task.returns, o);
   }
-  queue::remove(t, i);
   t.set(task.state, TASK_AWAY);
+  t.set(task.stored, 0u);
   t.write(task.peer, peer);
+}
+
+// A ready task goes.
+inline void send(Transaction& t, u32 i, u32 peer) {
+  queue::remove(t, i);
+  mark_sent(t, i, peer);
   queue::offer(t);  // younger ones may have been held back for it
+}
+
+// The next call to an actor that this peer serves, of one of its callers whose turn it is; NIL if there is none.
+inline u32 send_call(Transaction& t, u32 a, u32 peer) {
+  Actor& actor = t.m.actor(a);
+  if (actor.state != ACTOR_AWAY || actor.peer != peer || !actor.ready_head) return NIL;
+  u32 l = mailbox::pop_ready(t, actor);
+  Lane& lane = t.m.lane(l);
+  u32 i = mailbox::next_call(t.m, lane);
+  mark_sent(t, i, peer);
+  t.set(lane.sent, i);
+  t.set(lane.away, lane.away + 1);
+  if (mailbox::has_turn(t.m, lane)) mailbox::lane_ready(t, l);
+  return i;
+}
+
+// To be sent again, after those of its lane that are still away, which were sent before it.
+inline void unsend(Transaction& t, u32 i) {
+  Task& task = t.m.task(i);
+  u32 l = task.lane;
+  Lane& lane = t.m.lane(l);
+  mailbox::unlink_call(t, i);
+  u32 after = mailbox::next_call(t.m, lane);
+  t.set(task.previous, lane.sent);
+  t.set(task.next, after);
+  if (lane.sent) t.set(t.m.task(lane.sent).next, i);
+  else t.set(lane.head, i);
+  if (after) t.set(t.m.task(after).previous, i);
+  else t.set(lane.tail, i);
+  t.set(lane.away, lane.away - 1);
+  t.set(task.state, TASK_WAITING);
+  mailbox::go_on(t, l);
 }
 
 // A result that is stored at the peer, or was said to be, is to be made again; true if this one is to be made.
@@ -114,12 +172,19 @@ inline bool relist(Transaction& t, u32 i, u32 index) {
   return true;
 }
 
-// Out of the peer's hands, with `unmade` results or none: to its queue again, or done, or failed with the peer's death.
+// Out of the peer's hands, with `unmade` results or none: to its queue or lane again, or done, or failed with the
+// peer's death.  What a call has done to its actor is done: it is not called again for a result that is lost.
 inline void come_back(Transaction& t, u32 i, bool unmade, bool died) {
   Task& task = t.m.task(i);
   t.set(task.peer, NIL);
+  bool ended = task.flags & JOB_ENDED;
+  if (is_call(task) && task.lane) {
+    if (unmade && !ended) return unsend(t, i);
+    leave_lane(t, i);
+  }
   if (!unmade) return task::drop(t, i);
-  if (task.flags & JOB_ENDED) return task::fail(t, i);
+  if (is_call(task) && !ended) t.write(task.flags, task.flags | u32(NODE_DIED));
+  if (is_call(task) || ended) return task::fail(t, i);
   if (died && task.attempt - task.flags / ONE_STOP >= task.max_retries) {
     t.write(task.flags, task.flags | u32(NODE_DIED));  // if undone, the burial is begun again, and ends here
     task::fail(t, i);
@@ -159,7 +224,8 @@ inline void add_result(Transaction& t, u32 i, u32 index, u32 owner) {
 
 // Not begun, nor ever before.
 inline bool may_be_taken_back(const Task& task) {
-  return task.flags & RECEIVED && !task.failure_pid && (task.state == TASK_READY || task.state == TASK_WAITING);
+  bool waits = task.state == TASK_READY || task.state == TASK_WAITING;
+  return task.flags & RECEIVED && TaskKind(task.kind) == TaskKind::task && !task.failure_pid && waits;
 }
 
 inline void take_back(Transaction& t, u32 i) {

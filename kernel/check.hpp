@@ -259,7 +259,8 @@ class Checker {
         expect(t.returns || t.stored, "task ", i, " is away for nothing");
         promised_ += t.stored;
         stored_[i] = t.stored;
-        places_[i] += 1;
+        if (!away::is_call(t) || !t.lane) places_[i] += 1;
+        else expect(t.returns, "call ", i, " is done, and in its lane");
       }
       if (waits || kept || (t.state == TASK_DROPPING && t.pending)) places_[i] += 1;
     }
@@ -344,24 +345,33 @@ class Checker {
       if (actor.checkpoint) counts_[actor.checkpoint] += 1;
       if (actor.failure) counts_[actor.failure] += 1;
       if (actor.cls) counts_[actor.cls] += 1;
+      if (actor.state == ACTOR_AWAY) {
+        expect(is_peer(actor.peer) && !actor.thread, "actor ", a, " is served nowhere, or twice");
+        if (actor.failure_code) counts_[actor.object] += 1;
+      }
       u32 ready = 0, previous = NIL, marked = 0;
       for (u32 l = actor.lanes; l; l = m.lane(l).actor_next) {
         Lane& lane = m.lane(l);
         expect(lane.actor == a && lane.actor_previous == previous, "lanes of actor ", a, " are broken");
         if (free_lanes_[l] || ++used_lanes_ > h.lanes.high_water) break;
         previous = l;
-        u32 last = NIL;
+        u32 last = NIL, sent = NIL, away = 0;
         for (u32 i = lane.head; i; i = m.task(i).next) {
-          expect(m.task(i).state == TASK_WAITING && m.task(i).lane == l, "call ", i, " is in the wrong lane");
+          const Task& call = m.task(i);
+          bool is_away = call.state == TASK_AWAY && call.peer == actor.peer && sent == last;
+          expect((call.state == TASK_WAITING || is_away) && call.lane == l, "call ", i, " is in the wrong lane");
+          expect(!last || call.previous == last, "call ", i, " is behind the wrong one");
           if (!place(i)) break;
           last = i;
+          if (is_away) sent = i, ++away;
         }
         expect(last == lane.tail, "lane ", l, " has the wrong end");
+        expect(sent == lane.sent && away == lane.away, "lane ", l, " says ", lane.away, " are away, counted ", away);
         if (lane.ready) ++marked;
         if (actor.state != ACTOR_DEAD)
-          expect(bool(lane.ready) == (lane.head && m.task(lane.head).pending == 0), "lane ", l,
+          expect(bool(lane.ready) == mailbox::has_turn(m, lane), "lane ", l,
                  " is ready and should not be, or the other way round");
-        if (!lane.thread) expect(lane.head, "lane ", l, " has neither caller nor calls");
+        if (!lane.thread) expect(lane.head || actor.working, "lane ", l, " has neither caller nor calls");
         if (lane.thread) ++called_lanes_;
       }
       calls(actor.replay_head, actor.replay_tail, a, "to run again");
@@ -583,7 +593,7 @@ class Checker {
     expect(bool(o.origin & NOTED) == (noted > 0), "object ", i, " is noted, and does not know, or the other way round");
     expect(bool(o.origin & LISTED) == (o.news != NIL), "object ", i, " is news, and does not know, or not");
     if (o.origin & LOCATED)
-      expect(o.state == OBJECT_PENDING && !owner && m.task(o.task).state == TASK_AWAY, "object ", i, " is at no peer");
+      expect(o.state == OBJECT_PENDING && m.task(o.task).state == TASK_AWAY, "object ", i, " is at no peer");
     if (news::must_be_fetched(o))
       expect(!o.waiting || o.origin & WANTED, "a task waits for object ", i, ", which nobody fetches");
     if (o.origin & STORED) {

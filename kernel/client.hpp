@@ -215,7 +215,7 @@ class Client {
   // --- journal --------------------------------------------------------------------------------------
 
   // For a job of that number; NIL: the one that this process works for.
-  u64 journal(JournalKind kind, const u8* bytes, u32 size, u32 job = NIL);
+  u64 journal(JournalKind kind, const u8* bytes, u32 size, u32 job = NIL, u32 format = FORMAT_BYTES);
   u64 journal_read(u64 after, i64 timeout_ms, std::vector<JournalItem>& out);
 
   // --- node -----------------------------------------------------------------------------------------
@@ -262,6 +262,10 @@ class Client {
 
   std::vector<QueueState> queues();
   std::vector<SentTask> send_tasks(u32 peer, u32 shape, u32 count);
+  // Calls to an actor that this peer serves.
+  std::vector<SentTask> send_calls(u32 peer, u32 actor_object, u32 count);
+  // The peer has ended it, as it was told.
+  void heard_of_end(u32 peer, const ObjectIdBytes& actor_id);
   std::vector<TaskIdBytes> away(u32 peer);
   u32 recall(u32 peer, const std::set<TaskIdBytes>& ids);
   void receive_task(u32 peer, const SentTask& sent, const Value& payload);
@@ -320,6 +324,7 @@ class Client {
   void launch(Transaction& t, u32 th, u32 i);
   u32 lane_for(Transaction& t, u32 th, u32 a, bool& opened);
   void remember_lane(u32 a);
+  u32 lane_of_received(Transaction& t, u32 a);
 
   template <typename Visit>
   void walk(const Pool& pool, Visit visit);
@@ -334,6 +339,8 @@ class Client {
   template <typename Count>
   std::vector<IdTimes> loans_where(u32 peer, Count count);
   Away send_task(u32 peer, u32 shape, Away& from);
+  Away send_call(u32 peer, u32 actor_object, std::optional<TaskIdBytes>& after);
+  static bool sends_function(const Task& task);
   size_t lend_ids(Transaction& t, u32 i, u32 peer, size_t n);
   SentTask describe(u32 i, u32 peer);
   std::vector<Away> tasks_away(u32 peer, const std::set<TaskIdBytes>* ids = nullptr);
@@ -341,10 +348,12 @@ class Client {
   void settle(const Away& away, u32 peer);
   bool come_back(const Away& away, u32 peer, bool died);
   bool finish_return(u32 peer, u32 o, const Value& v, bool here, std::span<const u32> contained, bool journal);
-  void build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, const Value& payload);
+  void build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, u32 actor_object,
+                      const Value& payload);
   void build_rest_of_received(u32 peer, u32 i, u32 results, std::span<const u32> deps, std::span<const u32> nested);
   void take_news(std::vector<News>& out);
   void add_what_is_left(Transaction& t, u32 i);
+  u32 renew_calls(Transaction& t, u32 i, u32 peer);
   void take_last_news(Transaction& t, u32 i, News& item);
   void take_notes(Transaction& t, u32 i, News& item);
   void want(std::span<const u32> list);
@@ -369,6 +378,7 @@ class Client {
   u32 help_from_ = NIL;  // a long look for something to help with goes on from this object
   u32 next_ordinal_ = 0;
   u32 new_lane_ = NIL;
+  std::optional<TaskIdBytes> after_;  // the call before the one that is being received
   u32 demand_seen_ = 0;
   File spill_file_;
   std::atomic<u32> staying_{0};
@@ -387,6 +397,7 @@ class Client {
 
 #include "client/actors.hpp"
 #include "client/calls.hpp"
+#include "client/calls_away.hpp"
 #include "client/helping.hpp"
 #include "client/jobs.hpp"
 #include "client/journal.hpp"

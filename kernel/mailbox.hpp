@@ -7,6 +7,8 @@
 //      next checkpoint, in order of execution.
 //   3. An actor's object is referenced by handles and by calls not yet finished; without references the
 //      actor ends.
+//   4. Of an actor that is away its calls go there in the order of their lane, and stay in it until their results are
+//      known: in each lane the first ones are away.  Its lanes are ready when there is one to be sent.
 #pragma once
 
 #include "task.hpp"
@@ -21,10 +23,7 @@ inline void add_work(Transaction& t, u32 a) {
   t.set(t.h.actor_work, a);
 }
 
-// A new actor and its object, held by `process`; its creation task is made in the same transaction.
-inline u32 create(Transaction& t, const u8* task_id, u32 cls, u32 shape, u32 interval, u32 job, u32 process) {
-  u8 id[ID_BYTES];
-  task::return_id(id, task_id, PUT_INDEX | 0x4000'0000u);
+inline u32 make_record(Transaction& t, const u8* id, u32 cls, u32 shape, u32 interval, u32 job) {
   u32 a = actors(t.m).take(t);
   u32 o = object::create(t, id, NIL, NIL, OBJECT_ACTOR);
   t.m.object(o).actor = a;
@@ -32,7 +31,7 @@ inline u32 create(Transaction& t, const u8* task_id, u32 cls, u32 shape, u32 int
   Actor& actor = t.m.actor(a);
   actor.serial += 1;
   actor.object = o;
-  actor.thread = actor.creation = actor.lanes = NIL;
+  actor.thread = actor.creation = actor.lanes = actor.peer = NIL;
   actor.ready_head = actor.ready_tail = actor.replay_head = actor.replay_tail = NIL;
   actor.done_head = actor.done_tail = actor.done_count = 0;
   actor.interval = interval;
@@ -43,22 +42,50 @@ inline u32 create(Transaction& t, const u8* task_id, u32 cls, u32 shape, u32 int
   actor.waits = actor.wait_next = actor.work_next = actor.working = 0;
   actor.shape = shape;
   actor.job = job;
-  object::reference(t, cls);
-  t.write(actor.state, ACTOR_CREATING);
-  object::hold(t, o, process);
+  if (cls) object::reference(t, cls);
   return a;
+}
+
+// A new actor and its object, held by `process`; its creation task is made in the same transaction.
+inline u32 create(Transaction& t, const u8* task_id, u32 cls, u32 shape, u32 interval, u32 job, u32 process) {
+  u8 id[ID_BYTES];
+  task::return_id(id, task_id, ACTOR_INDEX);
+  u32 a = make_record(t, id, cls, shape, interval, job);
+  t.write(t.m.actor(a).state, ACTOR_CREATING);
+  object::hold(t, t.m.actor(a).object, process);
+  return a;
+}
+
+// The object of an actor that another node has told of; without a peer, of one of this node's that is gone.
+inline u32 refer(Transaction& t, const u8* id, u32 peer) {
+  u32 a = make_record(t, id, NIL, NIL, 0, 0);
+  Actor& actor = t.m.actor(a);
+  actor.peer = peer;
+  if (!peer) actor.failure_code = u32(SystemFailure::actor_killed);
+  t.m.object(actor.object).origin = peer;
+  t.set(actor.state, peer ? ACTOR_AWAY : ACTOR_DEAD);  // under the log, so that one look finds those in use
+  return actor.object;
 }
 
 inline bool has_calls(const Actor& actor) { return actor.replay_head || actor.ready_head; }
 
-// The actor has something to run: wake it with its CPUs, or line it up for them.
+// The actor has something to run: wake it with its CPUs, or line it up for them, or tell the node manager.
 inline void activate(Transaction& t, u32 a) {
   Actor& actor = t.m.actor(a);
+  if (actor.state == ACTOR_AWAY) return news::add(t, actor.object);
   if (actor.state != ACTOR_ALIVE || !actor.thread || actor.waits) return;
   Thread& thread = t.m.thread(actor.thread);
   if (thread.task || thread.granted) return;
   if (resources::cpu_fits(t.h, t.m.shape(actor.shape))) queue::grant(t, actor);
   else queue::wait_for_cpu(t, a);
+}
+
+// The first call that has not been sent.
+inline u32 next_call(Mapping& m, const Lane& lane) { return lane.sent ? m.task(lane.sent).next : lane.head; }
+
+inline bool has_turn(Mapping& m, const Lane& lane) {
+  u32 i = next_call(m, lane);
+  return i && !m.task(i).pending && lane.away < CALLS_AWAY_MAX;
 }
 
 inline void lane_ready(Transaction& t, u32 l) {
@@ -72,21 +99,23 @@ inline void lane_ready(Transaction& t, u32 l) {
   t.set(actor.ready_tail, l);
 }
 
+// `thread`: the caller's; none: it is on another node.
 inline u32 open_lane(Transaction& t, u32 a, u32 thread) {
   u32 l = lanes(t.m).take(t);
   Lane& lane = t.m.lane(l);
   Actor& actor = t.m.actor(a);
-  Thread& owner = t.m.thread(thread);
   lane.serial += 1;
   lane.actor = a;
   lane.thread = thread;
-  lane.head = lane.tail = lane.ready = lane.ready_next = NIL;
-  lane.actor_previous = lane.thread_previous = NIL;
+  lane.head = lane.tail = lane.sent = lane.away = lane.ready = lane.ready_next = NIL;
+  lane.actor_previous = lane.thread_previous = lane.thread_next = NIL;
   lane.actor_next = actor.lanes;
-  lane.thread_next = owner.lanes;
   if (actor.lanes) t.set(t.m.lane(actor.lanes).actor_previous, l);
-  if (owner.lanes) t.set(t.m.lane(owner.lanes).thread_previous, l);
   t.set(actor.lanes, l);
+  if (!thread) return l;
+  Thread& owner = t.m.thread(thread);
+  lane.thread_next = owner.lanes;
+  if (owner.lanes) t.set(t.m.lane(owner.lanes).thread_previous, l);
   t.set(owner.lanes, l);
   return l;
 }
@@ -126,17 +155,48 @@ inline void close_lane(Transaction& t, u32 l) {
 inline void append(Transaction& t, u32 l, u32 i) {
   Lane& lane = t.m.lane(l);
   t.write(t.m.task(i).lane, l);
+  t.write(t.m.task(i).previous, lane.tail);  // of the first call of a lane it says nothing
   if (lane.tail) t.set(t.m.task(lane.tail).next, i);
   else t.set(lane.head, i);
   t.set(lane.tail, i);
 }
 
-inline u32 pop_lane(Transaction& t, Actor& actor) {
+// From wherever it is in its lane, which is left to the caller.
+inline void unlink_call(Transaction& t, u32 i) {
+  Task& task = t.m.task(i);
+  Lane& lane = t.m.lane(task.lane);
+  u32 before = lane.head == i ? NIL : task.previous;
+  if (before) t.set(t.m.task(before).next, task.next);
+  else t.set(lane.head, task.next);
+  if (task.next) t.set(t.m.task(task.next).previous, before);
+  else t.set(lane.tail, before);
+  if (lane.sent == i) t.set(lane.sent, before);
+  t.set(task.next, NIL);
+}
+
+// After one was unlinked or sent: the lane's next may have its turn, or it was the last of a caller that has ended.
+inline void go_on(Transaction& t, u32 l) {
+  Lane& lane = t.m.lane(l);
+  if (has_turn(t.m, lane)) {
+    lane_ready(t, l);
+    activate(t, lane.actor);
+  } else if (!lane.head && !lane.thread) {
+    free_lane(t, l);
+  }
+}
+
+inline u32 pop_ready(Transaction& t, Actor& actor) {
   u32 l = actor.ready_head;
   Lane& lane = t.m.lane(l);
   t.set(actor.ready_head, lane.ready_next);
   if (!lane.ready_next) t.set(actor.ready_tail, NIL);
   t.set(lane.ready, 0u);
+  return l;
+}
+
+inline u32 pop_lane(Transaction& t, Actor& actor) {
+  u32 l = pop_ready(t, actor);
+  Lane& lane = t.m.lane(l);
   u32 i = lane.head;
   t.set(lane.head, t.m.task(i).next);
   t.set(t.m.task(i).next, NIL);
@@ -225,6 +285,31 @@ inline void die(Transaction& t, u32 a, SystemFailure code, i32 status, u32 pid) 
   add_work(t, a);
 }
 
+// The node that serves it is to be told that it shall end; until it has been, this keeps it here.
+inline void end_away(Transaction& t, u32 a) {
+  Actor& actor = t.m.actor(a);
+  if (!actor.failure_code) {
+    t.set(actor.failure_code, u32(SystemFailure::actor_killed));
+    object::reference(t, actor.object);
+  }
+  news::add(t, actor.object);
+}
+
+inline void stop_ending(Transaction& t, u32 a) {
+  Actor& actor = t.m.actor(a);
+  if (!actor.failure_code) return;
+  t.set(actor.failure_code, 0u);
+  object::unreference(t, actor.object);
+}
+
+// That node has died, and with it the actor.
+inline void lose(Transaction& t, u32 a) {
+  Actor& actor = t.m.actor(a);
+  stop_ending(t, a);
+  t.set(actor.peer, NIL);
+  die(t, a, SystemFailure::actor_node_died, 0, 0);
+}
+
 // Its process is gone: line up what has to run again, and the creation before it, which may have to rest.
 inline void restart(Transaction& t, u32 a, u32 running, bool rests) {
   Actor& actor = t.m.actor(a);
@@ -263,10 +348,12 @@ inline void work(Transaction& t) {
     t.set(task.flags, task.flags | u32(ACTOR_GONE));
     task::fail(t, i);
   };
-  if (actor.state != ACTOR_DEAD) {  // the last reference went; a creation under way ends it when it is done
+  if (actor.unreferenced && t.m.object(actor.object).references) t.set(actor.unreferenced, 0u);  // named again since
+  // The last reference went; a creation under way ends it when it is done.
+  if (actor.state != ACTOR_DEAD && (actor.state != ACTOR_AWAY || !actor.unreferenced)) {
     t.set(t.h.actor_work, actor.work_next);
     t.set(actor.working, 0u);
-    if (actor.state == ACTOR_ALIVE) die(t, a, SystemFailure::actor_killed, 0, 0);
+    if (actor.state == ACTOR_ALIVE && actor.unreferenced) die(t, a, SystemFailure::actor_killed, 0, 0);
     return;
   }
   if (actor.replay_head) {
@@ -288,6 +375,7 @@ inline void work(Transaction& t) {
       if (!lane.head) t.set(lane.tail, NIL);
       doom(i);
     } else {
+      t.set(actor.serial, actor.serial + 1);  // its caller may remember it
       free_lane(t, l);
     }
     return;
@@ -325,9 +413,8 @@ inline void call_may_run(Transaction& t, u32 i) {
   Task& task = t.m.task(i);
   if (task.state == TASK_DROPPING) {
     task::add_work(t, i);
-  } else if (task.state == TASK_WAITING && t.m.lane(task.lane).head == i) {
-    mailbox::lane_ready(t, task.lane);
-    mailbox::activate(t, t.m.lane(task.lane).actor);
+  } else if (task.state == TASK_WAITING && mailbox::next_call(t.m, t.m.lane(task.lane)) == i) {
+    mailbox::go_on(t, task.lane);
   }
 }
 

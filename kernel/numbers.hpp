@@ -18,7 +18,7 @@ inline constexpr u32 NIL = 0;
 
 inline constexpr u32 ANY_USER = ~0u;  // a number that the system gives to nobody: (uid_t)-1, setresuid(2)
 inline constexpr u64 ARENA_MAGIC = 0x52415941'52454e41ull;
-inline constexpr u32 LAYOUT_VERSION = 3;
+inline constexpr u32 LAYOUT_VERSION = 4;
 
 inline constexpr u32 UNIT = 10'000;  // resources are whole numbers of 1/10,000
 inline constexpr u32 RESOURCE_KINDS = 3;
@@ -30,6 +30,7 @@ inline constexpr u32 GPUS_MAX = 64;
 inline constexpr u32 ID_BYTES = 20;
 inline constexpr u32 TASK_ID_BYTES = 16;
 inline constexpr u32 PUT_INDEX = 0x8000'0000u;
+inline constexpr u32 ACTOR_INDEX = 0xC000'0000u;
 
 inline constexpr u32 GRANULE_BYTES = 64;
 inline constexpr u64 HEAP_BYTES_MAX = 0xFFFF'FF00ull * GRANULE_BYTES;  // granules are counted in 32 bits
@@ -83,6 +84,7 @@ inline constexpr u32 PEER_LOOK = 1024;            // records looked at in one tr
 inline constexpr u32 PINS_LOOK = 256;             // pinned holds that are passed over in one transaction
 inline constexpr u32 HOLD_BACK_AFTER = 512;       // younger tasks that may pass one that does not fit
 inline constexpr u64 HOLD_BACK_NS = 2'000'000'000;
+inline constexpr u32 CALLS_AWAY_MAX = 1024;      // of one caller to one actor of another node
 inline constexpr u32 ACTOR_DEATHS_MAX = 5;  // in a row, without one new call finished
 inline constexpr u32 HELP_STEPS = 64;
 inline constexpr u64 STUCK_NS = 3'000'000'000;  // without a task begun or done, before anybody looks whether all wait
@@ -96,6 +98,7 @@ inline constexpr long SPIN_NS = 25'000;
 inline constexpr int LOCK_ATTEMPTS = 4;  // to take the mutex without keeping the host's other threads waiting
 
 // Formats the kernel writes or understands; from FORMAT_ERROR on they are failures.
+inline constexpr u32 FORMAT_BYTES = 2;  // of what a process enters in the journal by itself
 inline constexpr u32 FORMAT_ERROR = 100;
 inline constexpr u32 FORMAT_ALIAS = 200;
 inline constexpr u32 FORMAT_SYSTEM = 201;
@@ -119,8 +122,9 @@ enum class SystemFailure : u32 {
   actor_stopped = 5,
   object_lost = 6,
   job_ended = 7,
-  node_died = 8
+  node_died = 8,
+  actor_node_died = 9
 };
-enum class NewsKind : u32 { done = 1, wanted = 2, gone = 3, sealed = 4, queued = 5 };
+enum class NewsKind : u32 { done = 1, wanted = 2, gone = 3, sealed = 4, queued = 5, calls = 6 };
 
 }  // namespace ray

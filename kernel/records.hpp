@@ -116,14 +116,17 @@ struct alignas(64) Task {
   };
   u32 actor;
   union {
-    u32 lane;    // of a call
+    u32 lane;    // of a call; 0: it has left it
     u32 report;  // of a task that was stopped and fails: object, counted
-    u32 stored;  // of one that is away: its results that are stored there, and no longer among `returns`
   };
   u32 block, payload_bytes;
   u32 job;
   u32 flags;  // TaskFlag
-  u32 failure_status, failure_pid;
+  union {
+    u32 failure_status;
+    u32 stored;  // of one that is away: its results that are stored there, and no longer among `returns`
+  };
+  u32 failure_pid;
   u8 id[TASK_ID_BYTES];
   u8 payload[INLINE_PAYLOAD_BYTES];
 };
@@ -181,6 +184,7 @@ enum ActorState : u32 {
   ACTOR_CREATING = 1,
   ACTOR_ALIVE = 2,
   ACTOR_DEAD = 3,
+  ACTOR_AWAY = 4,  // another node serves it
 };
 
 struct alignas(64) Actor {
@@ -199,7 +203,7 @@ struct alignas(64) Actor {
   u32 checkpoint;  // object, counted
   u32 failure;     // object, counted: what every call returns
   u32 cls;         // object, counted: its class
-  u32 failure_code, failure_status, failure_pid;
+  u32 failure_code, failure_status, failure_pid;  // of one that is away, a code says that its peer is to end it
   u32 job_ended;  // its driver's: the next death is its last
   u32 unreferenced;
   u32 deaths;
@@ -208,6 +212,7 @@ struct alignas(64) Actor {
   u32 work_next, working;
   u32 shape;
   u32 job;
+  u32 peer;  // that serves it, while it is away
 };
 
 // The calls of one caller to one actor, in order.
@@ -215,9 +220,10 @@ struct Lane {
   u32 free_next;
   u32 actor;
   u64 serial;
-  u32 thread;  // of the caller; 0: the caller has ended
+  u32 thread;  // of the caller; 0: the caller has ended, or is on another node
   u32 head, tail;
-  u32 ready;  // linked in the actor's list of ready lanes
+  u32 sent, away;  // the last of the calls that are at the actor's node, and how many are: the first ones
+  u32 ready;       // linked in the actor's list of ready lanes
   u32 ready_next;
   u32 actor_next, actor_previous;
   u32 thread_next, thread_previous;

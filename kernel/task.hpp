@@ -37,14 +37,6 @@ inline void return_id(u8* out, const u8* task_id, u32 index) {
   memcpy(out + TASK_ID_BYTES, &index, 4);
 }
 
-// A task that has an actor's handle may not be sent to a peer; of a function that has many ids nobody looks.
-inline bool has_actors(Mapping& m, u32 function) {
-  u32 e = m.object(function).nested;
-  for (u32 n = 0; e && n < AT_ONCE; ++n, e = m.edge(e).next)
-    if (m.object(m.edge(e).object).state == OBJECT_ACTOR) return true;
-  return e != NIL;
-}
-
 struct Spec {
   TaskKind kind;
   u32 function;
@@ -78,7 +70,7 @@ inline u32 create(Transaction& t, const Spec& spec) {
   task.actor = spec.actor;
   task.payload_bytes = u32(spec.payload_bytes);
   task.job = spec.job;
-  task.flags = spec.kind == TaskKind::task && has_actors(t.m, spec.function) ? u32(STAYS) : 0;
+  task.flags = 0;
   task.failure_status = task.failure_pid = 0;
   memcpy(task.id, spec.id, TASK_ID_BYTES);
   if (spec.function) object::reference(t, spec.function);
@@ -128,14 +120,12 @@ inline void add_dependency(Transaction& t, u32 i, u32 awaited) {
   if (task.deps_last) t.set(t.m.edge(task.deps_last).next, e);
   else t.set(task.deps, e);
   t.write(task.deps_last, e);
-  if (t.m.object(awaited).state == OBJECT_ACTOR) t.write(task.flags, task.flags | STAYS);
   wait_with(t, i, e);
 }
 
 inline void add_nested(Transaction& t, u32 i, u32 contained) {
   Task& task = t.m.task(i);
   t.set(task.nested, object::new_edge(t, contained, i, task.nested));
-  if (t.m.object(contained).state == OBJECT_ACTOR) t.write(task.flags, task.flags | STAYS);
 }
 
 // Kept alive by an edge that is no argument, and waited for all the same.
@@ -233,7 +223,8 @@ inline u32 failure_of(Mapping& m, const Task& task) {
 // it was stopped.  With no record left for the alias the kernel's own words do: what lets go of records must not
 // need one.
 inline void fail_return(Transaction& t, Task& task, u32 o) {
-  bool told = task.flags & RECEIVED && !(task.flags & JOB_ENDED);
+  // Of a dead actor's calls the one that ran tells of it.
+  bool told = task.flags & RECEIVED && !(task.flags & JOB_ENDED) && (!(task.flags & ACTOR_GONE) || task.failure_pid);
   bool first = t.m.object(o).state == OBJECT_PENDING && object::index_of(t.m.object(o).id) == 0;
   if (told && first) news::mark_failure(t, o);
   u32 alias = failure_of(t.m, task);

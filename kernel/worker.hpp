@@ -177,7 +177,8 @@ inline bool needs_a_worker(Mapping& m, u32 awaited) {
     if (task.state != TASK_WAITING) return false;
     u32 e = task.deps;
     for (u32 n = 0; e && n < AT_ONCE && m.object(m.edge(e).object).state != OBJECT_PENDING; ++n) e = m.edge(e).next;
-    if (!e) return TaskKind(task.kind) == TaskKind::actor_call;  // whose actor has no process yet, or waits itself
+    // A call of this node's, whose actor has no process yet, or waits itself.
+    if (!e) return TaskKind(task.kind) == TaskKind::actor_call && m.actor(task.actor).state != ACTOR_AWAY;
     awaited = m.edge(e).object;
   }
   return false;

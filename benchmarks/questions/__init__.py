@@ -9,6 +9,8 @@ and perhaps
   OURS_ONLY  asked of this project alone
   GROUP      the table that its rows are in; without it, the main one
   LONG       asked only when it is named, or with --long
+  IN_TURNS   asked for one repeat at a time, each system once before the next repeat: where a repeat is a
+             whole session, and where what the machine does meanwhile is as much as systems differ by
   LEFT_OUT   peers that are asked only with --patient, and why
 """
 

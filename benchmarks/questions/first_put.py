@@ -14,6 +14,7 @@ ROWS = [
     )
 ]
 NEEDS = {STORE}
+IN_TURNS = True
 ARRAY_BYTES = 256 << 20
 
 

@@ -8,6 +8,7 @@ from questions import Repeats, from_shell
 
 ROWS = [Row("main_job", "the main job's search, from the shell", SECONDS, (Bar(1, None, BEST),))]
 NEEDS: set[str] = set()
+IN_TURNS = True
 
 
 def measure(peer: Any, repeats: Repeats) -> dict[str, list[float]]:

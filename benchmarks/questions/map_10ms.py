@@ -10,6 +10,7 @@ ROWS = [
     Row("map_10ms", "10 ms tasks mapped over 1,000 items, from the shell", SECONDS, (Bar(1, None, BEST),))
 ]
 NEEDS: set[str] = set()
+IN_TURNS = True
 
 
 def measure(peer: Any, repeats: Repeats) -> dict[str, list[float]]:

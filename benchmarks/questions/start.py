@@ -15,6 +15,7 @@ ROWS = [
     Row("import", "the import alone", SECONDS, (Bar(0.1, 0.06),)),
 ]
 NEEDS: set[str] = set()
+IN_TURNS = True
 TIMED_IMPORT = """
 import time
 began = time.perf_counter()

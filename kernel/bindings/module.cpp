@@ -87,6 +87,7 @@ void add_constants(nb::module_& m) {
   m.attr("LAYOUT_VERSION") = LAYOUT_VERSION;
   m.attr("JOB_ENDED") = u32(SystemFailure::job_ended);
   m.attr("NODE_DIED") = u32(SystemFailure::node_died);
+  m.attr("ACTOR_NODE_DIED") = u32(SystemFailure::actor_node_died);
   m.attr("OBJECT_LOST") = u32(SystemFailure::object_lost);
   m.attr("TASK") = u32(TaskKind::task);
   m.attr("ACTOR_CREATE") = u32(TaskKind::actor_create);
@@ -96,6 +97,7 @@ void add_constants(nb::module_& m) {
   m.attr("NEWS_GONE") = u32(NewsKind::gone);
   m.attr("NEWS_SEALED") = u32(NewsKind::sealed);
   m.attr("NEWS_QUEUED") = u32(NewsKind::queued);
+  m.attr("NEWS_CALLS") = u32(NewsKind::calls);
   m.attr("JOURNAL_ERROR") = u32(JournalKind::error);
   m.attr("JOURNAL_FUNCTION") = u32(JournalKind::function);
   m.attr("JOURNAL_JOB") = u32(JournalKind::job);

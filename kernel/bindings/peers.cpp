@@ -54,14 +54,16 @@ nb::object from_times(const IdTimes& pair) { return nb::make_tuple(bytes_of(pair
 
 nb::object from_sent(const SentTask& s) {
   nb::object function = s.function ? from_ref(*s.function) : nb::none();
+  nb::object actor = s.actor ? from_ref(*s.actor) : nb::none();
+  nb::object after = s.after ? nb::object(bytes_of(*s.after)) : nb::none();
   return nb::make_tuple(bytes_of(s.id), s.job, function, nb::bytes(s.payload.data(), s.payload.size()),
                         to_list(s.deps, from_ref), to_list(s.nested, from_ref), s.num_returns, s.need[CPU], s.need[GPU],
-                        s.need[CUSTOM], s.attempt, s.retries_left);
+                        s.need[CUSTOM], s.attempt, s.retries_left, actor, after);
 }
 
 SentTask sent_from(const nb::tuple& task) {
   SentTask s{};
-  if (task.size() != 12) throw nb::value_error("a task that is sent has 12 parts");
+  if (task.size() != 14) throw nb::value_error("a task that is sent has 14 parts");
   s.id = task_from(task[0]);
   s.job = nb::cast<u32>(task[1]);
   if (!task[2].is_none()) s.function = ref_from(task[2]);
@@ -71,6 +73,8 @@ SentTask sent_from(const nb::tuple& task) {
   for (u32 k = 0; k < RESOURCE_KINDS; ++k) s.need[k] = nb::cast<i64>(task[7 + k]);
   s.attempt = nb::cast<u32>(task[10]);
   s.retries_left = nb::cast<u32>(task[11]);
+  if (!task[12].is_none()) s.actor = ref_from(task[12]);
+  if (!task[13].is_none()) s.after = task_from(task[13]);
   return s;
 }
 
@@ -91,6 +95,7 @@ nb::object from_news(Arena& a, const News& n) {
   }
   if (n.kind == NewsKind::queued) return nb::make_tuple(u32(n.kind));
   nb::object held = a.id_of(n.object);
+  if (n.kind == NewsKind::calls) return nb::make_tuple(u32(n.kind), held, n.peer, n.ends);
   if (n.kind != NewsKind::done) return nb::make_tuple(u32(n.kind), held);
   u32 value = a.c().value_of(n.object);
   const Object& object = a.c().m().object(value);
@@ -179,6 +184,16 @@ void add_peers(nb::class_<Arena>& arena) {
             return to_list(a.c().send_tasks(peer, shape, count), from_sent);
           },
           "peer"_a, "shape"_a, "count"_a)
+      .def(
+          "send_calls",
+          [](Arena& a, u32 peer, Id actor, u32 count) {
+            return to_list(a.c().send_calls(peer, a.index_of(*actor), count), from_sent);
+          },
+          "peer"_a, "actor"_a, "count"_a)
+      .def(
+          "heard_of_end",
+          [](Arena& a, u32 peer, nb::bytes actor_id) { a.c().heard_of_end(peer, object_from(actor_id)); }, "peer"_a,
+          "actor_id"_a)
       .def(
           "away", [](Arena& a, u32 peer) { return to_list(a.c().away(peer), bytes_of<TASK_ID_BYTES>); }, "peer"_a)
       .def(

@@ -119,11 +119,11 @@ void add_node(nb::class_<Arena>& arena) {
           "lock_holder", [](Arena& a, i64 timeout_ms) { return a.c().lock_holder(timeout_ms); }, "timeout_ms"_a)
       .def(
           "journal",
-          [](Arena& a, u32 kind, nb::handle data, u32 job) {
+          [](Arena& a, u32 kind, nb::handle data, u32 job, u32 format) {
             Bytes b(data);
-            return a.c().journal(JournalKind(kind), b.data(), u32(b.size()), job);
+            return a.c().journal(JournalKind(kind), b.data(), u32(b.size()), job, format);
           },
-          "kind"_a, "data"_a, "job"_a = 0)
+          "kind"_a, "data"_a, "job"_a = 0, "fmt"_a = FORMAT_BYTES)
       .def(
           "journal_read",
           [](Arena& a, u64 after, i64 timeout_ms) {

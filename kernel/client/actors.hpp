@@ -56,6 +56,11 @@ inline u32 Client::kill_actor(u32 actor_object) {
   {
     Transaction t(m(), thread());
     Actor& actor = m().actor(a);
+    if (actor.state == ACTOR_AWAY) {
+      mailbox::end_away(t, a);
+      t.commit();
+      return 0;
+    }
     if (actor.thread) pid = m().process(m().thread(actor.thread).process).pid;
     if (actor.state != ACTOR_DEAD) mailbox::die(t, a, SystemFailure::actor_killed, 0, pid);
     if (pid) t.set(h_.jobs_ended, h_.jobs_ended + 1);  // the caller may be of a user who may not end that process

@@ -118,14 +118,11 @@ inline void Client::launch(Transaction& t, u32 th, u32 i) {
     task::fail(t, i);
     return;
   }
-  bool opened;
-  u32 l = lane_for(t, th, a, opened);
+  bool opened = false;
+  u32 l = task.flags & RECEIVED ? lane_of_received(t, a) : lane_for(t, th, a, opened);
   mailbox::append(t, l, i);
   if (opened) new_lane_ = l;
-  if (m().lane(l).head == i && task.pending == 0) {
-    mailbox::lane_ready(t, l);
-    mailbox::activate(t, a);
-  }
+  if (mailbox::next_call(m(), m().lane(l)) == i) mailbox::go_on(t, l);
 }
 
 inline void Client::remember_lane(u32 a) {

@@ -5,14 +5,14 @@
 
 namespace ray {
 
-inline u64 Client::journal(JournalKind kind, const u8* bytes, u32 size, u32 job) {
+inline u64 Client::journal(JournalKind kind, const u8* bytes, u32 size, u32 job, u32 format) {
   must_be_open();
   u32 o = NIL;
   if (size > JOURNAL_INLINE_BYTES) {
     u32 b = allocate(size);
     write_block(b, 0, bytes, size);
     try {
-      o = put(Value{nullptr, size, b, 2, &b}, {});
+      o = put(Value{nullptr, size, b, format, &b}, {});
     } catch (...) {
       if (b) release_block(b);
       throw;
@@ -21,7 +21,7 @@ inline u64 Client::journal(JournalKind kind, const u8* bytes, u32 size, u32 job)
   u64 sequence;
   {
     Transaction t(m(), thread());
-    journal::append(t, {kind, job ? job : u32(this->job()), 2, bytes, size, o});
+    journal::append(t, {kind, job ? job : u32(this->job()), format, bytes, size, o});
     sequence = h_.journal_last;
     t.commit();
   }

@@ -52,6 +52,11 @@ inline void Client::take_news(std::vector<News>& out) {
     item.id = ref_of(i);
     if (!o.references) {
       take_last_news(t, i, item);
+    } else if (o.state == OBJECT_ACTOR) {
+      const Actor& actor = m().actor(o.actor);
+      if (actor.state == ACTOR_AWAY && (actor.ready_head || actor.failure_code)) item.kind = NewsKind::calls;
+      item.peer = actor.peer;
+      item.ends = actor.failure_code;
     } else if (o.origin & DONE) {
       item.failed = o.origin & FAILED && o.format >= FORMAT_ERROR;
       t.write(o.origin, o.origin & ~u32(DONE | FAILED));  // it is in the log since it was taken from the list
@@ -119,11 +124,21 @@ inline void Client::take_notes(Transaction& t, u32 i, News& item) {
   if (loan::is_kept_for_its_owner(m(), i)) news::add(t, i);
 }
 
-// After a new connection to that peer: results that it has not returned, and what is awaited of it, are news again.
+inline u32 Client::renew_calls(Transaction& t, u32 i, u32 peer) {
+  const Actor& actor = m().actor(m().object(i).actor);
+  bool any = actor.ready_head || actor.failure_code;
+  if (!object::is_in_use(m(), i) || actor.state != ACTOR_AWAY || actor.peer != peer || !any) return 0;
+  news::add(t, i);
+  return 1;
+}
+
+// After a new connection to that peer: results that it has not returned, what is awaited of it, and calls
+// to its actors are news again.
 inline void Client::renew_news(u32 peer) {
   must_be_open();
   walk(h_.objects, [&](Transaction& t, u32 i) {
     Object& o = m().object(i);
+    if (o.state == OBJECT_ACTOR) return renew_calls(t, i, peer);
     u32 from = o.origin & LOCATED ? m().task(o.task).peer : owner_of(o);
     if (from != peer || !object::is_in_use(m(), i) || !o.references) return 0u;
     if (o.state == OBJECT_SEALED && loan::is_result(m(), i)) {

@@ -100,6 +100,12 @@ inline void Client::bury_peer(u32 peer) {
     return 1u;
   });
   for (const Away& task : tasks_away(peer)) come_back(task, peer, true);
+  walk(h_.actors, [&](Transaction& t, u32 a) {
+    if (m().actor(a).state != ACTOR_AWAY || m().actor(a).peer != peer) return 0u;
+    mailbox::lose(t, a);
+    return 1u;
+  });
+  drain();
   walk(h_.objects, [&](Transaction& t, u32 o) { return disown(t, o, peer); });
   drain();
   bury_record(peer, m().process(peer).serial, 0, false);
@@ -109,7 +115,9 @@ inline void Client::bury_peer(u32 peer) {
 inline u32 Client::disown(Transaction& t, u32 i, u32 peer) {
   Object& o = m().object(i);
   if (owner_of(o) != peer || !object::is_in_use(m(), i)) return 0;
-  t.set(o.origin, o.origin & u32(NOTED | LISTED));
+  // A result that it had this node make is at another by now, perhaps.
+  u32 kept = NOTED | LISTED | (o.origin & LOCATED ? LOCATED | STORED | WANTED : 0);
+  t.set(o.origin, o.origin & kept);
   if (o.state != OBJECT_PENDING || o.task || !o.references) return 1;
   task::SystemData d{i32(SystemFailure::object_lost), 0, 0, 0, {}};
   memcpy(d.function_id, o.id, ID_BYTES);

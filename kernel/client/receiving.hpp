@@ -12,12 +12,16 @@ inline void Client::receive_task(u32 peer, const SentTask& sent, const Value& pa
   refs.insert(refs.end(), sent.deps.begin(), sent.deps.end());
   refs.insert(refs.end(), sent.nested.begin(), sent.nested.end());
   std::vector<u32> objects = take_in(refs, peer);
+  u32 actor = NIL;
+  if (sent.actor) actor = take_in({&*sent.actor, 1})[0];  // the sender has it from this node, or knows that it is here
   auto drop = [&] {
     for (u32 o : objects) drop_local(o);
+    if (actor) drop_local(actor);
     flush_drops();
   };
   try {
-    build_received(peer, sent, objects, payload);
+    after_ = sent.after;
+    build_received(peer, sent, objects, actor, payload);
   } catch (...) {
     drop();
     throw;
@@ -25,7 +29,21 @@ inline void Client::receive_task(u32 peer, const SentTask& sent, const Value& pa
   drop();
 }
 
-inline void Client::build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, const Value& payload) {
+// Behind the call before it, if that has not begun.  If it has, so have those before it: any lane will do.
+inline u32 Client::lane_of_received(Transaction& t, u32 a) {
+  if (after_) {
+    u8 first[ID_BYTES];
+    task::return_id(first, after_->data(), 0);
+    u32 o = object::find(m(), first);
+    const Task& before = m().task(o ? m().object(o).task : NIL);
+    bool in_lane = before.state == TASK_WAITING || before.state == TASK_AWAY;
+    if (in_lane && away::is_call(before) && before.actor == a && before.lane) return before.lane;
+  }
+  return mailbox::open_lane(t, a, NIL);
+}
+
+inline void Client::build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, u32 actor_object,
+                                   const Value& payload) {
   u32 th = thread(), i;
   u32 function = sent.function ? objects[0] : NIL;
   std::span<const u32> arguments = objects.subspan(sent.function ? 1 : 0);
@@ -33,7 +51,8 @@ inline void Client::build_received(u32 peer, const SentTask& sent, std::span<con
   u32 results = std::max(1u, sent.num_returns);
   bool at_once = results + objects.size() <= AT_ONCE;
   for (;;) {
-    u32 handle = shape({sent.need[0], sent.need[1], sent.need[2]}), index = resources::index_of(handle);
+    u32 handle = actor_object ? NIL : shape({sent.need[0], sent.need[1], sent.need[2]});
+    u32 index = resources::index_of(handle);
     Transaction t(m(), th);
     must_be_peer(peer);
     if (!resources::is_current(m(), handle)) {  // since
@@ -44,15 +63,27 @@ inline void Client::build_received(u32 peer, const SentTask& sent, std::span<con
     task::return_id(first, sent.id.data(), 0);
     u32 known = object::find(m(), first);
     if (known && loan::times_lent(m(), known, peer) && owner_of(m().object(known)) == peer) return t.commit();
-    i = task::create(t, {TaskKind::task, function, sent.num_returns, index, sent.attempt + sent.retries_left, sent.job,
-                         NIL, sent.id.data(), payload.bytes, payload.size, payload.block});
-    m().task(i).flags = RECEIVED | STAYS;
+    if (actor_object) {
+      must_be_actor(actor_object);
+      u32 a = m().object(actor_object).actor;
+      const Actor& actor = m().actor(a);
+      index = actor.shape;
+      i = task::create(t, {TaskKind::actor_call, actor.cls, sent.num_returns, index, sent.retries_left, sent.job, a,
+                           sent.id.data(), payload.bytes, payload.size, payload.block});
+      m().task(i).flags = RECEIVED | STAYS | COUNTS_ACTOR;
+      object::reference(t, actor_object);
+    } else {
+      u32 attempts = sent.attempt + sent.retries_left;
+      i = task::create(t, {TaskKind::task, function, sent.num_returns, index, attempts, sent.job, NIL, sent.id.data(),
+                           payload.bytes, payload.size, payload.block});
+      m().task(i).flags = RECEIVED | STAYS;
+    }
     m().task(i).attempt = sent.attempt;
     if (at_once) {
       for (u32 r = results; r > 0; --r) away::add_result(t, i, r - 1, peer);
       for (u32 o : deps) task::add_dependency(t, i, o);
       for (u32 o : nested) task::add_nested(t, i, o);
-      task::await_function(t, i);
+      if (!actor_object) task::await_function(t, i);
       launch(t, th, i);
     } else {
       t.set(m().thread(th).building, i);
@@ -82,7 +113,7 @@ inline void Client::build_rest_of_received(u32 peer, u32 i, u32 results, std::sp
     in_pieces(deps.size(), [&](Transaction& t, size_t k) { task::add_dependency(t, i, deps[k]); });
     in_pieces(nested.size(), [&](Transaction& t, size_t k) { task::add_nested(t, i, nested[k]); });
     Transaction t(m(), th);
-    task::await_function(t, i);
+    if (!away::is_call(m().task(i))) task::await_function(t, i);
     t.set(m().thread(th).building, NIL);
     launch(t, th, i);
     t.commit();

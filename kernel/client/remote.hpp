@@ -48,13 +48,16 @@ struct SentTask {
   std::vector<IdRef> deps, nested;
   u32 num_returns;
   i64 need[3];
-  u32 attempt, retries_left;
+  u32 attempt, retries_left;     // of a call: its method's number
+  std::optional<IdRef> actor;    // of a call
+  std::optional<TaskIdBytes> after;  // the call before it of the same caller, if that was not known to be done
 };
 
 struct Away {
   u32 index = NIL;
   u64 serial = 0;
   TaskIdBytes id{};
+  u64 sequence = 0;
 };
 
 struct Location {
@@ -66,7 +69,9 @@ struct Location {
 struct News {
   NewsKind kind{};
   IdRef id{};
-  u32 object = NIL;  // done, wanted, sealed: held for the caller
+  u32 object = NIL;  // done, wanted, sealed, calls: held for the caller
+  u32 peer = NIL;    // calls: where they go
+  bool ends = false;  // and before them, that it shall end
   bool failed = false;
   std::vector<IdRef> nested;
   std::vector<std::pair<u32, u32>> notes;  // gone: peers, and how often each had lent it

@@ -40,7 +40,7 @@ inline std::vector<SentTask> Client::send_tasks(u32 peer, u32 shape, u32 count) 
 
 inline Away Client::send_task(u32 peer, u32 shape, Away& from) {
   Away sent;
-  auto at = [&](u32 i) { return Away{i, m().task(i).serial, {}}; };
+  auto at = [&](u32 i) { return Away{i, m().task(i).serial, {}, 0}; };
   Transaction t(m(), thread());
   must_be_peer(peer);
   const Task& last = m().task(from.index);
@@ -59,6 +59,9 @@ inline Away Client::send_task(u32 peer, u32 shape, Away& from) {
   return sent;
 }
 
+// An actor's node knows its class.
+inline bool Client::sends_function(const Task& task) { return task.function && !away::is_call(task); }
+
 // The ids in a task, function first.  Lends those from the n-th on, as many as one transaction may.
 inline size_t Client::lend_ids(Transaction& t, u32 i, u32 peer, size_t n) {
   const Task& task = m().task(i);
@@ -68,7 +71,7 @@ inline size_t Client::lend_ids(Transaction& t, u32 i, u32 peer, size_t n) {
     if (owner_of(m().object(o)) != peer) loan::lend(t, o, peer);
     ++done;
   };
-  if (task.function) each(task.function);
+  if (sends_function(task)) each(task.function);
   for (u32 list : {task.deps, task.nested})
     for (u32 e = list; e && done < AT_ONCE; e = m().edge(e).next) each(m().edge(e).object);
   return n + done;
@@ -81,7 +84,8 @@ inline SentTask Client::describe(u32 i, u32 peer) {
   SentTask sent{};
   memcpy(sent.id.data(), task.id, TASK_ID_BYTES);
   sent.job = task.job;
-  if (task.function) sent.function = ref_of(task.function);
+  if (sends_function(task)) sent.function = ref_of(task.function);
+  if (away::is_call(task)) sent.actor = ref_of(m().actor(task.actor).object);
   for (u32 e = task.deps; e; e = m().edge(e).next) sent.deps.push_back(ref_of(m().edge(e).object));
   for (u32 e = task.nested; e; e = m().edge(e).next) sent.nested.push_back(ref_of(m().edge(e).object));
   const u8* payload = task.block ? heap_of(task.block) : task.payload;
@@ -91,7 +95,8 @@ inline SentTask Client::describe(u32 i, u32 peer) {
   sent.attempt = task.attempt;
   u32 used = task.attempt - task.flags / ONE_STOP;
   sent.retries_left = task.max_retries > used ? task.max_retries - used : 0;
-  size_t ids = sent.deps.size() + sent.nested.size() + (task.function ? 1 : 0);
+  if (sent.actor) sent.retries_left = task.max_retries;  // its method
+  size_t ids = sent.deps.size() + sent.nested.size() + (sent.function ? 1 : 0);
   for (size_t n = AT_ONCE; n < ids;) {
     Transaction t(m(), thread());
     n = lend_ids(t, i, peer, n);
@@ -100,7 +105,8 @@ inline SentTask Client::describe(u32 i, u32 peer) {
   return sent;
 }
 
-// Those that are at this peer, and have these ids if any are given.
+// Those that are at this peer, and have these ids if any are given; the youngest first, so that each goes back before
+// those that came after it.
 inline std::vector<Away> Client::tasks_away(u32 peer, const std::set<TaskIdBytes>* ids) {
   std::vector<Away> out;
   walk(h_.tasks, [&](Transaction&, u32 i) {
@@ -108,9 +114,10 @@ inline std::vector<Away> Client::tasks_away(u32 peer, const std::set<TaskIdBytes
     if (task.state != TASK_AWAY || task.peer != peer) return 0u;
     TaskIdBytes id;
     memcpy(id.data(), task.id, TASK_ID_BYTES);
-    if (!ids || ids->count(id)) out.push_back({i, task.serial, id});
+    if (!ids || ids->count(id)) out.push_back({i, task.serial, id, task.sequence});
     return 0u;
   });
+  std::sort(out.begin(), out.end(), [](const Away& a, const Away& b) { return a.sequence > b.sequence; });
   return out;
 }
 
@@ -198,7 +205,7 @@ inline bool Client::finish_return(u32 peer, u32 o, const Value& v, bool here, st
     Object& object = m().object(o);
     u32 i = object.state == OBJECT_PENDING ? object.task : NIL;
     const Task& task = m().task(i);
-    if (i) away = {i, task.serial, {}};
+    if (i) away = {i, task.serial, {}, 0};
     if (here && object.state == OBJECT_PENDING) {
       if (contained.size() <= AT_ONCE)
         for (u32 each : contained) object::add_nested(t, o, each);

@@ -1,6 +1,7 @@
 // All situations, compiled once for all programs that go through them.
 
 #include "situations_actors.hpp"
+#include "situations_calls_away.hpp"
 #include "situations_jobs.hpp"
 #include "situations_objects.hpp"
 #include "situations_peers.hpp"
@@ -24,6 +25,7 @@ Situations all_situations() {
   add_job_situations(list);
   add_peer_situations(list);
   add_sending_situations(list);
+  add_calls_away_situations(list);
   return list;
 }
 

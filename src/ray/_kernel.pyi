@@ -41,6 +41,7 @@ ACTOR_STOPPED: int
 OBJECT_LOST: int
 JOB_ENDED: int
 NODE_DIED: int
+ACTOR_NODE_DIED: int
 
 # formats from here up to 255 are failures as well: FORMAT_ALIAS follows what it points to
 FORMAT_ERROR: int  # 100: caller's formats 100..199 are errors, 0..99 are values
@@ -62,6 +63,7 @@ NEWS_WANTED: int
 NEWS_GONE: int
 NEWS_SEALED: int
 NEWS_QUEUED: int
+NEWS_CALLS: int
 
 class KernelError(Exception): ...
 class StoreFull(KernelError): ...  # no room in the heap: args = (wanted, capacity, used) bytes, nothing may be spilled
@@ -125,9 +127,11 @@ Work: TypeAlias = tuple[int, int, bytes, list[ObjectID] | None, int, int]
 # an id, 20 bytes, and the number of the peer that owns it (0: this node)
 IdRef: TypeAlias = tuple[bytes, int]
 # task id (16 bytes), job, function, arguments, dependencies, ids only kept alive, number of returns, cpu, gpu, custom,
-# attempt, retries left
+# attempt, retries left; of a call its actor, then instead of retries the number of its method, and the call of the same
+# caller that it comes after, if that may be unfinished
 SentTask: TypeAlias = tuple[
-    bytes, int, IdRef | None, bytes | Block, list[IdRef], list[IdRef], int, int, int, int, int, int
+    bytes, int, IdRef | None, bytes | Block, list[IdRef], list[IdRef], int, int, int, int, int, int, IdRef | None,
+    bytes | None
 ]
 # (NEWS_DONE, peer, id, format, data or None, size, nested, failed): a result of a task of that peer's. Data up to 64 KiB;
 #     nested are lent to the peer; failed: with a failure that belongs into the journal there
@@ -135,9 +139,11 @@ SentTask: TypeAlias = tuple[
 # (NEWS_GONE, id, owner, [(peer, times)], located): nothing refers to it here any more; those peers had lent it
 # (NEWS_SEALED, id): of `subscribe`
 # (NEWS_QUEUED,): since the last look a task became ready that may be sent and that nobody takes here at once
+# (NEWS_CALLS, actor, peer, ends): there are calls to an actor that this peer serves; ends: and before them, it shall end
 News: TypeAlias = (
     tuple[int, int, bytes, int, bytes | None, int, list[IdRef], bool]
     | tuple[int, ObjectID]
+    | tuple[int, ObjectID, int, bool]
     | tuple[int, bytes, int, list[tuple[int, int]], int]
     | tuple[int]
 )
@@ -302,7 +308,9 @@ class Arena:
     def lock_holder(self, timeout_ms: int) -> int: ...  # pid holding the mutex for that long, else 0
 
     # --- journal: what happened, in order, bounded; whoever follows it keeps its own place ---
-    def journal(self, kind: int, data: bytes, job: int = 0) -> int: ...  # 0: the job that this process works for
+    def journal(self, kind: int, data: bytes, job: int = 0, fmt: int = 2) -> int:
+        """Job 0 is the one that this process works for; format 2, plain bytes, is what a process has to say
+        itself."""
     def journal_read(self, after: int, timeout_ms: int = 0) -> tuple[int, list[tuple[int, int, int, int, bytes]]]:
         """New place, and entries (sequence, kind, job, format, data) after the given one."""
 
@@ -338,6 +346,9 @@ class Arena:
         """Shape, cpu, gpu, custom, ready tasks that may be sent, and whether this node could ever run them."""
     def send_tasks(self, peer: int, shape: int, count: int) -> list[SentTask]:
         """Ready tasks of this shape, the oldest first, go to the peer, with all their ids lent to it."""
+    def send_calls(self, peer: int, actor: ObjectID, count: int) -> list[SentTask]:
+        """Calls to an actor that this peer serves, in order for each caller; if there are more, that is news."""
+    def heard_of_end(self, peer: int, actor_id: bytes) -> None: ...  # the peer has ended it, as it was told
     def away(self, peer: int) -> list[bytes]: ...  # task ids; also those kept for results that are stored there
     def recall(self, peer: int, task_ids: list[bytes]) -> int:
         """Those that are away there go back to their queue, as if they had never been sent; returns how many."""

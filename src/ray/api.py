@@ -159,7 +159,8 @@ def remote(*args: Any, **keywords: Any) -> Any:
     Used bare, or with any of the options: num_return_vals (also num_returns), num_cpus (default 1),
     num_gpus, num_custom_resource, max_calls (tasks of this kind before the worker is replaced; 0: no
     limit), max_retries (default 3) for functions; num_cpus, num_gpus, num_custom_resource,
-    checkpoint_interval (calls between checkpoints) for classes.
+    checkpoint_interval (calls between checkpoints) for classes; resources ({name: amount}, in place of
+    num_custom_resource where the cluster has a name for that) for both.
 
     Raises ArgumentTypeError or ArgumentError for other options, values or things to decorate.
     """

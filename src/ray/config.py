@@ -100,6 +100,12 @@ class Config:
         1_000, "How long one process may hold the arena's lock before it is continued, and then killed.", 1
     )
 
+    drain_ms: int = _key(
+        25_000,
+        "How long a node that has joined a cluster may take to leave in good order when it gets SIGTERM: "
+        "service managers and schedulers send SIGKILL after 30 seconds. 0: it ends at once.",
+    )
+
     # --- starting and attaching ---
     connect_ms: int = _key(
         5_000, "How long ray.init tries to reach an address before it says that nobody listens.", 1
@@ -130,6 +136,12 @@ class Config:
                 raise ArgumentError(f"{problem} {_nearest(name, list(fields))}")
             checked[name] = _check(fields[name], value)
         return cls(**checked)
+
+    @classmethod
+    def of_session(cls, settings: Mapping[str, Any]) -> "Config":
+        """Those of a session that another release may have started: it may know more settings, or fewer."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls.with_overrides({name: value for name, value in settings.items() if name in known})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -106,6 +106,16 @@ class RayConnectionError(RayError, ConnectionError):
         )
 
     @classmethod
+    def other_python(cls, address: str, theirs: str, ours: str) -> Self:
+        """For a session whose workers run another Python: functions travel as byte code, which no other
+        reads."""
+        return cls(
+            f"The session at {address!r} runs Python {theirs}; this is Python {ours}, and functions of the "
+            "one can't run in the other. Use one version of Python in both.",
+            address,
+        )
+
+    @classmethod
     def token_needed(cls, address: str, owner: int, user: int, shown: str | None, place: str) -> Self:
         """For a cluster of the user `owner`, who has another token than `user` has shown, from that file if
         from any. `place` is where it could lie."""
@@ -457,6 +467,20 @@ class ActorDiedError(RayError):
             f"{_ending(status)}. "
             f"{_advice(status)} Make a new actor; with checkpoint_interval one restarts by itself."
         )
+
+
+class ActorNodeDiedError(ActorDiedError):
+    """The node of a cluster that an actor was on has died, or is cut off."""
+
+    def __init__(self, function_name: str) -> None:
+        RayError.__init__(
+            self,
+            f"{_name(function_name, 'A call of an actor')} has no result: the node that the actor was on has died, "
+            "or is cut off. Make a new actor to go on.",
+        )
+        self.function_name = function_name
+        self.status = 0
+        self.pid = 0
 
 
 class ActorKilledError(ActorDiedError):

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import signal
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +12,7 @@ from typing import Any, Self
 from ray.errors import ArgumentError
 from ray.session import end, link_filters, processes
 from ray.session.addresses import Address
+from ray.session.keeper import DRAINED_LATE_MS
 from ray.session.launch import KeeperHandle
 from ray.session.options import SessionOptions
 from ray.session.ports import ANY_PORT
@@ -122,6 +124,17 @@ class LocalCluster:
         end.kill_until_none(lambda: processes.of_session(node.record.token), KILLED_S)
         node.keeper.end(self._end_ms(node))
         self._forget(node)
+
+    def drain_node(self, node: LocalNode) -> None:
+        """Has it leave in good order, as SIGTERM and `ray drain` do. Blocks until it has ended, `drain_ms`
+        of `config` and two seconds at most. Raises ArgumentError for the head, which can't leave."""
+        if node.is_head:
+            raise ArgumentError("The head can't leave its cluster: stop() ends all of it.")
+        if not node.is_alive:
+            return
+        os.kill(node.keeper.pid, signal.SIGTERM)
+        node.keeper.wait((int(node.record.settings["drain_ms"]) + DRAINED_LATE_MS) / 1000)
+        self.stop_node(node)
 
     def restart_head(self) -> LocalNode:
         """Kills the head as `kill_node` does, and starts one anew at the same place: `ray start --head` with

@@ -15,14 +15,14 @@ def test_a_question_is_asked_and_answered(
     benchmarks: SimpleNamespace, peer: str, question: str, row: str
 ) -> None:
     said: list[str] = []
-    answer = benchmarks.run.Asking(1, 0).ask(sys.executable, peer, question, said.append)
+    answer = benchmarks.run.Asking(0).ask(sys.executable, peer, question, 1, said.append)
     assert said == ["repeat 1 of 1"]
     assert statistics.median(answer["figures"][row]) > 100
 
 
 def test_what_a_system_says_when_it_fails_is_told(benchmarks: SimpleNamespace) -> None:
     with pytest.raises(RuntimeError, match=r"(?s)nothing of raycore ended with 1 .*No module named"):
-        benchmarks.run.Asking(1, 0).ask(sys.executable, "raycore", "nothing", print)
+        benchmarks.run.Asking(0).ask(sys.executable, "raycore", "nothing", 1, print)
 
 
 def test_what_is_left_behind_is_ended(
@@ -42,7 +42,32 @@ def test_what_is_left_behind_is_ended(
     harness.write_text((benchmarks.run.HERE / "harness.py").read_text())
     (tmp_path / "peers").symlink_to(benchmarks.run.HERE / "peers")
     monkeypatch.setattr(benchmarks.run, "HERE", tmp_path)
-    answer = benchmarks.run.Asking(1, 0).ask(sys.executable, "raycore", "forgetful", print)
+    answer = benchmarks.run.Asking(0).ask(sys.executable, "raycore", "forgetful", 1, print)
     (pid,) = answer["figures"]["pid"]
     stat = Path(f"/proc/{pid}/stat")
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_in_turns_each_system_is_asked_once_a_repeat_and_another_one_begins(
+    benchmarks: SimpleNamespace,
+) -> None:
+    turns_of = benchmarks.run.turns_of
+    in_turns = SimpleNamespace(IN_TURNS=True)
+    assert turns_of(SimpleNamespace(), ["a", "b"], 5) == [("a", 5), ("b", 5)]
+    asked = turns_of(in_turns, ["a", "b", "c"], 20)
+    assert {repeats for _, repeats in asked} == {1}
+    rounds = ["".join(name for name, _ in asked[i : i + 3]) for i in range(0, len(asked), 3)]
+    assert {"".join(sorted(each)) for each in rounds} == {"abc"}
+    assert len(set(rounds)) > 3
+    assert turns_of(in_turns, ["a", "b", "c"], 20) == asked
+    assert turns_of(in_turns, [], 5) == []
+
+
+def test_answers_of_turns_become_one_and_a_failure_stays(benchmarks: SimpleNamespace) -> None:
+    joined = benchmarks.run.joined
+    first, second = ({"figures": {"row": [figure]}, "found": "x"} for figure in (1.0, 2.0))
+    assert joined({}, first) == first
+    assert joined(first, second) == {"figures": {"row": [1.0, 2.0]}, "found": "x"}
+    failed = {"failed": "because"}
+    assert joined(first, failed) == joined(failed, second) == failed
+    assert "then 'y'" in joined(first, {**second, "found": "y"})["failed"]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,8 @@ main(prog_name="ray")
 """
 
 
-def start(programs: Programs, *args: str) -> Running:
-    return programs.start(COMMAND, *args)
+def start(programs: Programs, *args: str, env: Mapping[str, str] | None = None) -> Running:
+    return programs.start(COMMAND, *args, env=env)
 
 
 def run(programs: Programs, *args: str) -> Finished:

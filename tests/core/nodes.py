@@ -4,7 +4,10 @@ Messages wait in a queue for each link until somebody delivers them; a link that
 Sync puts right what was lost.
 """
 
+import contextlib
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -109,26 +112,55 @@ class Node:
         del deps, nested
         return True
 
+    def create(self, cls: _kernel.ObjectID, **options: int) -> _kernel.ObjectID:
+        shape = self.driver.shape(CPU, 0, 0)
+        return self.driver.create_actor(cls, encoded(0), None, None, shape, options.get("interval", 0))
+
+    def handle(self, raw: bytes) -> _kernel.ObjectID:
+        """Of an actor that a value named which this node has."""
+        return self.driver.foreign((raw, 0))
+
+    def call(
+        self,
+        actor: _kernel.ObjectID,
+        number: int,
+        deps: list[_kernel.ObjectID] | None = None,
+        num_returns: int = 1,
+    ) -> _kernel.ObjectID | list[_kernel.ObjectID] | None:
+        return self.driver.call(actor, encoded(number), deps, None, num_returns, 7)
+
     # --- what the node manager does ---
 
     def offload(self, other: "Node", most: int = 100) -> int:
         sent = 0
         for shape, _, _, _, tasks, _ in self.manager.queues():
-            for task in self.manager.send_tasks(self.peer(other), shape, min(tasks, most)):
-                home, root = self.manager.job_root(task[1]) or (0, bytes(20))
-                function = self.outward([task[2]])[0] if task[2] else None
-                deps, nested = self.outward(task[4]), self.outward(task[5])
-                rest = (task[3], deps, nested, task[6:])
-                self.network.send(self, other, "run", (task[0], self.name(home), root, function, *rest))
-                sent += 1
+            sent += self.run(other, self.manager.send_tasks(self.peer(other), shape, min(tasks, most)))
         return sent
 
+    def run(self, other: "Node", tasks: "list[_kernel.SentTask]") -> int:
+        for task in tasks:
+            home, root = self.manager.job_root(task[1]) or (0, bytes(20))
+            function = self.outward([task[2]])[0] if task[2] else None
+            deps, nested = self.outward(task[4]), self.outward(task[5])
+            actor = self.outward([task[12]])[0] if task[12] else None
+            rest = (task[3], deps, nested, task[6:12], actor, task[13])
+            self.network.send(self, other, "run", (task[0], self.name(home), root, function, *rest))
+        return len(tasks)
+
     def on_run(self, sender: "Node", task: tuple) -> None:  # type: ignore[type-arg]
-        task_id, home, root, function, payload, deps, nested, rest = task
-        job = self.manager.enter_guest(self.number(home), root)
+        task_id, home, root, function, payload, deps, nested, rest, actor, after = task
+        job = self.driver.job if home == self.node_id else self.manager.enter_guest(self.number(home), root)
         ref = self.inward([function])[0] if function else None
-        received = (task_id, job, ref, payload, self.inward(deps), self.inward(nested), *rest)
+        served = self.inward([actor])[0] if actor else None
+        received = (task_id, job, ref, payload, self.inward(deps), self.inward(nested), *rest, served, after)
         self.manager.receive_tasks(self.peer(sender), [received])
+
+    def on_kill(self, sender: "Node", raw: bytes) -> None:
+        self.manager.kill_actor(self.manager.foreign((raw, 0)))
+        self.network.send(self, sender, "killed", raw)
+
+    def on_killed(self, sender: "Node", raw: bytes) -> None:
+        self.manager.heard_of_end(self.peer(sender), raw)
 
     def tell_news(self) -> int:
         items = self.manager.news(1000, 0)
@@ -139,6 +171,12 @@ class Node:
                 if node:
                     message = (raw, fmt, data, size, self.outward(nested), failed)
                     self.network.send(self, node, "result", message)
+            elif item[0] == _kernel.NEWS_CALLS:
+                _, actor, peer, ends = item
+                if (other := self.network.nodes.get(self.name(peer))) is not None:
+                    if ends:
+                        self.network.send(self, other, "kill", actor.binary())
+                    self.run(other, self.manager.send_calls(peer, actor, 3))
             elif item[0] == _kernel.NEWS_WANTED:
                 oid = item[1]
                 where = self.manager.location(oid)
@@ -225,6 +263,34 @@ class Node:
         self.network.send(self, other, "sync", (self.manager.notes(peer), self.manager.received(peer)))
 
 
+class Host(threading.Thread):
+    """A worker that serves an actor, which remembers the sums that it is told; in this process."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self.arena = _kernel.Arena.attach(node.manager.fd)
+        self.told: list[int] = []
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(_kernel.ArenaClosed):  # its node is dead
+            self.serve()
+
+    def serve(self) -> None:
+        self.arena.register(_kernel.WORKER)
+        created = self.arena.next()
+        assert created is not None
+        assert created[0] == _kernel.ACTOR_CREATE
+        self.arena.complete()
+        while (call := self.arena.next()) is not None:
+            _, _, payload, deps, num_returns, _ = call
+            self.told.append(decoded(payload) + sum(decoded(self.arena.get(dep, 0)[1]) for dep in deps or []))
+            del deps, call
+            self.arena.finish([(encoded(len(self.told)), RAW, None)] * num_returns)
+            self.arena.complete()
+        self.arena.leave()
+
+
 class Network:
     """Nodes, and the messages between them."""
 
@@ -279,6 +345,13 @@ class Network:
                 for node in self.nodes.values():
                     while node.work():
                         moved = True
+
+    def until(self, done: Callable[[], bool], patience_s: float = 20.0) -> None:
+        """Messages go and come until that is so."""
+        deadline_s = time.monotonic() + patience_s
+        while not done():
+            assert time.monotonic() < deadline_s
+            self.step()
 
     def die(self, node: Node) -> None:
         del self.nodes[node.node_id]

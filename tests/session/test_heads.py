@@ -1,5 +1,6 @@
 """What a joining node asks of a head, and heads that other machines may reach."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 import ray
+from ray.cli.nodes import nodes_of
 from ray.control_store.server import random_port
 from ray.errors import InitError, RayConnectionError, WrongTokenError
 from ray.session import ports
@@ -19,6 +21,7 @@ from ray.session.record import SessionRecord
 from ray.session.standalone import start_head, start_node
 from ray.testing import LocalCluster
 from ray.wire.token import ClusterToken
+from tests.api.programs import wait_for
 
 WAIT_MS = 10_000
 
@@ -108,3 +111,13 @@ def test_what_is_no_control_store() -> None:
         with pytest.raises(RayConnectionError, match="no control store"):
             find_head(Address(LOOPBACK, server.getsockname()[1]), ClusterToken.new(), WAIT_MS)
         thread.join()
+
+
+def test_a_head_that_was_named_is_looked_up_whenever_it_is_called() -> None:
+    with LocalCluster() as cluster:
+        host, port = cluster.address.split(":")
+        assert host == LOOPBACK
+        place = Address.parse(f"localhost:{port}")
+        with ended(start_node(options("127.0.0.2"), place)) as record:
+            assert record.head_address == cluster.head.record.link_address.replace(LOOPBACK, "localhost")
+            assert wait_for(lambda: len(asyncio.run(nodes_of(record))) == 2 or None, WAIT_MS / 1000)

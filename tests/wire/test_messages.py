@@ -78,7 +78,7 @@ def test_a_value_above_the_bound_is_refused() -> None:
     for size, fits in ((most, True), (most + 1, False)):
         for message in (
             Results([Result(OBJECT, 0, bytes(size), size, [])]),
-            JobNote(OBJECT, 1, 100, bytes(size)),
+            JobNote(OBJECT, 1, 0, size, 100, bytes(size)),
         ):
             if fits:
                 assert messages.decode(frame(encoded(message))) == [message]

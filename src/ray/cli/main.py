@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 import ray
+from ray.cli.drain import drain
 from ray.cli.start import start
 from ray.cli.status import status
 from ray.cli.stop import stop
@@ -28,5 +29,5 @@ def main() -> None:
     """
 
 
-for each in (start, stop, status):
+for each in (start, stop, status, drain):
     main.add_command(each)

@@ -1,10 +1,14 @@
 """`ray start`."""
 
+import json
+import os
 import signal
 from typing import Any
 
 import click
 
+from ray.control_store import fitness
+from ray.control_store.url import URL_VARIABLE, StoreUrl
 from ray.errors import InitError, RaySystemError
 from ray.session.addresses import Address
 from ray.session.launch import KeeperHandle
@@ -17,7 +21,12 @@ from ray.session.standalone import start_head, start_node
 LOOK_S = 0.5  # for a signal, while --block waits
 PORT = click.IntRange(ANY_PORT, 65_535)
 # What the head decides for its cluster.
-OF_THE_HEAD = {"redis_port": "--redis-port", "num_redis_shards": "--num-redis-shards"}
+OF_THE_HEAD = {
+    "redis_port": "--redis-port",
+    "num_redis_shards": "--num-redis-shards",
+    "redis_url": "--redis-url",
+    "redis_url_file": "--redis-url-file",
+}
 
 
 @click.command(short_help="Start a node.")
@@ -38,12 +47,29 @@ OF_THE_HEAD = {"redis_port": "--redis-port", "num_redis_shards": "--num-redis-sh
 )
 @click.option("--num-redis-shards", type=int, help="Control-store servers beside the primary.  [default: 0]")
 @click.option(
+    "--redis-url",
+    metavar="URL",
+    help="Use the Redis or Valkey server that is there, redis[s]://user:password@host:port/db, and start "
+    "none. Other users of this machine can read this command line: a password is better in a file.",
+)
+@click.option(
+    "--redis-url-file",
+    metavar="FILE",
+    help=f"With that URL as its first line, mode 0600.  [default: what {URL_VARIABLE} holds, if anything]",
+)
+@click.option(
     "--object-manager-port", type=PORT, help="Port where other nodes reach this one.  [default: any]"
 )
 @click.option("--num-cpus", type=int, help="CPUs to share out.  [default: all of this machine]")
 @click.option("--num-gpus", type=int, help="GPUs to share out.  [default: 0]")
 @click.option(
     "--num-custom-resource", type=int, help="Of a resource of your own; -1: any amount.  [default: 0]"
+)
+@click.option(
+    "--resources",
+    metavar="JSON",
+    help="The same with a name for it, '{\"licence\": 4}'; the name is the whole cluster's, and decided by "
+    "its head.",
 )
 @click.option(
     "--num-workers", type=int, help="Processes started up front; limits nothing.  [default: num-cpus]"
@@ -59,40 +85,68 @@ OF_THE_HEAD = {"redis_port": "--redis-port", "num_redis_shards": "--num-redis-sh
     help="With the cluster's token; a head makes it if it is not there.  "
     "[default: ~/.config/ray/token-PORT; to join, also what RAY_TOKEN_FILE names, and ~/.config/ray/token]",
 )
-@click.option("--block", is_flag=True, help="Stay in the foreground; Ctrl-C or SIGTERM ends the node.")
+@click.option(
+    "--block",
+    is_flag=True,
+    help="Stay in the foreground. Ctrl-C ends the node; so does SIGTERM, but one that has joined a "
+    "cluster leaves it in good order first.",
+)
+@click.option(
+    "--drain-timeout",
+    type=click.FloatRange(0, 1e6),
+    metavar="SECONDS",
+    help="How long that may take.  [default: 25]",
+)
 def start(
     head: bool,
     redis_address: str | None,
     redis_port: int | None,
     object_manager_port: int | None,
     token_file: str | None,
+    redis_url: str | None,
+    redis_url_file: str | None,
     block: bool,
+    drain_timeout: float | None,
+    resources: str | None,
     **given: Any,
 ) -> None:
     """Start a cluster on this machine, or a node that joins one, that goes on until `ray stop`.
 
     Unless --node-ip-address says otherwise it listens on this machine only. Scripts of the same user join
     it by its address; other users, and other machines, need its token as well."""
-    _check(head, redis_address, redis_port=redis_port, num_redis_shards=given["num_redis_shards"])
+    of_the_head = {"redis_port": redis_port, "num_redis_shards": given["num_redis_shards"]}
+    _check(head, redis_address, **of_the_head, redis_url=redis_url, redis_url_file=redis_url_file)
+    # Not for the processes that are started here, whatever becomes of it.
+    url_of_environment = os.environ.pop(URL_VARIABLE, None)
+    store = _store(redis_url, redis_url_file, url_of_environment) if head else None
     address = None if redis_address is None else Address.parse(redis_address)
     if address is not None and given["node_ip_address"] is None:
         given["node_ip_address"] = source_address(address.host)
-    options = SessionOptions.from_init(redirect_output=True, **given)
+    if head and drain_timeout is not None:
+        raise InitError(
+            "--drain-timeout is for nodes that join: a head does not leave its cluster, it ends it."
+        )
+    config = None if drain_timeout is None else {"drain_ms": int(drain_timeout * 1000)}
+    options = SessionOptions.from_init(
+        redirect_output=True, config=config, resources=_resources(resources), **given
+    )
+    notices = list(options.notices) + (fitness.check(store) if store is not None else [])
     if block:
-        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(signal.SIGTERM, _terminate)
     if address is None:
-        keeper, record = start_head(options, redis_port, token_file, object_manager_port)
+        keeper, record = start_head(options, redis_port, token_file, object_manager_port, store=store)
     else:
         keeper, record = start_node(options, address, token_file, object_manager_port)
     try:
-        for notice in options.notices:
+        for notice in notices:
             say(notice)
         _describe(record, block)
         if block:
             _stay(keeper)
+    except _Terminated:
+        _leave(keeper, record)
     except KeyboardInterrupt:
-        keeper.end(options.config.end_ms)
-        click.echo(f"Ended {_what(record)}.")
+        _end(keeper, record)
     else:
         keeper.detach()
 
@@ -114,8 +168,57 @@ def _check(head: bool, redis_address: str | None, **of_the_head: Any) -> None:
             )
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def _resources(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise InitError(f"--resources is not JSON ({error}). It is like '{{\"licence\": 4}}'.") from None
+    if not isinstance(found, dict):
+        raise InitError(f"--resources is a name with an amount, like '{{\"licence\": 4}}', not {text}.")
+    return found
+
+
+def _store(url: str | None, file: str | None, of_environment: str | None) -> StoreUrl | None:
+    """The control store that is there already, if one is named."""
+    if url is not None and file is not None:
+        raise InitError(
+            "--redis-url and --redis-url-file are two ways to say the same: give only one of them."
+        )
+    if file is not None:
+        return StoreUrl.load(file)
+    if url is not None:
+        return StoreUrl.parse(url, "--redis-url")
+    return None if of_environment is None else StoreUrl.parse(of_environment, URL_VARIABLE)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM has come."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
+
+
+def _leave(keeper: KeeperHandle, record: SessionRecord) -> None:
+    """A node that has joined a cluster leaves it in good order, unless another signal comes meanwhile."""
+    try:
+        if record.role == "node":
+            os.kill(keeper.pid, signal.SIGTERM)
+            while not keeper.wait(LOOK_S):
+                continue
+            keeper.detach()
+            click.echo(f"Ended {_what(record)}: it has left the cluster.")
+            return
+    except KeyboardInterrupt:
+        pass
+    _end(keeper, record)
+
+
+def _end(keeper: KeeperHandle, record: SessionRecord) -> None:
+    keeper.end(int(record.settings["end_ms"]))
+    click.echo(f"Ended {_what(record)}.")
 
 
 def _what(record: SessionRecord) -> str:
@@ -137,6 +240,8 @@ def _describe(record: SessionRecord, block: bool) -> None:
         f"  token     {record.token_file}; others need a copy, mode 0600, named by RAY_TOKEN_FILE",
         f"  logs      {record.logs}",
     ]
+    if record.operators_store:
+        lines.append(f"  store     {record.operators_store}, which goes on when this ends")
     click.echo("\n".join(lines))
 
 

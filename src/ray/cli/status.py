@@ -1,14 +1,20 @@
 """`ray status`."""
 
+import asyncio
 import datetime
 import json
+import time
 from typing import Any
 
 import click
 
 from ray import _kernel
+from ray.cli.nodes import nodes_of
 from ray.core.resources import amounts, free_of, stock_of
+from ray.errors import RayConnectionError
 from ray.session.found import Found, find_sessions
+from ray.session.record import SessionRecord
+from ray.wire.messages import NodeState
 
 GIB = 1 << 30
 
@@ -54,6 +60,35 @@ def _described(found: Found) -> dict[str, Any]:
         "drivers": [pid for pid, _, kind, _, _ in arena.processes() if kind == _kernel.DRIVER],
         "logs": record.logs,
         "token_file": record.token_file,
+        "leaves_in_s": _leaves_in_s(record),
+        "nodes": _nodes(record),
+    }
+
+
+def _leaves_in_s(record: SessionRecord) -> float | None:
+    """Of a node that is being drained."""
+    return None if record.leaves_by_ms is None else record.leaves_by_ms / 1000 - time.monotonic()
+
+
+def _nodes(record: SessionRecord) -> list[dict[str, Any]] | None:
+    """Of the cluster, the head first; None when its head does not say."""
+    if not record.is_standalone:
+        return []
+    try:
+        return [_node(state) for state in asyncio.run(nodes_of(record))]
+    except (RayConnectionError, TimeoutError):
+        return None
+
+
+def _node(state: NodeState) -> dict[str, Any]:
+    return {
+        "node_id": state.node_id.hex(),
+        "address": state.address,
+        "is_head": state.is_head,
+        "cpus": state.total.cpu / _kernel.UNIT,
+        "free_cpus": state.free.cpu / _kernel.UNIT,
+        "ready_tasks": state.ready,
+        "is_draining": state.draining,
     }
 
 
@@ -88,8 +123,19 @@ def _show(session: dict[str, Any]) -> None:
         table.add_row(
             "node", f"{session['role']} {session['node_id'][:12]}, linked at {session['link_address']}"
         )
+    if session["leaves_in_s"] is not None:
+        table.add_row("draining", f"leaves within {max(0.0, session['leaves_in_s']):.0f} s")
+    if session["nodes"] is None:
+        table.add_row("cluster", "its head can't be reached")
+    for node in session["nodes"] or []:
+        table.add_row("head" if node["is_head"] else "", _line(node))
     if session["logs"]:
         table.add_row("logs", session["logs"])
     if session["token_file"]:
         table.add_row("token", session["token_file"])
     Console().print(table)
+
+
+def _line(node: dict[str, Any]) -> str:
+    line = f"{node['node_id'][:12]} at {node['address']}: {node['free_cpus']:g} of {node['cpus']:g} CPUs free"
+    return f"{line}, draining" if node["is_draining"] else line

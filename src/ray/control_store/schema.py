@@ -3,7 +3,7 @@
 | key | type | holds |
 |---|---|---|
 | `ray:session` | hash | the session's record (`ray.session.record`), without secrets |
-| `ray:jobs` | hash | job → JSON: pid, root_id, name, start_time_s; end_time_s; sys_path if it joined |
+| `ray:jobs` | hash | job → JSON: pid, root_id, name, start_time_s; end_time_s; sys_path, code, home |
 | `ray:functions` | stream | code: job, data (JSON: id, key, name, kind, module, a class's methods) |
 | `ray:errors:<job>` | stream | failed tasks of one job: job, format, data (`ray.serialization.failures`) |
 | `ray:nodes` | hash | node id → JSON: address; dead: why it was declared dead, "" of a member |

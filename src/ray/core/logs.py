@@ -7,6 +7,7 @@ append to them, whole lines at a time, and the driver follows them.
 import errno
 import os
 
+CODE_FOLDER = "code"  # in the log folder: modules of scripts from elsewhere, while the session lives
 STREAMS = {1: "out", 2: "err"}  # descriptors, and what their files are called
 
 

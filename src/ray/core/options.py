@@ -4,7 +4,7 @@ import dataclasses
 import math
 import numbers
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from ray._kernel import UNIT
 from ray.errors import ArgumentError, ArgumentTypeError
@@ -12,6 +12,9 @@ from ray.errors import ArgumentError, ArgumentTypeError
 DEFAULT_CPUS = 1.0
 DEFAULT_MAX_RETRIES = 3  # a task whose worker died is run again this many times
 MAX_RETURNS = 65_536  # return values of one call; the kernel keeps a record for each
+
+RESERVED_NAMES = {"CPU": "num_cpus", "GPU": "num_gpus", "CUSTOM_RESOURCE": "num_custom_resource"}
+Amount = TypeVar("Amount")
 
 # spellings that mean the same: the text's name first
 ALIASES = {"num_returns": "num_return_vals"}
@@ -24,6 +27,7 @@ class Demand:
     cpu: int
     gpu: int
     custom: int
+    custom_name: str = ""  # what the cluster calls it; "" for whatever it is
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class TaskOptions:
     num_custom_resource: float = 0.0
     max_calls: int = 0  # 0: no limit
     max_retries: int = DEFAULT_MAX_RETRIES
+    resources: tuple[str, float] | None = None  # the custom resource by its name
 
     @classmethod
     def checked(cls, keywords: Mapping[str, Any], what: str) -> Self:
@@ -46,20 +51,25 @@ class TaskOptions:
         values = _known(
             keywords, [field.name for field in dataclasses.fields(self)], what, "a remote function"
         )
-        checks: dict[str, Callable[[object], float]] = {
+        checks: dict[str, Callable[[object], object]] = {
             "num_return_vals": lambda value: _whole(value, "num_return_vals", what, 0, MAX_RETURNS),
             "num_cpus": lambda value: _quantity(value, "num_cpus", what),
             "num_gpus": lambda value: _gpus(value, what),
             "num_custom_resource": lambda value: _quantity(value, "num_custom_resource", what),
+            "resources": lambda value: _named(value, what),
             "max_calls": lambda value: _whole(value, "max_calls", what, 0, 2**31 - 1),
             "max_retries": lambda value: _whole(value, "max_retries", what, 0, 2**31 - 1),
         }
         checked: dict[str, Any] = {name: checks[name](value) for name, value in values.items()}
+        if "resources" in checked and "num_custom_resource" in checked:
+            raise ArgumentError(
+                f"num_custom_resource and resources of {what} are two ways to say the same: give only one."
+            )
         return dataclasses.replace(self, **checked)
 
     @property
     def demand(self) -> Demand:
-        return _demand(self.num_cpus, self.num_gpus, self.num_custom_resource)
+        return _demand(self.num_cpus, self.num_gpus, self.num_custom_resource, self.resources)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,6 +80,7 @@ class ActorOptions:
     num_gpus: float = 0.0
     num_custom_resource: float = 0.0
     checkpoint_interval: int = 0  # 0: the actor dies with its process
+    resources: tuple[str, float] | None = None  # the custom resource by its name
 
     @classmethod
     def checked(cls, keywords: Mapping[str, Any], what: str) -> Self:
@@ -83,18 +94,23 @@ class ActorOptions:
                 "Put @ray.method(num_return_vals=...) on the method that returns several values."
             )
         values = _known(keywords, [field.name for field in dataclasses.fields(self)], what, "an actor class")
-        checks: dict[str, Callable[[object], float]] = {
+        checks: dict[str, Callable[[object], object]] = {
             "num_cpus": lambda value: _quantity(value, "num_cpus", what),
             "num_gpus": lambda value: _gpus(value, what),
             "num_custom_resource": lambda value: _quantity(value, "num_custom_resource", what),
+            "resources": lambda value: _named(value, what),
             "checkpoint_interval": lambda value: _interval(value, what),
         }
         checked: dict[str, Any] = {name: checks[name](value) for name, value in values.items()}
+        if "resources" in checked and "num_custom_resource" in checked:
+            raise ArgumentError(
+                f"num_custom_resource and resources of {what} are two ways to say the same: give only one."
+            )
         return dataclasses.replace(self, **checked)
 
     @property
     def demand(self) -> Demand:
-        return _demand(self.num_cpus, self.num_gpus, self.num_custom_resource)
+        return _demand(self.num_cpus, self.num_gpus, self.num_custom_resource, self.resources)
 
 
 OPTION_NAMES = frozenset(
@@ -163,5 +179,39 @@ def _interval(value: object, what: str) -> int:
     return _whole(value, "checkpoint_interval", what, 1, 2**31 - 1)
 
 
-def _demand(cpus: float, gpus: float, custom: float) -> Demand:
+def _named(value: object, what: str) -> tuple[str, float] | None:
+    """The one resource of the cluster's own that {name: amount} asks for."""
+    if value is None:
+        return None
+    try:
+        return one_named(value, lambda amount, name: _quantity(amount, name, what))
+    except ArgumentError as error:
+        raise type(error)(f"resources of {what}: {error}") from None
+
+
+def one_named(value: object, amount_of: Callable[[object, str], Amount]) -> tuple[str, Amount] | None:
+    """Name and amount in {name: amount}; None for an empty mapping.
+
+    Raises ArgumentTypeError, and ArgumentError for CPUs and GPUs, which have arguments of their own, and for
+    more than one name: a cluster counts one resource of its own.
+    """
+    if not isinstance(value, Mapping):
+        raise ArgumentTypeError(f'it must be a mapping like {{"licence": 1}}, not {value!r}.')
+    for name in value:
+        if not isinstance(name, str) or not name.strip():
+            raise ArgumentTypeError(f"the name of a resource must be text, not {name!r}.")
+        if name.upper() in RESERVED_NAMES:
+            raise ArgumentError(f"{name!r} is given as {RESERVED_NAMES[name.upper()]}.")
+    if len(value) > 1:
+        raise ArgumentError(
+            f"a cluster counts one resource of its own besides CPUs and GPUs, and these are {len(value)}: "
+            f"{', '.join(value)}."
+        )
+    return next(((name, amount_of(amount, name)) for name, amount in value.items()), None)
+
+
+def _demand(cpus: float, gpus: float, custom: float, resources: tuple[str, float] | None) -> Demand:
+    if resources is not None:
+        name, custom = resources
+        return Demand(round(cpus * UNIT), round(gpus * UNIT), round(custom * UNIT), name)
     return Demand(round(cpus * UNIT), round(gpus * UNIT), round(custom * UNIT))

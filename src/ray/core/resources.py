@@ -1,6 +1,6 @@
 """Demands against what the node has."""
 
-import dataclasses
+import json
 
 from ray._kernel import UNIT, Arena
 from ray.core.options import Demand
@@ -13,13 +13,20 @@ INFINITE = 2**62  # a node with num_custom_resource=-1
 def stock_of(arena: Arena) -> Demand:
     """All that the node has, whether in use or not."""
     stats = arena.stats()
-    return Demand(stats["cpu_total"], stats["gpu_total"], stats["custom_total"])
+    return Demand(stats["cpu_total"], stats["gpu_total"], stats["custom_total"], custom_name(arena))
+
+
+def custom_name(arena: Arena) -> str:
+    """What the cluster calls its custom resource; "" when it has no name."""
+    record = json.loads(arena.session() or b"{}")
+    return str(record.get("custom_resource_name", ""))
 
 
 def free_of(arena: Arena) -> Demand:
     """What is not in use now; CPUs that a blocked task lent and has taken back count as none, not as debt."""
     stats = arena.stats()
-    return Demand(max(0, stats["cpu_free"]), max(0, stats["gpu_free"]), max(0, stats["custom_free"]))
+    cpu, gpu, custom = (max(0, stats[f"{kind}_free"]) for kind in ("cpu", "gpu", "custom"))
+    return Demand(cpu, gpu, custom, custom_name(arena))
 
 
 def shape_of(session: Current, demand: Demand, name: str, may_go: bool) -> int:
@@ -29,20 +36,22 @@ def shape_of(session: Current, demand: Demand, name: str, may_go: bool) -> int:
     elsewhere."""
     node = session.stock
     fits = demand.cpu <= node.cpu and demand.gpu <= node.gpu and demand.custom <= node.custom
-    if not fits and not (may_go and session.in_cluster):
+    # The name is the whole cluster's, so that nobody else has what is called otherwise.
+    is_known = demand.custom_name in ("", node.custom_name) or not demand.custom
+    if not is_known or (not fits and not (may_go and session.in_cluster)):
         raise InfeasibleResourcesError(name, amounts(demand), amounts(node))
     return session.submitter.shape(demand.cpu, demand.gpu, demand.custom)
 
 
 def at_once(session: Current, demand: Demand) -> int:
     """How many tasks of this demand the node runs at one time when nothing else runs; at least one."""
-    limits = [
-        have // need
-        for have, need in zip(dataclasses.astuple(session.stock), dataclasses.astuple(demand), strict=True)
-        if need
-    ]
+    limits = [have // need for have, need in zip(_kinds(session.stock), _kinds(demand), strict=True) if need]
     most = min(limits, default=session.stock.cpu // UNIT)  # what needs nothing still uses a CPU
     return max(1, min(most, session.config.worker_limit))
+
+
+def _kinds(demand: Demand) -> tuple[int, int, int]:
+    return demand.cpu, demand.gpu, demand.custom
 
 
 def amounts(demand: Demand) -> dict[str, float]:
@@ -51,5 +60,6 @@ def amounts(demand: Demand) -> dict[str, float]:
     if demand.gpu:
         found["GPU"] = demand.gpu / UNIT
     if demand.custom:
-        found["custom_resource"] = float("inf") if demand.custom >= INFINITE // 2 else demand.custom / UNIT
+        name = demand.custom_name or "custom_resource"
+        found[name] = float("inf") if demand.custom >= INFINITE // 2 else demand.custom / UNIT
     return found

@@ -9,6 +9,7 @@ from ray import _kernel
 from ray.control_store import schema
 from ray.control_store.link import UNREACHABLE, Command
 from ray.control_store.writer import StoreWriter
+from ray.core.job_entries import CODE, HOME, SYS_PATH
 
 Entry = tuple[int, int, int, int, bytes]  # sequence, kind, job, format, data
 
@@ -94,8 +95,8 @@ class JournalCopier:
         pid, time_s = event["pid"], event["time_s"]
         if event["event"] == "started":
             started = {"pid": pid, "root_id": event["root_id"], "name": event["name"], "start_time_s": time_s}
-            if "sys_path" in event:  # for workers who look when the journal has it no more
-                started["sys_path"] = event["sys_path"]
+            # For workers who look when the journal has it no more.
+            started.update({name: event[name] for name in (SYS_PATH, CODE, HOME) if name in event})
             self.jobs[number] = started
             commands = [writer.job(number, started)]
             for old in sorted(self.jobs)[: -schema.JOBS_KEPT]:

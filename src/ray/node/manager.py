@@ -21,7 +21,7 @@ from ray.node.lock_watch import LockWatch
 from ray.node.memory_limits import MemoryLimits
 from ray.node.memory_monitor import MemoryMonitor
 from ray.node.sweeper import Sweeper
-from ray.session import end
+from ray.session import end, processes
 from ray.session.record import SessionRecord
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class NodeManager:
         self.arena = arena
         self.keeper = record.keeper_pid
         config = Config.with_overrides(record.settings)
+        self.drain_ms = config.drain_ms
         # The control store has the head's journal only.
         addresses = [] if record.head_address else record.control_store
         password, kept = record.redis_password, config.error_list_limit
@@ -56,10 +57,11 @@ class NodeManager:
         self.member = member.Member(
             self.arena, record, release, listening, self.executor, self.sweeper.look_now
         )
-        self.rejoin = lambda: self.join_cluster(self._as_new(record), release, link_fd)
+        self.rejoin = lambda: self.join_cluster(self._as_new(), release, link_fd)
 
-    def _as_new(self, record: SessionRecord) -> SessionRecord:
+    def _as_new(self) -> SessionRecord:
         """The next incarnation of this node. It is in the arena before anybody else hears of it."""
+        record = SessionRecord.load(self.arena.session())
         record = dataclasses.replace(record, node_id=os.urandom(len(record.node_id) // 2).hex())
         self.arena.set_session(record.dump())
         return record
@@ -85,6 +87,7 @@ class NodeManager:
             tasks.append(asyncio.create_task(self._take_part()))
         left = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, left.set)
+        loop.add_signal_handler(signal.SIGUSR1, self.drain)
         waiting: asyncio.Future[Any] = asyncio.create_task(left.wait())
         try:
             done, _ = await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -99,9 +102,18 @@ class NodeManager:
             for writer in self.writers:
                 await writer.close()
 
+    def drain(self) -> None:
+        """The keeper was told to end, and its node is one of a cluster."""
+        if self.member is not None:
+            self.member.drain(self.drain_ms)
 
-def run(arena_fd: int, link_fd: int, token: str, keeper: int, release: str) -> None:
-    """The process; returns when the session has ended."""
+
+def run(arena_fd: int, link_fd: int, token: str, keeper: int, release: str, is_to_drain: bool) -> None:
+    """The process; returns when the session has ended. `is_to_drain`: a manager before it may not have heard
+    so.
+
+    Raises SystemExit with LEFT_STATUS when the node has been drained.
+    """
     arena = _kernel.Arena.attach(arena_fd)
     record = SessionRecord.load(arena.session())
     manager = NodeManager(arena, record)
@@ -110,7 +122,11 @@ def run(arena_fd: int, link_fd: int, token: str, keeper: int, release: str) -> N
     arena.register(_kernel.NODE_MANAGER)
     if record.cluster_token:
         manager.join_cluster(record, release, link_fd)
+    if is_to_drain:
+        manager.drain()
     asyncio.run(manager.run())
+    if manager.member is not None and manager.member.has_left:
+        raise SystemExit(processes.LEFT_STATUS)
     if os.getppid() != keeper:
         _end_session(arena, token)
 

@@ -64,7 +64,8 @@ def _from_redis(arena: Arena) -> list[Reported]:
     from ray.control_store.client import ControlStore
 
     record = json.loads(session)
-    if not record["control_store"]:
+    # Redis has what the head's journal had, under the numbers of the head's jobs.
+    if not record["control_store"] or record.get("head_address"):
         return []
     control_store = ControlStore(record["control_store"], record["redis_password"])
     try:

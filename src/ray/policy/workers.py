@@ -1,8 +1,9 @@
-"""How many workers a node forks, and how many idle ones it lets go."""
+"""How many workers a node forks, for work and ahead of it, and how many idle ones it lets go."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FORK_BURST = 32  # forked before the template looks at its children and the demand again
+BURST_GAP_MS = 500  # forks that are further apart are not of one burst
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,47 @@ def to_fork(demand: WorkerDemand) -> int:
     for_floor = demand.floor - alive
     room = demand.limit - alive
     return max(0, min(max(for_work, for_floor), room, FORK_BURST))
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """The last time that many workers were taken at once: how many, and when.
+
+    Who creates twenty actors is likely to create as many again, and an actor waits for a worker that must
+    be forked several times as long as for one that is there: so as many as a burst took are forked ahead of
+    the next.
+    """
+
+    size: int = 0
+    at_ms: int = 0
+    high: int = 0  # workers to spare before it
+    low: int = 0  # and at its lowest, less those that tasks waited for
+    fell_ms: int = 0
+
+    def update(self, demand: WorkerDemand, cpus: int, now_ms: int) -> "Burst":
+        """The burst as of now; as many as the node's own workers, one for each of `cpus`, are none."""
+        level = demand.idle + demand.starting - demand.ready
+        state = self
+        if now_ms - self.fell_ms > BURST_GAP_MS:
+            before = max(level, self.low)
+            state = replace(state, high=before, low=before)
+        if level > state.high:
+            return replace(state, high=level, low=level)
+        if level >= state.low:
+            return state
+        state = replace(state, low=level, fell_ms=now_ms)
+        taken = state.high - level
+        return replace(state, size=taken, at_ms=now_ms) if taken > cpus else state
+
+    def to_fork_ahead(self, demand: WorkerDemand, now_ms: int, keep_ms: int) -> int:
+        """How many workers are worth forking though nothing waits for them.
+
+        None `keep_ms` after a burst: by then idle workers are let go.
+        """
+        if demand.ready or now_ms - self.at_ms >= keep_ms:
+            return 0
+        missing = min(self.size, FORK_BURST) - demand.idle - demand.starting
+        return max(0, min(missing, demand.limit - demand.total - demand.starting))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from ray.config import LIMITS
 from ray.errors import (
     ActorDiedError,
     ActorKilledError,
+    ActorNodeDiedError,
     ActorOutOfMemoryError,
     JobEndedError,
     NodeDiedError,
@@ -196,6 +197,8 @@ def _system_failure(data: "bytes | View | memoryview", function_name: str) -> Ra
         return WorkerCrashedError(function_name, status, pid, attempt + 1)
     if code == _kernel.ACTOR_DIED:
         return ActorDiedError(function_name, status, pid)
+    if code == _kernel.ACTOR_NODE_DIED:
+        return ActorNodeDiedError(function_name)
     if code == _kernel.ACTOR_KILLED:
         return ActorKilledError(function_name, pid)
     if code == _kernel.TASK_STOPPED:

@@ -10,10 +10,11 @@ LOOPBACK = "127.0.0.1"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Address:
-    """A numeric IP address and a TCP port."""
+    """A numeric IP address and a TCP port, and the host as it was written, whose address may change."""
 
     host: str
     port: int
+    written: str = dataclasses.field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -27,7 +28,8 @@ class Address:
         host, colon, port = text.strip().rpartition(":")
         if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
             raise InitError(f"redis_address must be 'host:port', for example '127.0.0.1:6379', not {text!r}.")
-        return cls(resolve_host(host.removeprefix("[").removesuffix("]"), "redis_address"), int(port))
+        written = host.removeprefix("[").removesuffix("]")
+        return cls(resolve_host(written, "redis_address"), int(port), written)
 
 
 def resolve_host(host: str, argument: str) -> str:

@@ -6,19 +6,22 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import ray
 from ray import _kernel
 from ray.config import Config
+from ray.core import script_code
 from ray.core.kernel_errors import translated
 from ray.core.logs import STREAMS, of_job
 from ray.core.session_state import SILENT_MODE
 from ray.errors import ClusterTokenError, InitError, RayConnectionError, RayError
 from ray.session import handshake, jobs
 from ray.session.addresses import Address
+from ray.session.code_giver import CodeGiver
 from ray.session.handshake import Admitted
 from ray.session.options import SessionOptions
-from ray.session.record import SessionRecord
+from ray.session.record import PYTHON, SessionRecord
 from ray.session.session import Session
 from ray.session.start import absolute, root_id
 
@@ -37,7 +40,9 @@ def attach_session(options: SessionOptions) -> Session:
     assert address is not None
     admitted, arena, record = _found(address, options)
     with admitted:
-        _register(arena, options)
+        code = script_code.script_folder()
+        description = None if code is None else script_code.describe(code)
+        _register(arena, options, description)
         try:
             if admitted.spill_fd >= 0:
                 arena.set_spill_file(admitted.spill_fd, 0)
@@ -49,14 +54,21 @@ def attach_session(options: SessionOptions) -> Session:
             arena.leave()
             raise translated(error, "ray.init") from None
     arena.make_current()
-    return Session(arena, record, Config.with_overrides(record.settings), keeper=None, output=output)
+    session = Session(arena, record, Config.of_session(record.settings), keeper=None, output=output)
+    if code is not None and description is not None and record.cluster_token:
+        try:
+            session.give_code(CodeGiver(arena, code, options.driver_mode == SILENT_MODE))
+        except RayError:
+            session.end()
+            raise
+    return session
 
 
-def _register(arena: _kernel.Arena, options: SessionOptions) -> None:
+def _register(arena: _kernel.Arena, options: SessionOptions, code: dict[str, Any] | None) -> None:
     job = root_id(options.object_id_seed)
     try:
         arena.register(_kernel.DRIVER, job)
-        jobs.write_start(arena, job, absolute(sys.path))
+        jobs.write_start(arena, job, absolute(sys.path), code)
     except _kernel.KernelError as error:
         if type(error) is _kernel.KernelError and options.object_id_seed is not None:
             raise InitError(
@@ -124,10 +136,15 @@ def _fitting(admitted: Admitted, address: Address, node_ip: str, unfit: list[str
     except BaseException:
         admitted.close()
         raise
+    if record.python not in ("", PYTHON):
+        admitted.close()
+        raise RayConnectionError.other_python(str(address), record.python, PYTHON)
     if record.redis_address != str(address):
         unfit.append(f"the session with this port is at {record.redis_address}")
     elif node_ip not in ("", record.node_ip_address):
         unfit.append(f"the node here has the address {record.node_ip_address}, not {node_ip}")
+    elif record.leaves_by_ms is not None:
+        unfit.append("the node here is being drained, and is about to leave the cluster")
     else:
         return admitted, arena, record
     admitted.close()

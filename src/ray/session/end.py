@@ -4,6 +4,7 @@ import os
 import select
 import time
 
+from ray.core.logs import CODE_FOLDER
 from ray.session import processes
 from ray.session.spec import KeeperSpec
 
@@ -64,6 +65,7 @@ def end_children(spec: KeeperSpec, template: int, arena: "Callable[[], Arena]") 
     kill_until_none(_unreaped_descendants, spec.setting("end_ms") / 1000)
     if spec.admission_key:
         remove_token_file(arena())
+        remove_code(spec.logs)
 
 
 def remove_token_file(arena: "Arena") -> None:
@@ -83,11 +85,23 @@ def remove_token_file(arena: "Arena") -> None:
         return
 
 
+def remove_code(logs: str) -> None:
+    """The scripts' modules that came from other nodes go with the session (`ray.core.script_code`)."""
+    folder = os.path.join(logs, CODE_FOLDER)
+    if logs and os.path.isdir(folder) and not os.path.islink(folder):
+        import shutil
+
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def end_orphans(arena: "Arena", token: str) -> None:
     """For those who survive a killed keeper: the session can't go on, so all of it is ended here."""
     shut_in_background(lambda: arena)
     kill_until_none(lambda: _unreaped_descendants() | processes.of_session(token), ORPHANS_S)
     remove_token_file(arena)
+    import json
+
+    remove_code(json.loads(arena.session() or b"{}").get("logs", ""))
 
 
 def wait_for_children(timeout_s: float) -> None:

@@ -58,7 +58,7 @@ def end_standalone(found: Found) -> list[tuple[int, str]]:
         if record.keeper_pid not in members:  # another has its number
             return []
         named = [(pid, processes.name(pid)) for pid in sorted(members)]
-        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        signal.pidfd_send_signal(pidfd, signal.SIGINT)
         poller = select.poll()
         poller.register(pidfd, select.POLLIN)
         if not poller.poll(END_MS):

@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import ray
 from ray.control_store.asking import AnswerError, RefusedError, session_of
-from ray.errors import RayConnectionError, WrongTokenError
+from ray.errors import IncompatiblePeerError, RayConnectionError, WrongTokenError
 from ray.session import tokens
 from ray.session.addresses import Address
 from ray.session.ports import is_loopback
+from ray.session.record import PYTHON
 from ray.wire.token import ClusterToken
 
 PAUSE_S = 0.05  # between two looks: the head's node manager writes its session a moment after its start
@@ -26,6 +28,7 @@ class HeadFacts:
     redis_shards: list[str]
     control_store: list[str]  # "ip:port" of the servers, where they can be reached from here; else empty
     link_address: str
+    custom_resource_name: str = ""
 
 
 def find_head(address: Address, token: ClusterToken, timeout_ms: int) -> HeadFacts:
@@ -38,17 +41,31 @@ def find_head(address: Address, token: ClusterToken, timeout_ms: int) -> HeadFac
     while True:
         record = _asked(address, token)
         if record.get("link_address"):
+            _check_versions(address, record)
             return HeadFacts(
                 record["redis_address"],
                 record["redis_shards"],
                 record["control_store"] if is_loopback(address.host) else [],
                 record["link_address"],
+                record.get("custom_resource_name", ""),
             )
         if time.monotonic() > deadline:
             raise RayConnectionError.nobody_listens(
                 str(address), "its control store answers, but its node manager has not come up"
             )
         time.sleep(PAUSE_S)
+
+
+def _check_versions(address: Address, record: dict[str, Any]) -> None:
+    """Before a node is started that could not work with the head's."""
+    from ray.wire.messages import PROTOCOL
+
+    theirs = record.get("link_protocol") or PROTOCOL
+    if theirs != PROTOCOL:
+        release = record.get("release", "")
+        raise IncompatiblePeerError(str(address), ray.__version__, PROTOCOL, release, theirs)
+    if record.get("python") not in ("", None, PYTHON):
+        raise RayConnectionError.other_python(str(address), record["python"], PYTHON)
 
 
 def _asked(address: Address, token: ClusterToken) -> dict[str, Any]:

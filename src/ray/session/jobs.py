@@ -4,16 +4,20 @@ import json
 import os
 import sys
 import time
+from typing import Any
 
 from ray import _kernel
-
-STARTED, ENDED = "started", "ended"
-SYS_PATH = "sys_path"  # of a job's first entry, unless it started the session
+from ray.core.job_entries import CODE, ENDED, EVENT, STARTED, SYS_PATH
 
 
-def write_start(arena: _kernel.Arena, root_id: bytes, sys_path: list[str] | None = None) -> None:
-    """With its `sys.path` when that is not the workers' own: of a driver that has joined."""
-    own = {} if sys_path is None else {SYS_PATH: sys_path}
+def write_start(
+    arena: _kernel.Arena,
+    root_id: bytes,
+    sys_path: list[str] | None = None,
+    code: dict[str, Any] | None = None,
+) -> None:
+    """With its `sys.path` and code when these are not the workers' own: of a driver that has joined."""
+    own = {} if sys_path is None else {SYS_PATH: sys_path, CODE: code}
     _write(arena, STARTED, os.getpid(), root_id=root_id.hex(), name=program_name(), **own)
 
 
@@ -25,9 +29,9 @@ def write_end(arena: _kernel.Arena, pid: int | None = None) -> None:
         return
 
 
-def sys_path(arena: _kernel.Arena, job: int) -> list[str] | None:
-    """Of a job, from its first entry in the journal, which reaches back a bounded time only; None: it says
-    none."""
+def start_of(arena: _kernel.Arena, job: int) -> dict[str, Any] | None:
+    """A job's first entry in the journal, which reaches back a bounded time only; None: it has no path of its
+    own."""
     place = 0
     while True:
         place, entries = arena.journal_read(place)
@@ -35,7 +39,7 @@ def sys_path(arena: _kernel.Arena, job: int) -> list[str] | None:
             return None
         for _, kind, whose, _, data in entries:
             if kind == _kernel.JOURNAL_JOB and whose == job and SYS_PATH in (event := json.loads(data)):
-                found: list[str] = event[SYS_PATH]
+                found: dict[str, Any] = event
                 return found
 
 
@@ -45,6 +49,6 @@ def program_name() -> str:
     return os.path.basename(getattr(main, "__file__", None) or "") or "interactive"
 
 
-def _write(arena: _kernel.Arena, event: str, pid: int, **more: str | list[str]) -> None:
-    entry = {"event": event, "pid": pid, "time_s": time.time(), **more}
+def _write(arena: _kernel.Arena, event: str, pid: int, **more: Any) -> None:
+    entry = {EVENT: event, "pid": pid, "time_s": time.time(), **more}
     arena.journal(_kernel.JOURNAL_JOB, json.dumps(entry).encode())

@@ -3,8 +3,9 @@
 A single-threaded loop. It starts Redis, template and node manager and restarts those that die, hands
 the arena's descriptor to drivers of the same user, in a cluster to all who know its token, and ends every
 descendant when the driver dies, when the driver says so, or when the template can't be brought up. The
-keeper of a standalone session (`ray start`) has no driver: SIGTERM ends it (`ray stop`). It is a subreaper:
-whatever a task has started becomes its child in the end, and is found.
+keeper of a standalone session (`ray start`) has no driver: SIGINT ends it (`ray stop`), and so does SIGTERM,
+but for a node that has joined a cluster, which leaves that in good order first. It is a subreaper: whatever a
+task has started becomes its child in the end, and is found.
 
 Redis and the template are started before the rest is even imported: the one decides when `ray.init`
 returns, the other when the first result is there.
@@ -22,6 +23,7 @@ from ray.session.services import (
     NodeManager,
     RedisServer,
     Service,
+    StoreGate,
     Template,
     redirect_output,
 )
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 NODE_MANAGER_DELAY_MS = 150  # its imports must not compete with the first result
 MUTEX_MS = 50  # for the arena's mutex, to bury an orphan
 READY_PROBE_MS = 20  # between two looks at a server that has said nothing
+DRAINED_LATE_MS = 2_000  # after its time a node that drains is ended, whatever its node manager does
 
 
 def monotonic_ms() -> int:
@@ -51,10 +54,12 @@ class Keeper:
         self._has_record = False
         self._arena: Arena | None = None
         self._has_joined = False
+        self._drained_by_ms: int | None = None  # of a node that was told to leave its cluster
         names = [PRIMARY, *(f"redis-shard-{number}" for number in range(1, spec.redis_count))][
             : spec.redis_count
         ]
-        self.servers = [RedisServer(name, spec) for name in names]
+        kind = StoreGate if spec.operators_store else RedisServer
+        self.servers = [kind(name, spec) for name in names]
         self.template = Template(spec)
         self.node_manager = NodeManager(spec)
         self.services: list[Service] = [*self.servers, self.template, self.node_manager]
@@ -128,6 +133,7 @@ class Keeper:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._on_terminate)
+        signal.signal(signal.SIGINT, self._on_interrupt)
         self._poller = select.poll()
         self._listener = Listener(
             self._poller,
@@ -152,8 +158,16 @@ class Keeper:
             self.ending = True
         self.ending = self.ending or os.getppid() != owner
 
-    def _on_terminate(self, *_: object) -> None:
+    def _on_interrupt(self, *_: object) -> None:
         self.ending = True
+
+    def _on_terminate(self, *_: object) -> None:
+        drain_ms = self.spec.setting("drain_ms")
+        if not (self.spec.node_port and self._has_record and drain_ms):
+            self.ending = True
+        elif self._drained_by_ms is None:
+            self._drained_by_ms = monotonic_ms() + drain_ms + DRAINED_LATE_MS
+            self.node_manager.drain()
 
     def _turn(self) -> None:
         self._reap()
@@ -166,6 +180,8 @@ class Keeper:
         ready = {fd for fd, _ in self._poller.poll(self._pause_ms())}
         if self._wake_fd in ready:
             os.read(self._wake_fd, 4096)
+        if self._drained_by_ms is not None and monotonic_ms() >= self._drained_by_ms:
+            self.ending = True
         for server in self.servers:
             if server.log_fd in ready:
                 server.drain_log()
@@ -203,7 +219,8 @@ class Keeper:
             return 0
         if not self.reported:
             return READY_PROBE_MS
-        dates = [self._listener.deadline_ms(), *(service.start_at_ms for service in self.services)]
+        dates = [self._listener.deadline_ms(), self._drained_by_ms]
+        dates += [service.start_at_ms for service in self.services]
         due = [date for date in dates if date is not None]
         return max(0, min(due) - monotonic_ms()) if due else None
 
@@ -240,6 +257,8 @@ class Keeper:
                 self._move(service)
             elif service is self.template and exit_status == GAVE_UP_STATUS:
                 self.ending = True  # the template has said why
+            elif service is self.node_manager and exit_status == processes.LEFT_STATUS:
+                self.ending = True
             elif not service.died(monotonic_ms()):
                 say(
                     f"the {service.name} process of this session keeps ending (status {exit_status} last), "
@@ -262,8 +281,8 @@ class Keeper:
             self._start(server)
         else:
             log = server.log_tail.decode(errors="replace")
-            binary, host = self.spec.redis_binary, self.spec.host
-            self._report({"error": f"{binary} does not start on {host}. It said:\n{log}"})
+            name, host = server.name_of_server(), self.spec.host
+            self._report({"error": f"{name} does not start on {host}. It said:\n{log}"})
             self.ending = True
 
     # --- reports to the driver ---

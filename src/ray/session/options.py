@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray.config import Config
+from ray.core.options import one_named
 from ray.core.resources import INFINITE
 from ray.core.session_state import MODE_NAMES, PYTHON_MODE, SCRIPT_MODE, SILENT_MODE, WORKER_MODE
-from ray.errors import ArgumentTypeError, InitError
+from ray.errors import ArgumentError, ArgumentTypeError, InitError
 from ray.session import machine
 from ray.session.addresses import LOOPBACK, Address, resolve_host
 
@@ -48,6 +49,7 @@ class SessionOptions:
     huge_pages: bool
     object_store_bytes: int
     config: Config
+    custom_resource_name: str = ""  # "": the head's, or none
     notices: tuple[str, ...] = ()  # lines for the user, about what the machine allows
 
     @property
@@ -73,6 +75,7 @@ class SessionOptions:
         huge_pages: bool = False,
         object_store_memory: int | None = None,
         address: str | None = None,
+        resources: Mapping[str, int] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> "SessionOptions":
         """Checks what `ray.init` was given, fills in what was not. Host names are resolved, which may block.
@@ -95,6 +98,7 @@ class SessionOptions:
                 "for example plasma_directory='/dev/hugepages'."
             )
         cpus = _count("num_cpus", num_cpus, machine.cpu_count())
+        custom_name, custom = _resources(resources, num_custom_resource)
         node_ip = _text("node_ip_address", node_ip_address)
         return cls(
             redis_address=None if target is None else Address.parse(target),
@@ -105,7 +109,8 @@ class SessionOptions:
             redirect_output=_flag("redirect_output", redirect_output),
             num_cpus=cpus,
             num_gpus=_count("num_gpus", num_gpus, 0),
-            num_custom_resource=_custom(num_custom_resource),
+            num_custom_resource=custom,
+            custom_resource_name=custom_name,
             num_redis_shards=_count("num_redis_shards", num_redis_shards, 0, MAX_REDIS_SHARDS),
             plasma_directory=directory,
             huge_pages=huge_pages,
@@ -170,6 +175,21 @@ def _custom(value: object) -> int:
     if isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) == -1:
         return -1
     return _count("num_custom_resource", value, 0)
+
+
+def _resources(named: object, number: object) -> tuple[str, int]:
+    """Name and amount of the custom resource, of which one of the two arguments tells."""
+    if named is None:
+        return "", _custom(number)
+    if number is not None:
+        raise InitError("num_custom_resource and resources are two ways to say the same: give only one.")
+    try:
+        found = one_named(named, lambda amount, _: _custom(amount))
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(f"resources: {error}") from None
+    except ArgumentError as error:
+        raise InitError(f"resources: {error}") from None
+    return ("", 0) if found is None else found
 
 
 def _flag(name: str, value: object) -> bool:

@@ -14,6 +14,7 @@ PR_SET_CHILD_SUBREAPER = 36
 # anybody else; and those that hold the session together last. In thousandths of the memory allowed.
 OOM_SCORE_OF_WORKERS = 500
 OOM_SCORE_OF_SERVICES = -500
+LEFT_STATUS = 72  # of a node manager whose node has been drained, and is to end
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import sys
 from typing import Any
 
 from ray.errors import RaySystemError
 
 VERSION = 2
+PYTHON = ".".join(map(str, sys.version_info[:2]))  # functions travel as its byte code
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,6 +41,12 @@ class SessionRecord:
     node_id: str = ""  # 20 random bytes, hexadecimal: of this incarnation
     link_address: str = ""  # "ip:port" where other nodes reach this one
     head_address: str = ""  # the same of the head; "" on the head itself
+    link_protocol: int = 0  # what nodes speak with each other
+    release: str = ""  # of this package, where the session was started
+    python: str = ""  # the interpreter's version there, without its patch release
+    operators_store: str = ""  # of a head that has not started its control store: the URL, without password
+    custom_resource_name: str = ""  # the cluster's; "": it is counted without a name
+    leaves_by_ms: int | None = None  # of a node that is being drained: on the machine's monotonic clock
 
     @property
     def is_standalone(self) -> bool:

@@ -12,7 +12,7 @@ from ray.session.spec import KeeperSpec
 
 PRIMARY = "redis"
 GAVE_UP_STATUS = 71  # of a template that has ended the session (EX_OSERR, sysexits.h)
-SIGKILL, SIGTERM = 9, 15  # the module `signal` takes 4 ms, and Redis waits for this one
+SIGKILL, SIGUSR1, SIGTERM = 9, 10, 15  # the module `signal` takes 4 ms, and Redis waits for this one
 
 
 class Service:
@@ -107,6 +107,7 @@ class Template(Service):
 class NodeManager(Service):
     def __init__(self, spec: KeeperSpec) -> None:
         super().__init__("node-manager", spec, shown_as="node")
+        self.is_to_drain = False  # so will be the next one, if this one has not heard it
 
     def kept_fds(self) -> list[int]:
         # The keeper keeps the socket as well: other nodes take a machine that refuses for dead (ray.policy.
@@ -125,7 +126,15 @@ class NodeManager(Service):
         sys.path += [path for path in self.spec.sys_path if path not in aside and path not in sys.path]
         from ray.node.manager import run
 
-        run(self.spec.arena_fd, self.spec.link_fd, self.spec.token, self.keeper, self.spec.release)
+        spec = self.spec
+        run(spec.arena_fd, spec.link_fd, spec.token, self.keeper, spec.release, self.is_to_drain)
+
+    def drain(self) -> None:
+        """Says that the node is to leave. One that is not so far as to understand it ends, and the next one
+        knows."""
+        self.is_to_drain = True
+        if self.pid:
+            os.kill(self.pid, SIGUSR1)
 
 
 class RedisServer(Service):
@@ -155,6 +164,10 @@ class RedisServer(Service):
         spec = self.spec
         server.exec_server(spec.redis_binary, spec.host, self.port, spec.password, self._log_write_fd)
 
+    def name_of_server(self) -> str:
+        """For errors."""
+        return self.spec.redis_binary
+
     def look(self) -> bool:
         """Whether it has bound its port and knows its password."""
         self.ready = self.ready or server.answers(self.spec.host, self.port, self.spec.password)
@@ -181,6 +194,23 @@ class RedisServer(Service):
                 os.write(self._log_file, text)
 
 
+class StoreGate(RedisServer):
+    """In the place of a server: the way to one that an operator has."""
+
+    def run(self) -> None:
+        from ray.control_store import gate
+        from ray.control_store.url import StoreUrl
+
+        processes.set_name("ray-store-gate")
+        for fd in STREAMS:
+            os.dup2(self._log_write_fd, fd)
+        url = StoreUrl(*self.spec.operators_store)  # type: ignore[arg-type]
+        gate.run(self.spec.host, self.port, self.spec.password, url)
+
+    def name_of_server(self) -> str:
+        return "the way to the operator's control store"
+
+
 def reset_signals() -> None:
     """Undoes what the keeper has set up. When it starts its first services it has not come to that yet."""
     if "signal" in sys.modules:
@@ -189,6 +219,7 @@ def reset_signals() -> None:
         signal.set_wakeup_fd(-1)
         for signum in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(signum, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def end_on_terminate_unless_orphaned(keeper: int) -> None:

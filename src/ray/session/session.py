@@ -10,6 +10,7 @@ from typing import Any
 from ray import _kernel
 from ray.config import Config
 from ray.session import jobs
+from ray.session.code_giver import CodeGiver
 from ray.session.keeper_watch import KeeperWatch
 from ray.session.launch import KeeperHandle, end_session
 from ray.session.record import SessionRecord
@@ -41,12 +42,19 @@ class Session:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._ended = False
+        self._code: CodeGiver | None = None
         self._watch = KeeperWatch(record.keeper_pid, self._keeper_died)
         atexit.register(self.end)
 
     @property
     def info(self) -> dict[str, Any]:
         return self.record.info()
+
+    def give_code(self, giver: CodeGiver) -> None:
+        """Has the script's modules given to nodes that ask for them, until the end. Raises
+        SystemLimitError."""
+        giver.start()
+        self._code = giver
 
     def end(self) -> None:
         """Leaves the session, and ends all of it if this driver has started it. Later calls do nothing.
@@ -62,6 +70,8 @@ class Session:
             self._ended = True
             atexit.unregister(self.end)  # it would keep the arena mapped
             self._watch.stop()
+            if self._code is not None:
+                self._code.stop()
             try:
                 if self._keeper is not None:
                     self._keeper.end(self.config.end_ms)

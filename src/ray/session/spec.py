@@ -27,6 +27,7 @@ class KeeperSpec:
         password: str,
         admission_key: bytes,  # of drivers of other users; empty: none is admitted
         redis_binary: str,
+        operators_store: tuple[object, ...],  # a StoreUrl as a tuple, a secret; empty: a server of our own
         redis_count: int,  # the primary included; 0: a node that has joined another one's
         redis_port: int,  # of the primary, tried first; 0: any
         any_port: bool,  # will do when that is taken
@@ -54,6 +55,7 @@ class KeeperSpec:
         self.password = password
         self.admission_key = admission_key
         self.redis_binary = redis_binary
+        self.operators_store = operators_store
         self.redis_count = redis_count
         self.redis_port = redis_port
         self.any_port = any_port

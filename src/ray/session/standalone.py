@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 
+from ray.control_store.url import StoreUrl
 from ray.errors import InitError
 from ray.session import ports, preloading, start, tokens
 from ray.session.addresses import LOOPBACK, Address
@@ -17,6 +18,7 @@ from ray.session.record import SessionRecord
 from ray.session.spec import KeeperSpec
 from ray.session.spill_file import open_spill_file
 from ray.wire.identity import Identity
+from ray.wire.messages import PROTOCOL
 from ray.wire.token import ClusterToken
 
 NODE_ID_BYTES = 20
@@ -33,6 +35,8 @@ class Standing:
     listening: socket.socket  # where other nodes reach this one
     head: HeadFacts | None  # None: it is the head
     owner_pid: int  # whose end ends it; 0: nobody's
+    head_host: str = ""  # as the user has written it: a name is looked up whenever the head is called
+    store: StoreUrl | None = None  # the operator's own, for a head that starts none
 
     @property
     def link_port(self) -> int:
@@ -46,6 +50,7 @@ def start_head(
     token_file: str | None = None,
     link_port: int | None = None,
     owner_pid: int = 0,
+    store: StoreUrl | None = None,
 ) -> tuple[KeeperHandle, SessionRecord]:
     """Starts a cluster: a session that goes on until its keeper is told to end, or its owner has ended.
 
@@ -56,10 +61,18 @@ def start_head(
     On a loopback address nodes of this machine can join, at a port of their own; on any other all nodes, the
     control store's included, come to one port there, and Redis itself stays on loopback.
 
+    With a `store`, one that `ray.control_store.fitness` has found fit, no Redis is started: the way to that
+    one is where it would be.
+
     Raises InitError for a port that is taken, or ports that rule each other out, ClusterTokenError for a file
     that can't be used, else as `start_session`.
     """
-    binary = start.check_machine(options)
+    binary = start.check_machine(options, with_redis=store is None)
+    if store is not None and options.num_redis_shards:
+        raise InitError(
+            "num_redis_shards starts servers beside one of our own: with a control store that is there "
+            "already all of it lies in that one. Leave one of the two out."
+        )
     token = tokens.of_new_cluster(token_file)
     host = options.node_ip_address
     if not is_loopback(host) and link_port is not None:
@@ -82,6 +95,7 @@ def start_head(
             listening=listening,
             head=None,
             owner_pid=owner_pid,
+            store=store,
         )
         return _start(options, binary, standing)
 
@@ -108,6 +122,14 @@ def start_node(
     path = token_file or tokens.to_show(head_address.port) or tokens.of_port(head_address.port)
     token = ClusterToken.load(path)
     head = find_head(head_address, token, options.config.connect_ms)
+    own_name = options.custom_resource_name
+    if own_name not in ("", head.custom_resource_name):
+        counts = head.custom_resource_name or "none"
+        raise InitError(
+            f"The head names the resource that its cluster counts besides CPUs and GPUs, and this node's is "
+            f"{own_name!r}; the cluster's is {counts}. A head that has none itself says --resources "
+            f"'{{\"{own_name}\": 0}}'."
+        )
     with ports.listen_for_links(host, link_port) as listening, start.refusals(options):
         standing = Standing(
             token=token,
@@ -117,6 +139,7 @@ def start_node(
             listening=listening,
             head=head,
             owner_pid=owner_pid,
+            head_host=head_address.written,
         )
         return _start(options, "", standing)
 
@@ -163,6 +186,8 @@ def _detached(spec: KeeperSpec, standing: Standing, spill: tuple[int, int] | Non
     spec.password = tokens.password(standing.token)
     spec.admission_key = tokens.admission_key(standing.token)
     spec.redis_port, spec.any_port = standing.port, standing.any_port
+    if standing.store is not None:
+        spec.operators_store = dataclasses.astuple(standing.store)
     if standing.head is not None:
         spec.redis_count = 0
         spec.node_port = standing.link_port
@@ -181,6 +206,8 @@ def _in_cluster(record: SessionRecord, standing: Standing, identity: Identity, p
         removes_token_file=not standing.token_file,
         node_id=os.urandom(NODE_ID_BYTES).hex(),
         link_address=str(Address(record.node_ip_address, standing.link_port)),
+        link_protocol=PROTOCOL,
+        operators_store="" if standing.store is None else str(standing.store),
     )
     head = standing.head
     if head is None:
@@ -190,6 +217,15 @@ def _in_cluster(record: SessionRecord, standing: Standing, identity: Identity, p
         redis_address=head.redis_address,
         redis_shards=head.redis_shards,
         control_store=head.control_store,
-        head_address=head.link_address,
+        custom_resource_name=head.custom_resource_name,
+        head_address=_as_written(head.link_address, standing.head_host),
         socket_name=socket_name(os.getuid(), port, standing.link_port),
     )
+
+
+def _as_written(link_address: str, host: str) -> str:
+    """The head's port for nodes, at the host that was named and is reached from here."""
+    if not host:
+        return link_address
+    port = int(link_address.rpartition(":")[2])
+    return str(Address(host, port))

@@ -19,7 +19,7 @@ from ray.session.launch import KeeperHandle, package_path
 from ray.session.names import socket_name
 from ray.session.neighbours import refuse_other_ray
 from ray.session.options import SessionOptions
-from ray.session.record import SessionRecord
+from ray.session.record import PYTHON, SessionRecord
 from ray.session.say import say
 from ray.session.session import Session
 from ray.session.spec import KeeperSpec
@@ -144,6 +144,7 @@ def spec_of(options: SessionOptions, arena: _kernel.Arena, binary: str) -> Keepe
         password=os.urandom(24).hex(),
         admission_key=b"",
         redis_binary=binary,
+        operators_store=(),
         redis_count=1 + options.num_redis_shards,
         redis_port=0,
         any_port=True,
@@ -188,10 +189,13 @@ def record_of(
         num_cpus=options.num_cpus,
         num_gpus=options.num_gpus,
         num_custom_resource=options.num_custom_resource,
+        custom_resource_name=options.custom_resource_name,
         object_store_bytes=options.object_store_bytes,
         logs=spec.logs,
         settings=spec.settings,
         control_store=servers,
+        release=spec.release,
+        python=PYTHON,
     )
 
 

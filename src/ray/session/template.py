@@ -19,7 +19,7 @@ from ray import _kernel
 from ray.config import Config
 from ray.core.system_limits import refused
 from ray.policy.restarts import RestartRate
-from ray.policy.workers import Surplus, WorkerDemand, to_fork
+from ray.policy.workers import Burst, Surplus, WorkerDemand, to_fork
 from ray.session import end, processes
 from ray.session.record import SessionRecord
 from ray.session.say import say
@@ -52,6 +52,7 @@ class Template:
         signal.signal(signal.SIGCHLD, lambda *_: self.arena.nudge())
         signal.signal(signal.SIGTERM, self._terminate)
         self.surplus = Surplus()
+        self.burst = Burst()
         # Workers that can't even start end at once, and would be forked again for ever.
         self.broken = RestartRate(
             self.config.restart_limit,
@@ -82,7 +83,7 @@ class Template:
                 pause_ms = self.fork_from_ms - now_ms()
                 if pause_ms > 0:
                     self.arena.wait_demand(pause_ms)
-                elif not self._fork_and_retire() and not self._import_next():
+                elif not (self._fork_and_retire() or self._import_next() or self._fork_ahead()):
                     self.arena.wait_demand(WAIT_MS)
         except _kernel.ArenaClosed:
             return
@@ -107,24 +108,39 @@ class Template:
     def _fork_and_retire(self) -> bool:
         """True when there may be more to fork at once."""
         self._look_at_starting()
-        ready, idle, total, limit = self.arena.demand()
-        demand = WorkerDemand(ready, idle, total, len(self.starting), self.spec.num_workers, limit)
+        demand = self._demand()
         count = to_fork(demand)
         for _ in range(count):
             self._fork()
             if self.refused:
                 break
         now = now_ms()
+        self.burst = self.burst.update(demand, self.spec.num_cpus, now)
         self.surplus, extra = self.surplus.update(demand, self.spec.num_cpus, now, self.config.idle_worker_ms)
         if extra:
             self.arena.retire(extra)
         return count > 0
 
+    def _demand(self) -> WorkerDemand:
+        ready, idle, total, limit = self.arena.demand()
+        return WorkerDemand(ready, idle, total, len(self.starting), self.spec.num_workers, limit)
+
+    def _fork_ahead(self) -> bool:
+        """Forks one worker for the next burst of work; False when none is wanted, or no core to spare."""
+        ahead = self.burst.to_fork_ahead(self._demand(), now_ms(), self.config.idle_worker_ms)
+        if not ahead or self._no_core_to_spare():
+            return False
+        self._fork()
+        return not self.refused
+
+    def _no_core_to_spare(self) -> bool:
+        return bool(self.arena.stats()["running_tasks"] >= self.spec.num_cpus)
+
     def _import_next(self) -> bool:
         """Imports one of the modules that workers will need, so that demand is looked at in between.
 
         False when there is none left, or no core to spare."""
-        if not self.to_import or self.starting or self.arena.stats()["running_tasks"] >= self.spec.num_cpus:
+        if not self.to_import or self.starting or self._no_core_to_spare():
             return False
         import_for_workers(self.to_import.pop())
         if not self.to_import:
@@ -249,10 +265,10 @@ def import_for_workers(name: str) -> None:
 
 def run(spec: KeeperSpec, keeper: int, record_fd: int) -> None:
     """The template's process; returns when the session has ended. The pipe ends when the record is there."""
+    gc.disable()  # what the template makes stays, and to look for garbage in it takes a sixth of its time
     processes.become_subreaper()
     prepare(spec)
     template = Template(spec, keeper)
-    gc.disable()
     os.read(record_fd, 1)
     os.close(record_fd)
     if os.getppid() != keeper:  # that is why the pipe has ended

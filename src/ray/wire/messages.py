@@ -36,6 +36,7 @@ Small = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
 Format = Annotated[int, Meta(ge=0, le=255)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Name = Annotated[str, Meta(max_length=256)]
+Path = Annotated[str, Meta(max_length=4096)]
 SmallValue = Annotated[bytes, Meta(max_length=SMALL_VALUE_BYTES)]
 Counted = tuple[ObjectId, Count]  # an id, and how many times
 
@@ -140,6 +141,8 @@ class Task(Part, frozen=True):
     needs: Resources
     attempt: Small
     retries: Annotated[int, Meta(ge=-1, le=(1 << 31) - 1)]  # attempts left; -1: without end
+    actor: Ref | None = None  # of a call; `retries` is its method's number then
+    after: TaskId | None = None  # the call of the same caller that it comes after, unless that is done
 
 
 class Run(Message, frozen=True, tag=10):
@@ -167,6 +170,18 @@ class Results(Message, frozen=True, tag=11):
     """What tasks of the receiver returned."""
 
     results: list[Result]
+
+
+class Kill(Message, frozen=True, tag=12):
+    """Actors of the receiver that are to end, as `ray.kill` said."""
+
+    actors: list[ObjectId]
+
+
+class Killed(Message, frozen=True, tag=13):
+    """The receiver's `Kill` of these was heard."""
+
+    actors: list[ObjectId]
 
 
 # --- references -----------------------------------------------------------------------------------
@@ -214,22 +229,64 @@ class Elsewhere(Message, frozen=True, tag=32):
 # --- jobs -----------------------------------------------------------------------------------------
 
 
+class Code(Part, frozen=True):
+    """The top-level modules in a script's folder, and where on which machine that is."""
+
+    folder: Path
+    place: Name
+    names: Annotated[list[Name], Meta(max_length=MAX_NAMES)]
+
+
 class Job(Message, frozen=True, tag=40):
     """A driver at node `home`: its tasks may come; or, if `ended`, its tasks are to stop."""
 
     root_id: ObjectId
     home: NodeId
-    sys_path: Annotated[list[Annotated[str, Meta(max_length=4096)]], Meta(max_length=MAX_FOLDERS)]
+    sys_path: Annotated[list[Path], Meta(max_length=MAX_FOLDERS)]
     ended: bool
+    code: Code | None = None
 
 
 class JobNote(Message, frozen=True, tag=41):
-    """Something for the driver itself: a failure or printed output, in the given format."""
+    """For the driver itself, at the receiver: a failure in the given format, or printed output.
+
+    `kind` names one of the sender's streams for that driver: 0 are failures, 1 and 2 what goes to standard
+    output and error. `end` is the place in it after this note, `start` the one before; where the two are
+    further apart than `data` is long, something was left out, and `data` says so.
+    """
 
     root_id: ObjectId
     kind: Format
+    start: Count
+    end: Count
     format: Format
     data: SmallValue
+
+
+class JobNoted(Message, frozen=True, tag=42):
+    """The driver's node has entered what that stream of the receiver has up to this place."""
+
+    root_id: ObjectId
+    kind: Format
+    place: Count
+
+
+class CodeWanted(Message, frozen=True, tag=43):
+    """A task of this driver of the receiver's imports one of its script's modules."""
+
+    root_id: ObjectId
+
+
+class CodeGiven(Message, frozen=True, tag=44):
+    """They are this value of the sender, by a bulk connection, and have this digest when unpacked; or they
+    can't be had, for that reason."""
+
+    root_id: ObjectId
+    object: ObjectId | None
+    size: Count
+    digest: Name
+    left_out: Annotated[list[Path], Meta(max_length=16)]
+    reason: Text
 
 
 # --- the cluster ----------------------------------------------------------------------------------
@@ -315,6 +372,39 @@ class Help(Message, frozen=True, tag=64):
     can_renew: bool
 
 
+# --- a node that leaves ---------------------------------------------------------------------------
+
+
+class Drain(Message, frozen=True, tag=70):
+    """The node is to leave in good order, within so many milliseconds. From an operator, to the head; from
+    it, to the node."""
+
+    node_id: NodeId
+    timeout_ms: Count
+
+
+class Untaken(Message, frozen=True, tag=71):
+    """Tasks of the receiver that the sender has not begun, and won't."""
+
+    tasks: list[TaskId]
+
+
+class Offer(Message, frozen=True, tag=72):
+    """The sender leaves: the receiver is to take the values of these objects that it has of the sender."""
+
+    ids: list[ObjectId]
+
+
+class Taken(Message, frozen=True, tag=73):
+    """The sender has them, or has no use for them."""
+
+    ids: list[ObjectId]
+
+
+class Leaving(Message, frozen=True, tag=74):
+    """To the head: the sender has nothing more that others need, and ends."""
+
+
 AnyMessage = (
     Hello
     | Sync
@@ -331,13 +421,23 @@ AnyMessage = (
     | Elsewhere
     | Job
     | JobNote
+    | JobNoted
+    | CodeWanted
+    | CodeGiven
     | Load
     | View
+    | Drain
+    | Untaken
+    | Offer
+    | Taken
+    | Leaving
     | Inquiry
     | Sighting
     | Renew
     | Renewed
     | Help
+    | Kill
+    | Killed
 )
 
 DamagedMessageError = msgspec.DecodeError  # of which msgspec's ValidationError is one

@@ -15,6 +15,7 @@ from ray.worker.blas import BlasThreads
 from ray.worker.environment import flush
 from ray.worker.gpu import VisibleGpus
 from ray.worker.job_paths import JobPaths
+from ray.worker.missing import explain
 from ray.worker.output import Output
 
 Work = tuple[int, int, bytes, list[ObjectID] | None, int, int]
@@ -39,6 +40,7 @@ class Executor:
         self._gpus = VisibleGpus(session.arena, session.stock)
         self._paths = JobPaths(session.arena, first_job)
         self._output = Output(logs)
+        self._in_cluster = session.in_cluster
         self._setting = -1  # the kernel's number for job and resources of the last task
         self._name = ""  # of what runs, for failures
         self.interruptible = False  # the user's code runs
@@ -203,6 +205,8 @@ class Executor:
             raise error
         if type(error) is ArgumentFailed:
             return error.data, error.fmt, [error.argument]
+        if self._in_cluster:
+            explain(error, self._arena, self._paths.of(self._arena.job))
         failure = failed(error, self._name, self._arena.attempt())
         # The traceback holds the user's frames, and they hold arguments.
         BaseException.with_traceback(error, None)

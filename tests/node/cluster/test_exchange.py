@@ -239,6 +239,27 @@ def test_a_value_that_is_not_there_any_more_is_had_from_its_owner() -> None:
     everything_is_gone(world)
 
 
+def test_a_node_that_leaves_gives_back_what_it_has_not_begun() -> None:
+    world = World(2)
+    a, b = world.members
+    function = function_of(a)
+    arguments = [a.node.driver.put(encoded(each), RAW) for each in range(4)]
+    results = [a.node.submit(function, 3, [each])[0] for each in arguments]
+    assert a.offload(b) == 4
+    world.settle()
+    b.exchange.is_leaving = True
+    b.exchange.give_back_tasks()
+    world.settle()
+    assert a.arena.away(1) == []
+    assert a.offload(b) == 4  # it has not heard yet, and is told
+    world.settle()
+    assert b.node.counts()["tasks"] == 0
+    while a.node.work():
+        continue
+    assert [number(a, each) for each in results] == [3, 4, 5, 6]
+    del arguments, results, function
+
+
 @pytest.mark.parametrize("is_known", [False, True])
 def test_a_task_of_a_node_that_comes_back_as_another(is_known: bool) -> None:
     """It is sent again, where it was before. Whoever has kept its result has kept the first one."""

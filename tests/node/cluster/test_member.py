@@ -25,6 +25,8 @@ class Record:
         self.cluster_identity = Identity.of(token).pem.decode()
         self.head_address = head_address
         self.control_store: list[str] = []
+        self.logs = ""
+        self.leaves_by_ms: int | None = None
 
 
 @contextlib.asynccontextmanager

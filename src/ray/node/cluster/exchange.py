@@ -22,6 +22,7 @@ Ref = tuple[bytes, int]
 
 THIS_NODE = 0  # as the number of an owner
 ENTRIES_AT_ONCE = 100_000  # in one part of a Sync
+CALLS_AT_ONCE = 512  # to one actor, before others have their turn
 FIRST_RETURN = bytes(4)  # how the id of a task's first result ends
 GRACE_S = 15.0  # longer than a link that breaks is away
 
@@ -87,6 +88,7 @@ class Exchange:
         self._borrowing: dict[bytes, int] = {}  # ids that came from others, whose owners are to confirm
         self._dead: set[bytes] = set()
         self._again: dict[bytes, None] = {}  # wanted ids, to be asked for when the next tick comes
+        self.is_leaving = False  # no tasks of others are taken any more
         for number, node_id in arena.peers():
             self._add(number, node_id)
         for job, home, root in arena.guests():
@@ -190,6 +192,24 @@ class Exchange:
                 peer.waiting.append(message)
         else:
             self.network.want_link(peer.node)
+
+    def guest(self, job: int) -> tuple[bytes, bytes] | None:
+        """Node and root id of another node's driver, by its number here."""
+        guests = ((peer.node, *each) for peer in self.peers.values() for each in peer.guests.items())
+        return next(((node, root) for node, root, number in guests if number == job), None)
+
+    def number(self, home: bytes, root: bytes) -> int | None:
+        """The other way round."""
+        peer = self.by_node.get(home)
+        return None if peer is None else peer.guests.get(root)
+
+    def tell(self, node: bytes, message: Message) -> bool:
+        """For what is no part of this protocol. False: there is no link with Syncs from both sides."""
+        peer = self.by_node.get(node)
+        if peer is None or not peer.synced:
+            return False
+        self.network.send(node, message)
+        return True
 
     def on_message(self, node: bytes, message: Message) -> list[bytes]:
         """The ids of this node's tasks whose end it tells."""
@@ -316,17 +336,36 @@ class Exchange:
         peer = self.by_node.get(node)
         if peer is None or not peer.synced:
             return []
-        tasks = []
-        for sent in self.arena.send_tasks(peer.number, shape, count):
-            raw, job, function, payload, deps, nested, num_returns, cpu, gpu, custom, attempt, retries = sent
+        return self._run(peer, self.arena.send_tasks(peer.number, shape, count))
+
+    def send_calls(self, actor: _kernel.ObjectID, number: int, ends: bool) -> None:
+        """What is to be told to the node that serves an actor, if there is a link; else it is news again with the
+        next one."""
+        peer = self.peers.get(number)
+        if peer is None:
+            return
+        if not peer.synced:
+            return self.network.want_link(peer.node)
+        if ends:
+            self._send(number, messages.Kill([actor.binary()]))
+        self._run(peer, self.arena.send_calls(number, actor, CALLS_AT_ONCE))
+
+    def _run(self, peer: Peer, tasks: "list[_kernel.SentTask]") -> list[bytes]:
+        """The ids of those that the peer is told of."""
+        told = []
+        for sent in tasks:
+            (raw, job, function, payload, deps, nested, num_returns, cpu, gpu, custom, attempt, retries, actor,
+             after) = sent  # fmt: skip
             known = self.arena.job_root(job)
             if known is None:  # its driver has ended just now; its tasks are failed by that
+                if actor is not None:  # those of the calls that are away
+                    self.jobs.ended()
                 continue
             home, root = known
             if root not in peer.told_jobs:
                 peer.told_jobs.add(root)
                 self._send(peer.number, self.jobs.describe(root))
-            tasks.append(
+            told.append(
                 messages.Task(
                     id=raw,
                     job=root,
@@ -339,11 +378,13 @@ class Exchange:
                     needs=messages.Resources(cpu, gpu, custom),
                     attempt=attempt,
                     retries=retries,
+                    actor=None if actor is None else self._wire_ref(actor),
+                    after=after,
                 )
             )
-        if tasks:
-            self._send(peer.number, messages.Run(tasks))
-        return [task.id for task in tasks]
+        if told:
+            self._send(peer.number, messages.Run(told))
+        return [task.id for task in told]
 
     def _on_job(self, peer: Peer, job: messages.Job) -> None:
         if job.home in self._dead:  # which the peer will hear as well
@@ -377,6 +418,7 @@ class Exchange:
     def _on_run(self, peer: Peer, run: messages.Run) -> None:
         tasks: list[_kernel.SentTask] = []
         refs: list[Ref] = []
+        untaken = []
         own_jobs = {root: job for job, root in self.arena.drivers()}
         for task in run.tasks:
             home = self.by_node.get(task.job_home)
@@ -388,8 +430,11 @@ class Exchange:
             refs += [function] if function is not None else []
             refs += deps
             refs += nested
+            is_untaken = self.is_leaving and task.actor is None  # the calls of its actors are still done here
+            if is_untaken:
+                untaken.append(task.id)
             known = self._known_results(peer, task) if self._dead and job is not None else []
-            if job is None or known:  # it has ended, and so will the task at the sender
+            if job is None or known or is_untaken:  # the job has ended, and so will the task at the sender
                 self.arena.note(peer.number, [*deps, *nested] + ([function] if function is not None else []))
                 if known:
                     self._send(peer.number, messages.Results(known))
@@ -397,10 +442,34 @@ class Exchange:
             need = task.needs
             tasks.append(
                 (task.id, job, function, task.payload, deps, nested, task.num_returns, need.cpu, need.gpu,
-                 need.custom, task.attempt, task.retries)
+                 need.custom, task.attempt, task.retries, None if task.actor is None else self._ref(task.actor, peer),
+                 task.after)
             )  # fmt: skip
         self.arena.receive_tasks(peer.number, tasks)
         self._came_from(peer.number, refs)
+        if untaken:
+            self._send(peer.number, messages.Untaken(untaken))
+
+    def give_back_tasks(self) -> None:
+        """Those of others that have not begun here."""
+        for number in list(self.peers):
+            untaken = self.arena.drop_received(number, self.arena.received(number))
+            if untaken:
+                self._send(number, messages.Untaken(untaken))
+
+    def _on_untaken(self, peer: Peer, message: messages.Untaken) -> list[bytes]:
+        self.arena.recall(peer.number, message.tasks)
+        return message.tasks
+
+    def _on_kill(self, peer: Peer, kill: messages.Kill) -> None:
+        for raw in kill.actors:
+            # The process that serves it is ended as when a driver of this node has killed it.
+            self.arena.kill_actor(self.arena.foreign((raw, THIS_NODE)))
+        self._send(peer.number, messages.Killed(kill.actors))
+
+    def _on_killed(self, peer: Peer, killed: messages.Killed) -> None:
+        for raw in killed.actors:
+            self.arena.heard_of_end(peer.number, raw)
 
     def _known_results(self, peer: Peer, task: messages.Task) -> list[messages.Result]:
         """Of a task that was here before, for an incarnation of its node that is dead: what it returned has
@@ -515,6 +584,19 @@ class Exchange:
                 owner, _ = self._wanted.pop(raw)
                 self._want(raw, owner, self.peer_of(node).number)
 
+    def take_over(self, raw: bytes, oid: _kernel.ObjectID, node: bytes) -> bool:
+        """Asks for a value that `node`, which leaves, owns or has stored for this one, if it is not on its
+        way. Whether there is, or may come, something to take."""
+        peer = self.by_node.get(node)
+        if peer is None or self.arena.is_ready(oid):
+            return False
+        owner, location = self.arena.owner(oid), self.arena.location(oid)
+        holder = location[0] if location is not None else owner
+        if peer.number not in (owner, holder):
+            return owner == THIS_NODE  # whose result may be told of later
+        self._want(raw, owner, holder)
+        return True
+
     @property
     def is_to_ask(self) -> bool:
         """Whether the next tick does anything."""
@@ -540,6 +622,7 @@ class Exchange:
     def on_news(self, news: "list[_kernel.News]") -> None:
         results: dict[int, list[messages.Result]] = defaultdict(list)
         returns: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
+        calls: list[tuple[_kernel.ObjectID, int, bool]] = []
         item: Any
         for item in news:
             kind = item[0]
@@ -556,6 +639,8 @@ class Exchange:
                     returns[number].append((raw, times))
                 if located:
                     returns[located].append((raw, 1))
+            elif kind == _kernel.NEWS_CALLS:
+                calls.append(item[1:])
             elif kind == _kernel.NEWS_WANTED:
                 oid = item[1]
                 owner = self.arena.owner(oid)
@@ -570,10 +655,15 @@ class Exchange:
             self._send(number, messages.Results(finished))
         for number, returned in returns.items():
             self._send(number, messages.Return(returned))
+        for actor, number, ends in calls:
+            self.send_calls(actor, number, ends)
 
     _HANDLERS: ClassVar[Any] = {
         messages.Job: _on_job,
         messages.Run: _on_run,
+        messages.Untaken: _on_untaken,
+        messages.Kill: _on_kill,
+        messages.Killed: _on_killed,
         messages.Results: _on_results,
         messages.Return: _on_return,
         messages.Borrow: _on_borrow,

@@ -3,8 +3,10 @@
 import json
 import time
 from collections.abc import Callable
+from typing import Any
 
 from ray import _kernel
+from ray.core.job_entries import CODE, EVENT, HOME, STARTED, SYS_PATH
 from ray.session import jobs
 from ray.wire import messages
 
@@ -25,16 +27,23 @@ class Guests:
         # A guest that a node manager before this one has learned of.
         jobs_here.update((each, (nodes[home], job)) for job, home, each in self.arena.guests())
         home, number = jobs_here[root]
-        return messages.Job(root, home, jobs.sys_path(self.arena, number) or [], False)
+        start: dict[str, Any] = jobs.start_of(self.arena, number) or {}
+        code = start.get(CODE)
+        return messages.Job(
+            root, home, start.get(SYS_PATH) or [], False, None if code is None else messages.Code(**code)
+        )
 
     def learn(self, number: int, job: messages.Job) -> None:
         self._known[job.root_id] = job
+        code = job.code
         entry = {
-            "event": jobs.STARTED,
+            EVENT: STARTED,
             "pid": 0,
             "time_s": time.time(),
             "root_id": job.root_id.hex(),
             "name": f"of node {job.home.hex()[:8]}",
-            jobs.SYS_PATH: job.sys_path,
+            HOME: job.home.hex(),
+            SYS_PATH: job.sys_path,
+            CODE: code and {"folder": code.folder, "place": code.place, "names": code.names},
         }
         self.arena.journal(_kernel.JOURNAL_JOB, json.dumps(entry).encode(), number)

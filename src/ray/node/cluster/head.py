@@ -112,6 +112,10 @@ class Head:
     def on_refused(self, node: bytes, now_ms: int) -> None:
         self._do(self.authority.refused(node, now_ms))
 
+    def on_leaving(self, node: bytes, now_ms: int) -> None:
+        """It has been drained."""
+        self._do(self.authority.left(node, now_ms))
+
     def on_replaced(self, node: bytes, by: bytes, now_ms: int) -> None:
         """Where it listened there is another incarnation now."""
         self._do(self.authority.joined(by, node, now_ms))
@@ -182,7 +186,8 @@ class Head:
         def bury() -> None:
             self.members.pop(node, None)
             where = f" at {address}" if address else ""
-            say(f"node {node.hex()[:8]}{where} is dead: {reason}.")
+            what = "has left" if death.cause is Cause.LEFT else f"is dead: {reason}"
+            say(f"node {node.hex()[:8]}{where} {what}.")
             self.has_changed = True
             self.deeds.bury(node, reason)
 

@@ -16,11 +16,15 @@ from typing import ParamSpec
 from ray import _kernel
 from ray.control_store.nodes import NodeTable
 from ray.errors import PeerUnreachableError, RayConnectionError
+from ray.node.cluster.codes import Codes
+from ray.node.cluster.draining import Departure, Takeover
 from ray.node.cluster.exchange import GRACE_S, Exchange
 from ray.node.cluster.guests import Guests
 from ray.node.cluster.head import Entries, NotKept, Table
 from ray.node.cluster.network import CONNECT_S, Network
 from ray.node.cluster.node_table import StoredTable
+from ray.node.cluster.notes import Hearing, Telling, node_name
+from ray.node.cluster.operators import Operators
 from ray.node.cluster.scheduler import Scheduler
 from ray.node.cluster.standing import Standing
 from ray.node.cluster.transfers import Pulls, resolver
@@ -31,9 +35,27 @@ from ray.session.say import say
 from ray.wire.bulk import BulkServer
 from ray.wire.connecting import connect
 from ray.wire.identity import BULK, LINK, REDIS, RELAY, Identity
-from ray.wire.link import End, LinkHost
+from ray.wire.link import End, Link, LinkHost
 from ray.wire.listener import Listener
-from ray.wire.messages import PROTOCOL, Demand, Hello, Load, Message, Resources, Result, View
+from ray.wire.messages import (
+    PROTOCOL,
+    CodeGiven,
+    CodeWanted,
+    Demand,
+    Drain,
+    Hello,
+    JobNote,
+    JobNoted,
+    Leaving,
+    Load,
+    Message,
+    Offer,
+    Resources,
+    Result,
+    Taken,
+    Untaken,
+    View,
+)
 from ray.wire.pipe import PipeHost
 from ray.wire.relay import RelayHost
 
@@ -43,6 +65,7 @@ BUSY_TICK_S = 0.05  # between two looks while something changes
 IDLE_TICK_S = TICK_MS / 1000
 LOAD_REPEAT_MS = 1_000  # a load is sent this often even if nothing has changed: the node is there
 JOIN_RETRY_S = 0.2
+GOODBYE_S = 1.0  # for the head to hear that this node has left
 TABLE_S = 3.0  # for the head's table of nodes to be read, before others are let in
 
 Handled = ParamSpec("Handled")
@@ -84,10 +107,25 @@ class Member:
         self.pulls = Pulls(arena, identity, self.network.way, self._on_pulled, source)
         self.guests = Guests(arena, self.node, jobs_ended)
         self.exchange = Exchange(arena, self.node, self.network, self.pulls, self.guests)
+        self.telling = Telling(arena, record.logs, self.exchange.tell)
+        self.hearing = Hearing(arena, record.logs, self.exchange.tell, self._node_name)
+        self.codes = Codes(
+            arena,
+            self.node,
+            record.logs,
+            self.exchange.tell,
+            self.exchange,
+            identity,
+            self.network.way,
+        )
         self.scheduler = Scheduler(
             arena, self.node, self.exchange, self.network.is_linked, self.network.want_link, self._infeasible
         )
-        self.links = LinkHost(self.hello, self.network.on_link, self._on_refused)
+        self.departure = Departure(arena, self.exchange, self.network.send, self._leave, record.leaves_by_ms)
+        self.takeover = Takeover(self.exchange, self.network.send)
+        self.operators = Operators(self._on_drain)
+        self.has_left = False  # in good order: the node is to end
+        self.links = LinkHost(self.hello, self._on_link, self._on_refused)
         self.bulk = BulkServer(resolver(arena))
         self.relay = RelayHost(self.network.open_to)
         purposes = {LINK: self.links.accept, BULK: self.bulk.accept, RELAY: self.relay.accept}
@@ -109,6 +147,7 @@ class Member:
         self.head = self.standing.head
         self.rejoins = False
         self._ended = False
+        self._says_goodbye = False
         self._load_number = 0
         self._last_load: Load | None = None
         self._load_sent_ms = 0
@@ -140,7 +179,7 @@ class Member:
             self.head.on_link_up(self.node, self.hello(), _now_ms())
         following = self.loop.run_in_executor(self.executor, self._follow)
         try:
-            while not self.arena.is_shut and not following.done() and not self.rejoins:
+            while not (self.arena.is_shut or following.done() or self.has_left or self.rejoins):
                 self._stirred.clear()
                 if storing is not None and storing.done():
                     await storing  # which ends by an error only
@@ -161,9 +200,12 @@ class Member:
             await self.relay.close()
             if self.pipe is not None:
                 await self.pipe.close()
+            self.operators.close("this node's manager ends")
             await self.network.close("this node's manager ends")
             await self.pulls.close()
             self.bulk.close()
+            self.telling.close()
+            await self.codes.close()
             await following
 
     # --- news: a thread of their own waits for them ---
@@ -188,7 +230,10 @@ class Member:
         self.standing.may_act()  # if this process was stopped, what follows is kept from leaving
         try:
             news = self.arena.news(NEWS_AT_ONCE, 0)
+            if any(item[0] == _kernel.NEWS_DONE for item in news):
+                self._tell(at_once=True)  # what a task has printed is there before its result is
             self.exchange.on_news(news)
+            self.codes.look()
         finally:
             self._taken.set()
         if queued or any(item[0] == _kernel.NEWS_QUEUED for item in news):
@@ -203,12 +248,16 @@ class Member:
             self._last_load = None
         if self.standing.on_link_up(node, hello, self.network.is_around(node), _now_ms()):
             self.exchange.on_link_up(node)
+            self.telling.on_link_up(node)
 
     @_while_open
     def on_link_down(self, node: bytes, end: End) -> None:
         self._stirred.set()
         self.exchange.on_link_down(node)
+        self.departure.on_link_down(node)
+        self.takeover.on_link_down(node)
         self.standing.on_link_down(node, _now_ms())
+        self.has_left = self.has_left or (self._says_goodbye and node == self.standing.head_node)
 
     def on_needed(self, node: bytes) -> None:
         self.standing.needs_link(node)
@@ -228,15 +277,76 @@ class Member:
             if isinstance(message, Load):
                 if self.head is not None and self.head.on_load(node, message, now):
                     self._stirred.set()
-            elif not self.standing.on_message(node, message, now) and self.standing.may_act():
+            elif self.standing.on_message(node, message, now) or not self.standing.may_act():
+                continue
+            elif isinstance(message, JobNote):
+                self.hearing.on_note(node, message)
+            elif isinstance(message, JobNoted):
+                self.telling.on_noted(node, message)
+                self._stirred.set()
+            elif isinstance(message, CodeWanted):
+                self.codes.on_wanted(node, message)
+            elif isinstance(message, CodeGiven):
+                self.codes.on_given(node, message)
+            elif isinstance(message, Drain | Offer | Taken | Leaving):
+                self._on_leaving(node, message)
+            else:
                 finished += self.exchange.on_message(node, message)
                 self._stirred.set()
+                if isinstance(message, Untaken):
+                    self.scheduler.avoid(node)
         if finished:
             self.scheduler.on_finished(node, finished, now)
             self.scheduler.place(now)
 
     def _on_refused(self, address: str, error: Exception) -> None:
         say(f"a connection from {address} was refused: {error}")
+
+    # --- nodes that leave in good order ---
+
+    def drain(self, timeout_ms: int) -> None:
+        """This node is to leave within so much time. A head stays."""
+        if not self.is_head:
+            self.departure.begin(timeout_ms, _now_ms())
+            self._stirred.set()
+
+    def _on_link(self, link: Link) -> None:
+        if link.peer.address:
+            self.network.on_link(link)
+        else:
+            self.operators.accept(link)
+
+    def _on_drain(self, drain: Drain) -> None:
+        """From an operator."""
+        if drain.node_id == self.node:
+            self.drain(drain.timeout_ms)
+        else:
+            self.network.send(drain.node_id, drain)
+
+    def _on_leaving(self, node: bytes, message: Message) -> None:
+        self._stirred.set()
+        if isinstance(message, Drain):
+            self.drain(message.timeout_ms)
+        elif isinstance(message, Offer):
+            self.takeover.on_offer(node, message)
+        elif isinstance(message, Taken):
+            self.departure.on_taken(node, message)
+        elif self.head is not None:
+            self.head.on_leaving(node, _now_ms())
+
+    def _leave(self) -> None:
+        """Nothing here is needed any more, or the time is over."""
+        head = self.standing.head_node
+        if head is None or not self.network.is_linked(head):
+            self._end()
+            return
+        self._says_goodbye = True
+        self.network.send(head, Leaving())
+        self.loop.call_later(GOODBYE_S, self._end)
+
+    def _end(self) -> None:
+        self.has_left = True
+        self._stirred.set()
 
     # --- members: what its standing has done ---
 
@@ -266,11 +376,13 @@ class Member:
             if state.node_id != self.node and state.address:
                 self.network.learn(state.node_id, state.address)
         self.exchange.want_links()
+        self.operators.on_view(view)
         self.scheduler.on_view(view, _now_ms())
         self.scheduler.place(_now_ms())
 
     def bury(self, node: bytes, reason: str) -> None:
         self.network.forget(node, reason)
+        self.hearing.forget(node)
         kept = self.exchange.on_death(node)
         self.loop.call_later(GRACE_S, kept.clear)
 
@@ -286,6 +398,9 @@ class Member:
     def rejoin(self) -> None:
         """To this incarnation all others are dead, as it is to them: its tasks run again here, what it had of
         theirs is let go."""
+        if self._says_goodbye:  # the head has heard it
+            self._end()
+            return
         say("this node was declared dead, and joins again as a new one, with its drivers and objects.")
         self.rejoins = True
         self._stirred.set()
@@ -311,13 +426,28 @@ class Member:
         if stats["jobs_ended"] != self._jobs_ended:
             self._jobs_ended = stats["jobs_ended"]
             self.exchange.on_jobs_ended()
+            self.hearing.on_jobs_ended()
+            jobs = {job for job, _ in self.arena.drivers()} | {job for job, _, _ in self.arena.guests()}
+            self.codes.forget(jobs)
         self.exchange.tick()
+        self.hearing.tick(now)
+        self._tell()
+        self.codes.look()
+        self.takeover.tick()
+        self.departure.tick(now)
+        if self.has_left:
+            return False
         load = self._load(stats)
         last = self._last_load
-        changed = last is None or (last.free, last.demands) != (load.free, load.demands)
+        changed = last is None or (last.free, last.demands, last.draining) != (
+            load.free,
+            load.demands,
+            load.draining,
+        )
         if load.demands:  # a link that one of them waited for may be up by now
             self.scheduler.place(now)
-        is_busy = changed or bool(load.demands) or self.scheduler.has_tasks_away
+        is_busy = changed or bool(load.demands) or self.scheduler.has_tasks_away or self.hearing.is_to_tick
+        is_busy = is_busy or load.draining or self.takeover.is_under_way
         if self.head is not None:
             self._last_load = load
             self.head.on_load(self.node, load, now)
@@ -333,6 +463,15 @@ class Member:
             self._load_sent_ms = now
             self.network.send(head_node, load)
         return is_busy
+
+    def _tell(self, at_once: bool = False) -> None:
+        """To drivers of other nodes what their tasks here have printed, and what has failed."""
+        peers = self.exchange.peers.values()
+        self.telling.follow({(peer.node, root): job for peer in peers for root, job in peer.guests.items()})
+        self.telling.look(_now_ms(), at_once)
+
+    def _node_name(self, node: bytes) -> str:
+        return node_name(node, {**self.network.addresses, self.node: self.listener.address})
 
     def _join(self) -> None:
         head = self.standing.head_node
@@ -370,7 +509,8 @@ class Member:
             [Demand(Resources(cpu, gpu, custom), ready) for _, cpu, gpu, custom, ready, _ in queues],
             stats["heap_capacity_bytes"],
             stats["heap_used_bytes"],
-            dead=self.standing.known_dead() if self._last_load is None else [],
+            self.departure.is_under_way,
+            self.standing.known_dead() if self._last_load is None else [],
         )
 
     def _infeasible(self, infeasible: tuple[Infeasible, ...]) -> None:

@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from ray import _kernel
 from ray.node.cluster.exchange import Exchange
 from ray.policy.cluster.placement import Here, Infeasible, Other, Queue, place, slots
@@ -90,6 +92,12 @@ class Scheduler:
         for shape, count in counts.items():
             other.paces[shape].finished(count, now_ms)
 
+    def avoid(self, node: bytes) -> None:
+        """It takes no work any more; the head is about to say the same."""
+        if node in self.others:
+            other = self.others[node]
+            other.state = msgspec.structs.replace(other.state, draining=True)
+
     @property
     def has_tasks_away(self) -> bool:
         return any(other.ours for other in self.others.values())
@@ -117,7 +125,8 @@ class Scheduler:
             )
             for node, other in self.others.items()
         ]
-        placement = place(Here(self.node, total, free, turn=self.turn), queues, others)
+        is_leaving = self.exchange.is_leaving
+        placement = place(Here(self.node, total, free, is_leaving, self.turn), queues, others)
         needs = {queue.shape: queue.needs for queue in queues}
         for send in placement.sends:
             if not self.is_linked(send.node):
@@ -130,7 +139,8 @@ class Scheduler:
             other.ours.update(dict.fromkeys(sent, send.shape))
             other.unreported += len(sent)
             other.paces[send.shape].slots = max(1, slots(_amounts(other.state.total), needs[send.shape]))
-        self.report(placement.infeasible)
+        if not is_leaving:  # what fits nowhere else is still done here
+            self.report(placement.infeasible)
 
     def _task_ms(self, shape: int) -> float | None:
         known = [

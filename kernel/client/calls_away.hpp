@@ -1,0 +1,65 @@
+// Calls to actors that other nodes serve, and their ends.
+#pragma once
+
+#include "sending.hpp"
+
+namespace ray {
+
+// One goes in each transaction, the callers by turns.
+inline std::vector<SentTask> Client::send_calls(u32 peer, u32 actor_object, u32 count) {
+  must_be_open();
+  must_be_actor(actor_object);
+  std::vector<SentTask> out;
+  while (out.size() < count) {
+    Away sent;
+    std::optional<TaskIdBytes> after;
+    try {
+      sent = send_call(peer, actor_object, after);
+      if (!sent.index) return out;
+      out.push_back(describe(sent.index, peer));
+      out.back().after = after;
+    } catch (const TableFull&) {
+      if (sent.index) come_back(sent, peer, false);
+      if (out.empty()) throw;
+      break;
+    }
+  }
+  Transaction t(m(), thread());
+  u32 a = m().object(actor_object).actor;
+  if (m().actor(a).ready_head) mailbox::activate(t, a);  // there are more
+  t.commit();
+  return out;
+}
+
+inline Away Client::send_call(u32 peer, u32 actor_object, std::optional<TaskIdBytes>& after) {
+  Away sent;
+  Transaction t(m(), thread());
+  must_be_peer(peer);
+  u32 i = away::send_call(t, m().object(actor_object).actor, peer);
+  if (i) {
+    const Task& task = m().task(i);
+    sent = Away{i, task.serial, {}, task.sequence};
+    if (m().lane(task.lane).head != i) {
+      after.emplace();
+      memcpy(after->data(), m().task(task.previous).id, TASK_ID_BYTES);
+    }
+    lend_ids(t, i, peer, 0);
+  }
+  t.commit();
+  return sent;
+}
+
+inline void Client::heard_of_end(u32 peer, const ObjectIdBytes& actor_id) {
+  must_be_open();
+  {
+    Transaction t(m(), thread());
+    u32 o = object::find(m(), actor_id.data());
+    u32 a = o && m().object(o).state == OBJECT_ACTOR ? m().object(o).actor : NIL;
+    Actor& actor = m().actor(a);
+    if (a && actor.state == ACTOR_AWAY && actor.peer == peer) mailbox::stop_ending(t, a);
+    t.commit();
+  }
+  drain();
+}
+
+}  // namespace ray

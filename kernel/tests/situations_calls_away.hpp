@@ -1,0 +1,318 @@
+// Calls to actors of other nodes, calls that come from there, and the end of such actors.
+#pragma once
+
+#include "situations_sending.hpp"
+
+namespace ray::testing {
+
+inline IdRef made_up_actor(Stage& s, u32 owner) {
+  IdRef ref = made_up(s, 1, owner)[0];
+  u32 index = ACTOR_INDEX;
+  memcpy(ref.id.data() + TASK_ID_BYTES, &index, sizeof index);
+  return ref;
+}
+
+// An actor that a peer serves; held by the parent, and noted.
+inline u32 actor_there(Stage& s) {
+  s.actors_may_die = true;
+  IdRef ref = made_up_actor(s, peer(s, 1));
+  s.held.push_back(s.c.take_in({&ref, 1}, peer(s, 1))[0]);
+  return s.x = s.held.back();
+}
+
+inline void call_there(Stage& s, u32 returns, u32 times, bool with_ids = true) {
+  for (u32 n = 0; n < times; ++n) {
+    Options o;
+    o.returns = returns;
+    if (with_ids) o.deps = {s.put(10)};
+    if (with_ids) o.nested = {s.put(10), foreign(s, 1, peer(s, 1))[0], foreign(s, 1, peer(s, 2))[0]};
+    o.may_fail = true;
+    s.call(s.x, Act::actor_add, o);
+  }
+}
+
+inline std::vector<SentTask> send_calls(Stage& s, u32 count = 100) { return s.c.send_calls(peer(s, 1), s.x, count); }
+
+inline void tell_sum(Stage& s, const Promise& p, bool here = true) {
+  Value v{reinterpret_cast<const u8*>(&p.sum), sizeof p.sum, NIL, FORMAT_TEST};
+  s.board.runs[p.tag] = 1;
+  s.c.finish_return(peer(s, 1), id_of(s, p.object), v, here, {}, false);
+}
+
+inline void add_calls_that_go(Situations& list) {
+  for (u32 returns : {0u, 1u, 3u})
+    for (bool again : {false, true})
+      list.push_back(with_peers(
+          std::string("call another node's actor") + (again ? " again" : "") + ", " + std::to_string(returns) +
+              " returns",
+          [](Stage& s) { actor_there(s); },
+          [=](Stage& s) { s.call_with(s.x, {Act::actor_add, s.new_tag(), 1, 0}, with(0, 0, returns)); },
+          [=](Stage& s) {
+            s.take(s.x);
+            if (again) s.call_with(s.x, {Act::actor_add, s.new_tag(), 1, 0});
+          },
+          ProcessKind::driver));
+  for (u32 returns : {0u, 1u, 3u})
+    list.push_back(with_peers(
+        "send calls with " + std::to_string(returns) + " returns",
+        [=](Stage& s) {
+          actor_there(s);
+          call_there(s, returns, 4);
+          if (s.random.coin()) hear(s);
+        },
+        [](Stage& s) {
+          send_calls(s, 3);
+          std::vector<SentTask> rest = send_calls(s);
+          if (rest.size() != 1 || !rest[0].after) s.board.complain("a call does not say which one it comes after");
+        }));
+  list.push_back(with_peers(
+      "send a call with many ids",
+      [](Stage& s) {
+        actor_there(s);
+        Options o;
+        o.deps = some_objects(s, 20);
+        o.nested = some_objects(s, 20);
+        o.may_fail = true;
+        s.call(s.x, Act::actor_add, o);
+      },
+      [](Stage& s) { send_calls(s); }));
+  list.push_back(with_peers(
+      "send calls up to one that waits",
+      [](Stage& s) {
+        actor_there(s);
+        call_there(s, 1, 2);
+        Options o;
+        o.deps = {s.pending()};
+        o.may_fail = true;
+        s.call(s.x, Act::actor_add, o);
+        call_there(s, 1, 1);
+      },
+      [](Stage& s) {
+        if (send_calls(s).size() != 2) s.board.complain("a call went before its argument was there");
+        std::vector<u8> bytes = bytes_of(1, 4);
+        s.c.seal(s.take(s.reserved[0]), Value{bytes.data(), 4, NIL, FORMAT_TEST}, {});
+        if (send_calls(s).size() != 2) s.board.complain("a call did not go when its argument was there");
+      }));
+  list.push_back(with_peers(
+      "hear of calls, and again after a new connection",
+      [](Stage& s) {
+        actor_there(s);
+        call_there(s, 1, 2);
+      },
+      [](Stage& s) {
+        hear(s);
+        s.c.renew_news(peer(s, 1));
+        s.c.renew_news(peer(s, 2));
+        u32 told = 0;
+        for (const News& each : hear(s)) told += each.kind == NewsKind::calls && each.peer == peer(s, 1) && !each.ends;
+        if (told != 1) s.board.complain("calls that have not gone are not told of once");
+      }));
+}
+
+inline void add_calls_that_come_back(Situations& list) {
+  auto recall = [](Stage& s) {
+    std::vector<TaskIdBytes> ids = s.c.away(peer(s, 1));
+    s.c.recall(peer(s, 1), {ids.begin(), ids.end()});
+    send_calls(s);
+  };
+  auto bury = [](Stage& s) { s.c.bury_peer(peer(s, 1)); };
+  for (bool dies : {false, true}) {
+    auto add = [&](const std::string& name, Step prepare) {
+      list.push_back(
+          with_peers((dies ? "bury a peer with " : "recall ") + name, prepare, dies ? Step(bury) : Step(recall)));
+    };
+    for (u32 returns : {0u, 1u, 3u})
+      add("calls with " + std::to_string(returns) + " returns", [=](Stage& s) {
+        actor_there(s);
+        call_there(s, returns, 3);
+        send_calls(s, 2);
+      });
+    add("calls, of which some are done", [](Stage& s) {
+      actor_there(s);
+      call_there(s, 1, 6, false);
+      send_calls(s, 5);
+      for (u32 n : {0, 2}) tell_sum(s, s.promises[n]);
+    });
+    add("calls half done", [](Stage& s) {
+      actor_there(s);
+      call_there(s, 3, 3, false);
+      send_calls(s);
+      for (u32 n : {0, 4, 8}) tell_sum(s, s.promises[n], n != 4);
+    });
+    add("calls whose results are stored there", [](Stage& s) {
+      s.tasks_may_fail = true;
+      actor_there(s);
+      call_there(s, 2, 3, false);
+      send_calls(s);
+      for (u32 n : {0, 1, 2, 5}) tell_sum(s, s.promises[n], false);
+    });
+    add("a call whose caller has ended", [](Stage& s) {
+      actor_there(s);
+      pid_t caller = s.helper([&s] {
+        s.c.enter(ProcessKind::driver, nullptr);
+        u32 a = s.take(s.x);
+        Order order{Act::actor_add, 1, 1, 0};
+        Submission call;
+        call.payload = reinterpret_cast<const u8*>(&order);
+        call.payload_bytes = sizeof order;
+        std::vector<u32> out;
+        s.c.call(a, call, out);
+        s.board.at(91);
+        for (;;) pause();
+      });
+      s.board.until([&] { return s.board.stage.load() == 91; });
+      s.board.stage = 0;
+      send_calls(s);
+      s.kill_and_bury(caller);
+    });
+  }
+}
+
+inline void add_results_of_calls(Situations& list) {
+  auto away = [](Stage& s, u32 returns) {
+    actor_there(s);
+    call_there(s, returns, 3, false);
+    send_calls(s, 2);
+    has_run(s);
+  };
+  list.push_back(tells("of a call", [=](Stage& s) { away(s, 1); }, [](Stage& s) { tell_sum(s, s.promises[0]); }));
+  list.push_back(tells("of the calls of one caller, out of order", [=](Stage& s) { away(s, 1); },
+                       [](Stage& s) {
+                         tell_sum(s, s.promises[1]);
+                         tell_sum(s, s.promises[0]);
+                       }));
+  list.push_back(tells("of calls, stored there", [=](Stage& s) { away(s, 2); },
+                       [](Stage& s) {
+                         for (u32 n : {1, 0, 2}) tell_sum(s, s.promises[n], false);
+                       }));
+  list.push_back(tells("of calls without returns", [=](Stage& s) { away(s, 0); },
+                       [](Stage& s) {
+                         for (const TaskIdBytes& id : s.c.away(peer(s, 1))) {
+                           ObjectIdBytes hidden;
+                           task::return_id(hidden.data(), id.data(), 0);
+                           s.c.finish_return(peer(s, 1), hidden, Value{}, true, {}, false);
+                         }
+                       }));
+}
+
+inline void add_ends_elsewhere(Situations& list) {
+  list.push_back(with_peers("kill another node's actor",
+                            [](Stage& s) {
+                              actor_there(s);
+                              call_there(s, 1, 1);
+                            },
+                            [](Stage& s) {
+                              if (s.c.kill_actor(s.x)) s.board.complain("another node's process is named");
+                              s.c.kill_actor(s.x);
+                            },
+                            [](Stage& s) { s.take(s.x); }, ProcessKind::driver));
+  list.push_back(with_peers("hear that another node's actor was killed, and that it has ended",
+                            [](Stage& s) {
+                              actor_there(s);
+                              s.bytes.push_back({s.m.object(s.x).id, s.m.object(s.x).id + ID_BYTES});
+                              s.c.kill_actor(s.x);
+                              let_go(s, {s.x});
+                            },
+                            [](Stage& s) {
+                              for (const News& each : hear(s))
+                                if (each.kind == NewsKind::calls && !each.ends)
+                                  s.board.complain("the peer is not told that an actor shall end");
+                              ObjectIdBytes id = to_id(s.bytes[0].data());
+                              s.c.heard_of_end(peer(s, 2), id);
+                              s.c.heard_of_end(peer(s, 1), id);
+                              s.c.heard_of_end(peer(s, 1), id);
+                              hear(s);
+                            }));
+  list.push_back(with_peers("bury a peer whose actor was to end",
+                            [](Stage& s) {
+                              actor_there(s);
+                              call_there(s, 1, 2);
+                              send_calls(s, 1);
+                              s.c.kill_actor(s.x);
+                            },
+                            [](Stage& s) { s.c.bury_peer(peer(s, 1)); }));
+  list.push_back(with_peers("drop the last handle of another node's actor",
+                            [](Stage& s) {
+                              s.actors_may_die = true;
+                              IdRef ref = made_up_actor(s, peer(s, 1));
+                              s.x = s.c.take_in({&ref, 1}, peer(s, 1))[0];
+                            },
+                            [](Stage& s) {
+                              drop_all(s);
+                              hear(s);
+                            },
+                            [](Stage& s) {
+                              s.list = {s.take(s.x)};
+                              s.call_with(s.x, {Act::actor_add, s.new_tag(), 1, 0}, with(0, 0, 0));
+                            },
+                            ProcessKind::node_manager, [](Stage& s) { let_go(s, {s.x}); }));
+  for (bool own : {false, true})
+    list.push_back(with_peers(
+        own ? "note an actor of this node's that is gone" : "note another node's actor",
+        [=](Stage& s) { s.list.push_back(own); },
+        [](Stage& s) {
+          bool gone = s.list[0];
+          IdRef ref = made_up_actor(s, gone ? NIL : peer(s, 1));
+          for (u32 n = 0; n < 2; ++n) s.c.note(peer(s, 2), {&ref, 1});
+          hear(s);
+        }));
+}
+
+inline void add_calls_that_come(Situations& list) {
+  auto make = [](Stage& s, u32 returns, std::vector<IdRef> deps = {}, std::vector<IdRef> nested = {}) {
+    SentTask call = sent(s, {Act::actor_add, s.new_tag(), 0, 0}, returns, std::move(deps), std::move(nested));
+    call.function.reset();
+    call.actor = IdRef{id_of(s, s.x), NIL};
+    return call;
+  };
+  for (auto& [state, name] : STATES) {
+    if (state == State::restarting) continue;
+    State in = state;
+    list.push_back(with_peers("receive calls to an actor " + name,
+                              [=](Stage& s) {
+                                s.actors_may_die = s.tasks_may_fail = true;
+                                s.x = actor_in(s, in, 0);
+                                s.held.push_back(s.x);
+                              },
+                              [=](Stage& s) {
+                                SentTask first = make(s, 1), second = make(s, 0), third = make(s, 1);
+                                second.after = first.id;
+                                third.after = second.id;
+                                for (const SentTask& call : {first, second, third}) receive(s, call);
+                                receive(s, second);  // once more: it is here
+                              }));
+  }
+  list.push_back(with_peers("receive calls with many arguments",
+                            [=](Stage& s) {
+                              s.actors_may_die = s.tasks_may_fail = true;
+                              s.x = actor_in(s, State::idle, 0);
+                              s.held.push_back(s.x);
+                            },
+                            [=](Stage& s) {
+                              SentTask first = make(s, 2, made_up(s, 20, peer(s, 1)), made_up(s, 20, peer(s, 2)));
+                              SentTask second = make(s, 1);
+                              second.after = first.id;
+                              receive(s, first);
+                              receive(s, second);
+                            }));
+  list.push_back(with_peers("receive a call to an actor that is gone",
+                            [](Stage& s) {
+                              s.actors_may_die = s.tasks_may_fail = true;
+                              s.x = s.put(10);
+                            },
+                            [=](Stage& s) {
+                              SentTask call = make(s, 2);
+                              call.actor = made_up_actor(s, NIL);
+                              receive(s, call);
+                            }));
+}
+
+inline void add_calls_away_situations(Situations& list) {
+  add_calls_that_go(list);
+  add_calls_that_come_back(list);
+  add_results_of_calls(list);
+  add_ends_elsewhere(list);
+  add_calls_that_come(list);
+}
+
+}  // namespace ray::testing

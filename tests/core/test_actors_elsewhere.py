@@ -1,0 +1,180 @@
+"""Actors that another arena's calls go to, by hand."""
+
+import struct
+
+import pytest
+
+from ray import _kernel
+from tests.core.nodes import RAW, Host, Network, Node, decoded, encoded
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network(3)
+
+
+def given(owner: Node, other: Node, actor: _kernel.ObjectID) -> _kernel.ObjectID:
+    """The other node's handle: it comes inside a value."""
+    box = owner.driver.put(encoded(0), RAW, [actor])
+    name = (box.binary(), other.peer(owner))
+    boxed = other.driver.foreign(name)
+    owner.manager.lend(owner.peer(other), [owner.manager.foreign((box.binary(), 0))])
+    other.manager.note(other.peer(owner), [name])
+    other.network.send(other, owner, "want", box.binary())
+    owner.network.settle(work=False)
+    assert other.driver.is_ready(boxed)
+    return other.driver.foreign((actor.binary(), 0))
+
+
+def served(node: Node) -> tuple[_kernel.ObjectID, Host]:
+    cls = node.driver.put(encoded(1), RAW)
+    actor = node.create(cls)
+    return actor, Host(node)
+
+
+def failure(node: Node, oid: _kernel.ObjectID) -> int:
+    fmt, data = node.driver.get(oid, 0)
+    assert fmt == _kernel.FORMAT_SYSTEM
+    return int(struct.unpack_from("<i", bytes(data))[0])
+
+
+def all_is_gone(network: Network, *hosts: Host) -> None:
+    network.until(lambda: not any(host.is_alive() for host in hosts))
+    network.settle()
+    for node in network.all:
+        node.check()
+        counts = node.counts()
+        counts["processes"] -= len(node.manager.peers()) + len(node.manager.guests())
+        assert counts == node.baseline
+        stats = node.manager.stats()
+        assert stats["actors"] == 0
+        assert stats["lanes"] == 0
+
+
+def test_calls_go_in_order_and_results_come_back(network: Network) -> None:
+    a, b, c = network.all
+    actor, host = served(a)
+    handles = {b: given(a, b, actor), c: given(a, c, actor)}
+    results = {
+        node: [node.call(handle, 100 * n + i) for i in range(10)]
+        for n, (node, handle) in enumerate(handles.items())
+    }
+    network.settle()
+    for node in network.all:
+        node.check()
+    network.until(lambda: all(node.driver.is_ready(oid) for node, oids in results.items() for oid in oids))
+    for n, (node, oids) in enumerate(results.items()):
+        told = [host.told[decoded(node.driver.get(oid, 0)[1]) - 1] for oid in oids]
+        assert told == [100 * n + i for i in range(10)]
+    del handles, results, node, oids
+    network.settle()
+    assert a.manager.stats()["actors"] == 1
+    del actor
+    all_is_gone(network, host)
+
+
+def test_an_actor_ends_when_the_last_handle_elsewhere_goes(network: Network) -> None:
+    a, b, _ = network.all
+    actor, host = served(a)
+    handle = given(a, b, actor)
+    del actor
+    network.settle()
+    assert a.manager.stats()["actors"] == 1
+    last = b.call(handle, 5)
+    del handle
+    network.until(lambda: b.driver.is_ready(last))
+    assert decoded(b.driver.get(last, 0)[1]) == 1
+    del last
+    all_is_gone(network, host)
+
+
+def test_calls_that_were_lost_on_the_way_come_once_and_in_order(network: Network) -> None:
+    a, b, _ = network.all
+    actor, host = served(a)
+    handle = given(a, b, actor)
+    oids = []
+    for i in range(60):
+        oids.append(b.call(handle, i, num_returns=2 if i % 7 == 3 else 1))
+        network.step()
+        if i % 9 == 5:
+            network.lose(a, b)
+        for node in network.all:
+            node.check()
+    network.until(lambda: len(host.told) == 60)
+    network.settle()
+    assert host.told == list(range(60))
+    for i, oid in enumerate(oids):
+        first = oid[0] if isinstance(oid, list) else oid
+        assert first is not None
+        assert decoded(b.driver.get(first, 0)[1]) == i + 1
+    del oids, oid, first, handle, actor
+    all_is_gone(network, host)
+
+
+def test_an_argument_that_is_not_ready_holds_back_its_own_caller_only(network: Network) -> None:
+    a, b, c = network.all
+    actor, host = served(a)
+    handles = given(a, b, actor), given(a, c, actor)
+    argument = b.driver.reserve()
+    held = [b.call(handles[0], 1, [argument]), b.call(handles[0], 2)]
+    free = c.call(handles[1], 3)
+    network.until(lambda: c.driver.is_ready(free))
+    b.driver.seal(argument, encoded(10), RAW)
+    network.until(lambda: b.driver.is_ready(held[1]))
+    assert host.told == [3, 11, 2]
+    assert [decoded(b.driver.get(oid, 0)[1]) for oid in held] == [2, 3]
+    assert decoded(c.driver.get(free, 0)[1]) == 1
+    del held, free, argument, handles, actor
+    all_is_gone(network, host)
+
+
+def test_killed_from_elsewhere(network: Network) -> None:
+    a, b, _ = network.all
+    actor, host = served(a)
+    handle = given(a, b, actor)
+    before = b.call(handle, 1)
+    assert b.driver.kill_actor(handle) == 0
+    after = b.call(handle, 2)
+    network.lose(a, b)
+    network.until(lambda: b.driver.is_ready(before) and b.driver.is_ready(after))
+    b.check()
+    assert failure(b, before) == failure(b, after) == _kernel.ACTOR_KILLED
+    with pytest.raises(_kernel.KernelError):
+        b.driver.get(handle, 0)
+    del before, after, handle, actor
+    all_is_gone(network, host)
+
+
+def test_the_node_of_an_actor_dies(network: Network) -> None:
+    a, b, _ = network.all
+    actor, host = served(a)
+    handle = given(a, b, actor)
+    argument = b.driver.reserve()
+    oids = [b.call(handle, 1), b.call(handle, 2, [argument]), b.call(handle, 3)]
+    network.until(lambda: host.told == [1])
+    b.driver.kill_actor(handle)
+    network.die(a)
+    b.check()
+    oids.append(b.call(handle, 4))
+    assert [failure(b, oid) for oid in oids[1:]] == [
+        _kernel.ACTOR_NODE_DIED
+    ] * 3  # of the first the result may be here
+    del oids, handle, argument
+    all_is_gone(network)
+    a.manager.shut()
+    host.join()
+
+
+def test_the_node_of_a_caller_dies(network: Network) -> None:
+    a, b, c = network.all
+    actor, host = served(a)
+    handles = given(a, b, actor), given(a, c, actor)
+    oids = [b.call(handles[0], 1), b.call(handles[0], 2)]
+    network.until(lambda: bool(host.told))
+    network.die(b)
+    a.check()
+    mine = c.call(handles[1], 3)
+    network.until(lambda: c.driver.is_ready(mine))
+    assert host.told[-1] == 3
+    del oids, handles, mine, actor
+    all_is_gone(network, host)
