@@ -1,5 +1,5 @@
 # Each target is one plain line; what it does is in scripts/.
-.PHONY: help setup build test lint format demo bench check-kernel chaos soak wheel clean
+.PHONY: help setup build test lint format demo bench bench-cluster check-kernel chaos soak wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## show the targets
@@ -16,6 +16,8 @@ demo: build  ## the main job: a hyper-parameter search on real scans
 	@.venv/bin/python examples/main_job.py $(ARGS)
 bench: build  ## this project and its peers, side by side (ARGS=--quick, --publish; --help)
 	@scripts/bench $(ARGS)
+bench-cluster: build  ## the same between the nodes of a cluster, beside its peers' clusters
+	@scripts/bench --cluster $(ARGS)
 format:  ## rewrite Python and C++ sources into the one format
 	@scripts/format
 check-kernel:  ## crash points and sanitizers (SHORT=1: the short form)

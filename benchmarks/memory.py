@@ -84,10 +84,14 @@ class Memory:
 
     @classmethod
     def of_family(cls, root: int | None = None) -> "Memory":
+        return cls.of_processes(family(root))
+
+    @classmethod
+    def of_processes(cls, pids: set[int]) -> "Memory":
         private: dict[int, int] = {}
         mapped: dict[tuple[int, int], int] = defaultdict(int)  # bytes in page tables, by device and inode
         present: dict[tuple[int, int], int] = {}
-        for pid in family(root):
+        for pid in pids:
             try:
                 smaps = (PROC / str(pid) / "smaps").read_text()
                 present.update(_memory_files(pid))

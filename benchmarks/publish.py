@@ -12,7 +12,7 @@ from report import MAIN, OURS, Line, Summary, cell
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "performance.md"
 PICTURE = DOCS / "performance.svg"
-BEGIN = "<!-- {}: written by make bench ARGS=--publish -->"
+BEGIN = "<!-- {}: written by make {} ARGS=--publish -->"
 END = "<!-- end of {} -->"
 VERDICTS = {"missed": "**missed**", "held": "held", "aim": "aim reached", "": "not compared"}
 
@@ -21,9 +21,14 @@ def publish(summary: Summary) -> list[Path]:
     """Returns the files that it wrote.  Raises ValueError if the page has no place for a part."""
     if failures := summary.failures():
         raise ValueError(f"a run with failures is not published: {failures[0]}")
-    parts = {"the run": run(summary), "where a peer is better": ahead(summary)}
+    cluster = summary.results.get("cluster", False)
+    which = " between nodes" if cluster else ""
+    parts = {f"the run{which}": run(summary), f"where a peer is better{which}": ahead(summary)}
     for group, lines in summary.groups().items():
         parts[group] = table(summary, lines)
+    if cluster:
+        PAGE.write_text(written(PAGE.read_text(), parts, "bench-cluster"))
+        return [PAGE]
     if MAIN in parts:
         parts[MAIN] += f"\n\n![How many times as good as each peer, row by row]({PICTURE.name})"
     PAGE.write_text(written(PAGE.read_text(), parts))
@@ -32,9 +37,9 @@ def publish(summary: Summary) -> list[Path]:
     return [PAGE, PICTURE]
 
 
-def written(page: str, parts: dict[str, str]) -> str:
+def written(page: str, parts: dict[str, str], target: str = "bench") -> str:
     for name, text in parts.items():
-        begin, end = BEGIN.format(name), END.format(name)
+        begin, end = BEGIN.format(name, target), END.format(name)
         part = re.compile(re.escape(begin) + "\n.*?" + re.escape(end), re.DOTALL)
         new = f"{begin}\n\n{text}\n\n{end}"
         page, count = part.subn(lambda _, new=new: new, page)
@@ -48,7 +53,8 @@ def run(summary: Summary) -> str:
     rows = {
         "command": f"`{results['command']}`",
         "date": time.strftime("%Y-%m-%d", time.gmtime(results["when"])),
-        "repeats": f"{results['repeats']}, medians; {results['workers']} workers",
+        "repeats": f"{results['repeats']}, medians"
+        + ("" if results.get("cluster") else f"; {results['workers']} workers"),
         **results["machine"],
         **{
             summary.titles[name]: summary.versions[name] for name in summary.systems if summary.versions[name]

@@ -30,24 +30,27 @@ import publish
 import report
 from memory import MARK, marked_with
 from peers import WORKERS
-from questions import ORDER as QUESTIONS
+from questions import CLUSTER_ORDER, ORDER
 from questions.scaling import rounds_of
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 HERE = Path(__file__).parent
-RESULTS = environments.FOLDER / "results.json"
+RESULTS = {name: environments.FOLDER / f"{name}.json" for name in ("results", "cluster")}
 LIMIT_S = 900  # of one question to one system
 PATIENCE_S = 300  # of its repeats, for a system that is slow
 FOR_EVER_S = 1e9
 TEN_MS = 0.01
 PEERS = ("pypi_ray", "dask", "loky", "pool")
+CLUSTER_PEERS = ("pypi_ray", "dask")
 WIDTH = 160  # where there is no terminal to ask
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"some of: {', '.join(QUESTIONS)}")
+    names = f"{', '.join(ORDER)}; with --cluster: {', '.join(CLUSTER_ORDER)}"
+    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"some of: {names}")
+    parser.add_argument("--cluster", action="store_true", help="of work between nodes (make bench-cluster)")
     parser.add_argument("--repeats", type=int, default=5, help="measured repeats of each question, odd (5)")
     parser.add_argument("--quick", action="store_true", help="one repeat of each: does everything run?")
     parser.add_argument(
@@ -56,13 +59,17 @@ def arguments() -> argparse.Namespace:
         help=f"all repeats for slow systems, too, whose repeats otherwise end after {PATIENCE_S} s",
     )
     parser.add_argument("--long", action="store_true", help="the long questions as well")
-    parser.add_argument("--peers", nargs="*", default=PEERS, choices=[report.OURS, *PEERS], metavar="PEER")
+    parser.add_argument("--peers", nargs="*", choices=[report.OURS, *PEERS], metavar="PEER")
     parser.add_argument("--keep-going", action="store_true", help="a missed bar is no failure of the run")
     parser.add_argument("--newest", action="store_true", help="install the newest peers, and lock them")
     parser.add_argument("--last", action="store_true", help="run nothing: show the last run's results")
     parser.add_argument("--publish", action="store_true", help="write table and plot to docs/ as well")
     options = parser.parse_args()
-    if unknown := set(options.questions) - set(QUESTIONS):
+    options.names = CLUSTER_ORDER if options.cluster else ORDER
+    options.results = RESULTS["cluster" if options.cluster else "results"]
+    if options.peers is None:
+        options.peers = CLUSTER_PEERS if options.cluster else PEERS
+    if unknown := set(options.questions) - set(options.names):
         parser.error(f"no such question: {', '.join(sorted(unknown))}")
     if options.repeats % 2 == 0:
         parser.error("--repeats must be odd: the middle one is what counts")
@@ -73,7 +80,7 @@ def arguments() -> argparse.Namespace:
 
 def chosen(options: argparse.Namespace) -> dict[str, Any]:
     """The questions by their names."""
-    every = {name: importlib.import_module(f"questions.{name}") for name in QUESTIONS}
+    every = {name: importlib.import_module(f"questions.{name}") for name in options.names}
     if options.questions:
         return {name: question for name, question in every.items() if name in options.questions}
     return {
@@ -188,6 +195,13 @@ def _follow(lines: IO[str], say: Callable[[str], None]) -> None:
         say(line.strip())
 
 
+def command(given: list[str]) -> str:
+    """The line that does this run again."""
+    target = "bench-cluster" if "--cluster" in given else "bench"
+    rest = [each for each in given if each != "--cluster"]
+    return shlex.join(["make", target, *([f"ARGS={shlex.join(rest)}"] if rest else [])])
+
+
 def collect(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     names = [report.OURS, *(name for name in PEERS if name in options.peers)]
     peers = {name: importlib.import_module(f"peers.{name}") for name in names}
@@ -195,9 +209,8 @@ def collect(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     pythons = {name: environments.python_of(name, peer, options.newest) for name, peer in peers.items()}
     asking = Asking(FOR_EVER_S if options.patient else PATIENCE_S)
     results: dict[str, Any] = {
-        "command": shlex.join(
-            ["make", "bench", *([f"ARGS={shlex.join(sys.argv[1:])}"] if sys.argv[1:] else [])]
-        ),
+        "command": command(sys.argv[1:]),
+        "cluster": options.cluster,
         "when": time.time(),
         "machine": machine.described(),
         "repeats": options.repeats,
@@ -229,7 +242,9 @@ def collect(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             answers = results["answers"][question]
             answer = answers[name] = joined(answers.get(name, {}), answer)
             results["took_s"] = time.time() - results["when"]
-            RESULTS.write_text(json.dumps(results, indent=1))  # now: a run that is broken off is not lost
+            options.results.write_text(
+                json.dumps(results, indent=1)
+            )  # now: a run that is broken off is not lost
             progress.advance(line)
             if (question, name) in (turn[:2] for turn in turns[number + 1 :]):
                 continue
@@ -244,10 +259,10 @@ def main() -> int:
     if not console.is_terminal:
         console = Console(width=WIDTH)
     environments.FOLDER.mkdir(parents=True, exist_ok=True)
-    results = json.loads(RESULTS.read_text()) if options.last else collect(options, console)
+    results = json.loads(options.results.read_text()) if options.last else collect(options, console)
     summary = report.Summary(results)
     report.show(console, summary)
-    console.print(f"Results: {RESULTS.relative_to(environments.ROOT)}; {results['took_s']:.0f} s.")
+    console.print(f"Results: {options.results.relative_to(environments.ROOT)}; {results['took_s']:.0f} s.")
     if options.publish:
         for path in publish.publish(summary):
             console.print(f"Written: {path.relative_to(environments.ROOT)}")

@@ -4,9 +4,11 @@ import functools
 import hashlib
 import importlib
 import os
+import time
 from typing import Any
 
 ARRAY_BYTES = 64 << 20
+BUSY_S = 0.5
 
 
 def noop() -> bytes:
@@ -45,6 +47,25 @@ def _made_array() -> Any:
 def hold(fifo: str) -> None:
     """Blocks until somebody opens the FIFO for writing."""
     os.close(os.open(fifo, os.O_RDONLY))
+
+
+def arrived(array: Any) -> tuple[float, float, int]:
+    """When the array was there, by the machine's clock; what stands last in it; and in which process.
+
+    The process stays busy for a while, so that a second task goes to another.
+    """
+    moment = time.monotonic()
+    found = float(array[-1])
+    time.sleep(BUSY_S)
+    return moment, found, os.getpid()
+
+
+def spin(seconds: float) -> int:
+    """Plain computing, for so much time of a processor; returns the process that did it."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+    return os.getpid()
 
 
 def fan_out(peer_name: str, count: int) -> int:

@@ -4,6 +4,7 @@
 // number of clients.  How each operation is done stands in client/, a file a concern.
 #pragma once
 
+#include "bell.hpp"
 #include "client/caller.hpp"
 #include "client/remote.hpp"
 #include "spill.hpp"
@@ -278,8 +279,11 @@ class Client {
 
   std::optional<Location> location(u32 o);
   std::vector<News> news(u32 most, i64 timeout_ms);
+  void listen(std::optional<int> fd);
+  void arm();
   void renew_news(u32 peer);
   bool subscribe(u32 o);
+  bool is_watched(u32 o);
 
  private:
   using Fresh = std::vector<std::pair<u32, u32>>;  // objects that this process did not hold before, and their holds
@@ -391,6 +395,7 @@ class Client {
     u32 now;
   };
   std::unordered_map<u32, KnownShape> shapes_;
+  std::unique_ptr<Bell> bell_;  // last, so first to end
 };
 
 }  // namespace ray

@@ -55,11 +55,13 @@ inline void want(Transaction& t, u32 i) {
   add(t, i);
 }
 
-// The watcher may be whoever submitted its task, and wait for something else, or nothing.
-inline bool is_awaited(Mapping& m, u32 i) {
+// By a thread.  The watcher may be whoever submitted its task, and wait for something else, or nothing.
+inline bool is_watched(Mapping& m, u32 i) {
   const Object& o = m.object(i);
-  return o.waiting || o.watches || (o.watcher && m.thread(o.watcher).awaiting.load(std::memory_order_relaxed));
+  return o.watches || (o.watcher && m.thread(o.watcher).awaiting.load(std::memory_order_relaxed));
 }
+
+inline bool is_awaited(Mapping& m, u32 i) { return m.object(i).waiting || is_watched(m, i); }
 
 // A failure of another node's task belongs into the journal there.  Says nothing of an object that has a value after
 // all.

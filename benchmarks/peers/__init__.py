@@ -14,6 +14,9 @@ A peer's file has:
   unordered(system, f, items, shared)  the results of f(item, shared), in the order in which they come
   FIRST_RESULT  a program that starts it with WORKERS workers, and prints the result of one task
   IMPORT        the statement that imports it
+and, where it CAN do "nodes",
+  start_cluster(nodes)  starts a node of the driver's without CPUs and so many others of one CPU each, on this
+            machine, and returns its system: whatever it runs, it runs on another node than the driver's
 
 A system has `remote`, `get`, `put` and actors as in the API.  The two rays are used bare; a peer with
 another API wraps it.
@@ -28,3 +31,5 @@ NESTED = "nested"  # tasks that run tasks
 ACTORS = "actors"
 ORDER = "calls of an actor in the order made"
 CHUNKS = "chunks"
+NODES = "nodes"
+STORE_BYTES = 1 << 30  # of each node

@@ -5,12 +5,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from peers import ACTORS, CHUNKS, DEPENDENCIES, NESTED, STORE, WAIT, WORKERS
+from peers import ACTORS, CHUNKS, DEPENDENCIES, NESTED, NODES, STORE, WAIT, WORKERS
 
 TITLE = "dask"
 PACKAGES = ["distributed", "dask"]
 LOCK = "peer-dask.lock"
-CAN = {DEPENDENCIES, STORE, WAIT, NESTED, ACTORS, CHUNKS}
+CAN = {DEPENDENCIES, STORE, WAIT, NESTED, ACTORS, CHUNKS, NODES}
 FIRST_RESULT = f"""
 import tempfile
 from distributed import Client, LocalCluster
@@ -42,6 +42,13 @@ def start(workers: int = WORKERS) -> Any:
     return System(client)
 
 
+def start_cluster(nodes: int) -> Any:
+    """One worker more, in the place of the driver's node: what is put is put there, and nothing is run."""
+    client = start(nodes + 1).client
+    first, *others = client.scheduler_info(n_workers=-1)["workers"]
+    return System(client, first, others)
+
+
 def stop() -> None:
     for each in _running:
         each.close()
@@ -56,11 +63,13 @@ def inside() -> Iterator[Any]:
 
 
 class System:
-    def __init__(self, client: Any) -> None:
-        self.client = client
+    def __init__(self, client: Any, home: str | None = None, workers: list[str] | None = None) -> None:
+        """Puts to the worker `home`, and runs on `workers`; on any, if none are given."""
+        self.client, self.home, self.workers = client, home, workers
 
     def remote(self, target: Any) -> Any:
-        return Class(self.client, target) if isinstance(target, type) else Function(self.client, target)
+        kind = Class if isinstance(target, type) else Function
+        return kind(self.client, target, self.workers)
 
     def get(self, ids: Any) -> Any:
         if not isinstance(ids, list):
@@ -70,23 +79,24 @@ class System:
         return self.client.gather(ids)
 
     def put(self, value: Any) -> Any:
-        return self.client.scatter(value, hash=False)
+        return self.client.scatter(value, hash=False, workers=self.home)
 
 
 class Function:
-    def __init__(self, client: Any, function: Callable[..., Any]) -> None:
-        self.client, self.function = client, function
+    def __init__(self, client: Any, function: Callable[..., Any], workers: list[str] | None) -> None:
+        self.client, self.function, self.workers = client, function, workers
 
     def remote(self, *args: Any) -> Any:
-        return self.client.submit(self.function, *args, pure=False)
+        return self.client.submit(self.function, *args, pure=False, workers=self.workers)
 
 
 class Class:
-    def __init__(self, client: Any, cls: type) -> None:
-        self.client, self.cls = client, cls
+    def __init__(self, client: Any, cls: type, workers: list[str] | None) -> None:
+        self.client, self.cls, self.workers = client, cls, workers
 
     def remote(self, *args: Any) -> Any:
-        return Handle(self.client.submit(self.cls, *args, actor=True, pure=False))
+        made = self.client.submit(self.cls, *args, actor=True, pure=False, workers=self.workers)
+        return Handle(made)
 
 
 class Handle:

@@ -5,12 +5,24 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from peers import ACTORS, CHUNKS, DEPENDENCIES, NESTED, ORDER, STORE, WAIT, WORKERS, raycore
+from peers import (
+    ACTORS,
+    CHUNKS,
+    DEPENDENCIES,
+    NESTED,
+    NODES,
+    ORDER,
+    STORE,
+    STORE_BYTES,
+    WAIT,
+    WORKERS,
+    raycore,
+)
 
 TITLE = "PyPI ray"
 PACKAGES = ["ray"]
 LOCK = "peer-ray.lock"
-CAN = {DEPENDENCIES, STORE, WAIT, NESTED, ACTORS, ORDER, CHUNKS}
+CAN = {DEPENDENCIES, STORE, WAIT, NESTED, ACTORS, ORDER, CHUNKS, NODES}
 SETTINGS = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 OPTIONS = {"include_dashboard": False, "log_to_driver": False}
 FIRST_RESULT = f"""
@@ -25,6 +37,8 @@ print(ray.get(answer.remote()), flush=True)
 """
 IMPORT = "import ray"
 
+_clusters: list[Any] = []
+
 
 def start(workers: int = WORKERS) -> Any:
     os.environ.update(SETTINGS)
@@ -34,7 +48,28 @@ def start(workers: int = WORKERS) -> Any:
     return ray
 
 
-stop = raycore.stop
+def start_cluster(nodes: int) -> Any:
+    os.environ.update(SETTINGS)
+    import ray
+    from ray.cluster_utils import Cluster
+
+    shared = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+    own = {"num_cpus": 0, **shared}
+    cluster = Cluster(initialize_head=True, head_node_args=own)
+    _clusters[:] = [cluster]
+    for _ in range(nodes):
+        cluster.add_node(num_cpus=1, **shared)
+    ray.init(address=cluster.address, log_to_driver=False)
+    return ray
+
+
+def stop() -> None:
+    raycore.stop()
+    for cluster in _clusters:
+        cluster.shutdown()
+    _clusters.clear()
+
+
 inside = raycore.inside
 unordered = raycore.unordered
 popped = raycore.popped

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from peers import ACTORS, CHUNKS, DEPENDENCIES, NESTED, ORDER, STORE, WAIT, WORKERS
+from peers import ACTORS, CHUNKS, DEPENDENCIES, NESTED, NODES, ORDER, STORE, STORE_BYTES, WAIT, WORKERS
 
 TITLE = "raycore"
 PACKAGES: list[str] = []
 LOCK = "dev.lock"
-CAN = {DEPENDENCIES, STORE, WAIT, NESTED, ACTORS, ORDER, CHUNKS}
+CAN = {DEPENDENCIES, STORE, WAIT, NESTED, ACTORS, ORDER, CHUNKS, NODES}
 FIRST_RESULT = f"""
 import ray
 ray.init(num_cpus={WORKERS})
@@ -22,6 +22,8 @@ print(ray.get(answer.remote()), flush=True)
 """
 IMPORT = "import ray"
 
+_clusters: list[Any] = []
+
 
 def start(workers: int = WORKERS) -> Any:
     import ray
@@ -30,10 +32,25 @@ def start(workers: int = WORKERS) -> Any:
     return ray
 
 
+def start_cluster(nodes: int) -> Any:
+    import ray
+    from ray.testing import LocalCluster
+
+    cluster = LocalCluster(1, num_cpus=0, object_store_memory=STORE_BYTES)
+    _clusters[:] = [cluster]
+    for _ in range(nodes):
+        cluster.add_node(num_cpus=1)
+    ray.init(redis_address=cluster.address)
+    return ray
+
+
 def stop() -> None:
     import ray
 
     ray.shutdown()
+    for cluster in _clusters:
+        cluster.stop()
+    _clusters.clear()
 
 
 @functools.cache

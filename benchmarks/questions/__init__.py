@@ -47,6 +47,14 @@ ORDER = (  # in which they are asked and shown
     "cost_model",
     "ten_million",
 )
+CLUSTER_ORDER = (  # of `make bench-cluster`
+    "remote_tasks",
+    "remote_calls",
+    "array_between_nodes",
+    "burst",
+    "node_cost",
+    "attached",
+)
 PROGRAMS = Path(__file__).parents[1] / "programs"
 LEAST_S = 0.3  # a repeat goes on for at least this long, so that fast systems are not measured by luck
 ENOUGH_S = 0.02  # so long the warming up of a row takes at least

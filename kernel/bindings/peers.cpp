@@ -250,6 +250,9 @@ void add_peers(nb::class_<Arena>& arena) {
           },
           "max_items"_a, "timeout_ms"_a)
       .def(
+          "listen", [](Arena& a, std::optional<int> fd) { a.c().listen(fd); }, "fd"_a.none())
+      .def("arm", [](Arena& a) { a.c().arm(); })
+      .def(
           "renew_news", [](Arena& a, u32 peer) { a.c().renew_news(peer); }, "peer"_a)
       .def("drivers",
            [](Arena& a) {
@@ -258,6 +261,8 @@ void add_peers(nb::class_<Arena>& arena) {
            })
       .def(
           "subscribe", [](Arena& a, Id oid) { return a.c().subscribe(a.index_of(*oid)); }, "oid"_a)
+      .def(
+          "is_watched", [](Arena& a, Id oid) { return a.c().is_watched(a.index_of(*oid)); }, "oid"_a)
       .def("resources", [](Arena& a) {
         std::vector<i64> total, free;
         for (u32 k = 0; k < RESOURCE_KINDS; ++k) {

@@ -30,6 +30,17 @@ inline std::vector<News> Client::news(u32 most, i64 timeout_ms) {
   return out;
 }
 
+// From now on that eventfd is rung; none: no more.
+inline void Client::listen(std::optional<int> fd) {
+  bell_.reset();
+  if (fd) bell_ = std::make_unique<Bell>(m(), *fd);
+}
+
+// Once, as soon as there is news.
+inline void Client::arm() {
+  if (bell_) bell_->arm();
+}
+
 // False: it has a value, or is known to be elsewhere.
 inline bool Client::subscribe(u32 i) {
   must_be_open();
@@ -39,6 +50,15 @@ inline bool Client::subscribe(u32 i) {
   if (pending) t.write(o.origin, o.origin | u32(ASKED));
   t.commit();
   return pending;
+}
+
+// Whether a thread waits for its value, and not tasks alone.
+inline bool Client::is_watched(u32 i) {
+  must_be_open();
+  Transaction t(m(), thread());
+  bool watched = news::is_watched(m(), i);
+  t.commit();
+  return watched;
 }
 
 inline void Client::take_news(std::vector<News>& out) {

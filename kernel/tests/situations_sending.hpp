@@ -308,6 +308,7 @@ inline void add_results(Situations& list) {
       std::vector<u8> bytes = bytes_of(p.tag + u32(p.sum), p.size);
       u32 o = s.take(p.object);
       if (!s.c.location(o)) s.board.complain("a stored result is nowhere");
+      if (s.c.is_watched(o)) s.board.complain("a thread waits for what no thread has asked for");
       s.c.seal(o, Value{bytes.data(), bytes.size(), NIL, FORMAT_TEST}, {});
     }
   }));

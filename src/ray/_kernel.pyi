@@ -371,11 +371,15 @@ class Arena:
         stored there."""
     def location(self, oid: ObjectID) -> tuple[int, int, int] | None: ...  # peer, size and format of a stored one
     def news(self, max_items: int, timeout_ms: int) -> list[News]: ...  # waits for some; `nudge` ends the wait
+    def listen(self, fd: int | None) -> None:
+        """A thread of the kernel's rings this eventfd, of the caller's, when there is news; None ends it."""
+    def arm(self) -> None: ...  # it rings once more: now, or when there is news, or the arena is shut
     def renew_news(self, peer: int) -> None:
         """Sync: results that the peer has not returned, and what is awaited of it, are news again."""
     def drivers(self) -> list[tuple[int, bytes]]: ...  # of this node: job and root id
     def subscribe(self, oid: ObjectID) -> bool:
         """Its value, or that it is known to be elsewhere, will be news. False: that is so already."""
+    def is_watched(self, oid: ObjectID) -> bool: ...  # a thread waits for its value, and not tasks alone
     def resources(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]: ...  # [cpu, gpu, custom]: total, free
 
     # --- looking ---

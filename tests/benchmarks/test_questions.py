@@ -64,7 +64,7 @@ def test_every_question_has_what_it_must(benchmarks: SimpleNamespace) -> None:
         assert not question.NEEDS - abilities
         assert callable(question.measure)
         rows += question.ROWS
-    assert sorted(benchmarks.questions.ORDER) == sorted(
+    assert sorted(benchmarks.questions.ORDER + benchmarks.questions.CLUSTER_ORDER) == sorted(
         path.stem for path in (BENCHMARKS / "questions").glob("[a-z]*.py")
     )
     names = [row.name for row in rows]
@@ -78,7 +78,12 @@ def test_every_peer_has_what_it_must(benchmarks: SimpleNamespace) -> None:
         peer = importlib.import_module(f"peers.{path.stem}")
         for name in ("start", "stop", "mapped", "unordered"):
             assert callable(getattr(peer, name))
-        for name, ability in (("inside", "NESTED"), ("popped", "WAIT"), ("in_chunks", "CHUNKS")):
+        for name, ability in (
+            ("inside", "NESTED"),
+            ("popped", "WAIT"),
+            ("in_chunks", "CHUNKS"),
+            ("start_cluster", "NODES"),
+        ):
             assert callable(getattr(peer, name, None)) == (getattr(benchmarks.peers, ability) in peer.CAN)
         compile(peer.FIRST_RESULT, path.name, "exec")
         compile(peer.IMPORT, path.name, "exec")

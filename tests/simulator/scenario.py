@@ -132,8 +132,8 @@ class Run:
         for machine in self.machines:
             exchange = machine.exchange
             kept = exchange._wanted, exchange._borrowed, exchange._borrowing, exchange._again
-            if machine.alive and any(kept):
-                self.watch.problem(f"{machine.name!r}: its exchange remembers {kept}")
+            if machine.alive and (any(kept) or exchange.spread.keys):
+                self.watch.problem(f"{machine.name!r}: its exchange remembers {kept}, {exchange.spread.keys}")
 
 
 def play(seed: int, faults: Faults, nodes: int = 3) -> list[str]:

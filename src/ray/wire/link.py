@@ -194,12 +194,18 @@ class Link:
     def _decrypt(self) -> None:
         if self.end is not None:
             return
+        tls, incoming = self._channel.tls, self._channel.incoming
+        closed = False
         try:
-            while data := self._channel.tls.read(RECORD_BYTES):
+            # Nothing left: to be told so by TLS costs as much as to decrypt a message.
+            while incoming.pending or tls.pending():
+                data = tls.read(RECORD_BYTES)
+                if not data:
+                    closed = True
+                    break
                 self._reader.feed(data)
-            closed = True
         except ssl.SSLWantReadError:
-            closed = False
+            pass
         except ssl.SSLError as error:
             self._end(EndKind.BROKEN, f"TLS: {error.reason or error}")
             return

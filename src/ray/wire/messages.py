@@ -155,7 +155,7 @@ class Result(Part, frozen=True):
     """The value of an object; without `data` it is one that the sender has stored, to be fetched from there.
 
     `nested` ids are lent to the receiver. `failed`: it is a failure that belongs into the journal of the
-    task's owner.
+    task's owner. `sources`: nodes that have it stored, if not the sender alone.
     """
 
     id: ObjectId
@@ -164,6 +164,7 @@ class Result(Part, frozen=True):
     size: Count
     nested: list[Ref]
     failed: bool = False
+    sources: list[NodeId] = []
 
 
 class Results(Message, frozen=True, tag=11):
@@ -224,6 +225,12 @@ class Elsewhere(Message, frozen=True, tag=32):
     """Wanted values that other nodes have: whoever wants them is to ask there."""
 
     places: list[tuple[ObjectId, NodeId]]
+
+
+class Have(Message, frozen=True, tag=33):
+    """The sender has got these values, for which the receiver had named sources, and is a source itself."""
+
+    ids: list[ObjectId]
 
 
 # --- jobs -----------------------------------------------------------------------------------------
@@ -419,6 +426,7 @@ AnyMessage = (
     | Want
     | Values
     | Elsewhere
+    | Have
     | Job
     | JobNote
     | JobNoted

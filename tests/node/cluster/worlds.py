@@ -107,10 +107,11 @@ class Member:
 
     def look(self) -> bool:
         self.node.let_go()
-        self.exchange.tick()
         news = self.arena.news(1000, 0)
         self.exchange.on_news(news)
-        return any(item[0] != _kernel.NEWS_QUEUED for item in news)
+        asked = self.exchange.is_to_ask
+        self.exchange.tick()
+        return asked or any(item[0] != _kernel.NEWS_QUEUED for item in news)
 
     def offload(self, other: "Member", most: int = 100) -> int:
         sent = 0

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray.policy.cluster.transfers import (
+    PATIENCE_TICKS,
     PIECE_BYTES,
     PIECES_FROM_ONE,
     RECEIVERS_OF_ONE,
@@ -66,7 +67,7 @@ def test_a_broken_source_and_others() -> None:
     pulls = Pulls(ROOM)
     pulls.wanted(X, 4 * PIECE_BYTES, Rank.USER, [B, C])
     assert pulls.arrived(X, B, 0) == []
-    again = pulls.failed(X, B)
+    again = pulls.failed(X, B, 2 * PIECE_BYTES)
     assert again == []  # the other source is busy; it gets the piece next
     (fetch,) = pulls.arrived(X, C, PIECE_BYTES)
     assert fetch == Fetch(X, C, 2 * PIECE_BYTES, PIECE_BYTES)
@@ -87,7 +88,7 @@ def test_the_last_source_breaks_and_it_goes_on_from_where_it_was() -> None:
 def test_what_arrives_from_somebody_given_up_is_passed_over() -> None:
     pulls = Pulls(ROOM)
     pulls.wanted(X, 10, Rank.USER, [B, C])
-    pulls.failed(X, B)
+    pulls.failed(X, B, 0)
     assert pulls.arrived(X, B, 0) == []
     assert pulls.arrived(X, C, 0) == [Finish(X)]
 
@@ -203,9 +204,8 @@ def test_everything_comes_once_and_within_the_room(
             do(pulls.arrived(fetch.key, fetch.source, fetch.offset))
         elif coming and choice < 0.85:
             fetch = random.choice(coming)
-            broken = [each for each in coming if (each.key, each.source) == (fetch.key, fetch.source)]
-            coming[:] = [each for each in coming if each not in broken]
-            do(pulls.failed(fetch.key, fetch.source))
+            coming.remove(fetch)
+            do(pulls.failed(fetch.key, fetch.source, fetch.offset))
         elif asked:
             do(pulls.found(asked.pop(), random.sample(sources, random.randint(1, nodes))))
         elif not left and not coming:
@@ -317,3 +317,50 @@ def test_no_source_serves_too_many_and_everybody_is_served(random: Random, nodes
             del fetching[node]
             take(spread.gone(node))
     assert done == set(names) - dead
+
+
+def test_nobody_waits_for_ever_for_those_before_it() -> None:
+    """They may have no room for what they were to fetch."""
+    spread = Spread()
+    spread.has(X, B)
+    receivers = [bytes([number]) for number in range(RECEIVERS_OF_ONE + 1)]
+    answers = [answer for receiver in receivers for answer in spread.asked(X, receiver)]
+    assert [answer.receiver for answer in answers] == receivers[:-1]
+    assert spread.anybody_waits
+    for _ in range(PATIENCE_TICKS - 1):
+        assert spread.tick() == []
+    assert spread.tick() == [Answer(X, receivers[-1], (B,))]
+    assert not spread.anybody_waits
+    assert spread.tick() == []
+
+
+def test_what_is_freed_says_who_still_waits() -> None:
+    spread = Spread()
+    spread.asked(X, C)
+    assert spread.freed(X) == [C]
+    assert spread.freed(X) == []
+    assert not spread.knows(X)
+
+
+def test_a_value_that_only_its_owner_has_is_forgotten() -> None:
+    spread = Spread()
+    spread.has(X, B)
+    spread.asked(X, C)
+    assert spread.sources_of(X, C) == (B,)
+    spread.forget_if_only(B, X)
+    spread.forget_idle()
+    assert spread.keys == [X]  # it is being fetched
+    spread.has(X, C)
+    spread.forget_if_only(B, X)
+    assert spread.knows(X)  # another has it, too
+    spread.lost(X, C)
+    spread.forget_if_only(B, X)
+    assert not spread.knows(X)
+
+
+def test_copies_are_forgotten_when_nobody_fetches() -> None:
+    spread = Spread()
+    spread.has(X, B)
+    spread.has(X, C)
+    spread.forget_idle()
+    assert spread.keys == []

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from ray import _kernel
+from ray.policy.cluster.transfers import Answer, Spread
 from ray.wire import messages
 from ray.wire.messages import Message
 
@@ -25,6 +26,7 @@ ENTRIES_AT_ONCE = 100_000  # in one part of a Sync
 CALLS_AT_ONCE = 512  # to one actor, before others have their turn
 FIRST_RETURN = bytes(4)  # how the id of a task's first result ends
 GRACE_S = 15.0  # longer than a link that breaks is away
+FUNCTIONS_KEPT = 1_000  # of one job
 
 
 class Network(Protocol):
@@ -64,6 +66,7 @@ class Peer:
     up: bool = False
     synced: bool = False  # it has told what it has of this node
     waiting: list[Message] = field(default_factory=list)  # until then
+    returns: list[tuple[bytes, int]] = field(default_factory=list)  # to go with the next message, or tick
     heard: list[messages.Sync] = field(default_factory=list)  # parts of its Sync
     told_jobs: set[bytes] = field(default_factory=set)
     guests: dict[bytes, int] = field(default_factory=dict)  # its drivers: their jobs' numbers here
@@ -86,6 +89,10 @@ class Exchange:
         self._askers: dict[bytes, set[int]] = defaultdict(set)  # peers that want what has no value yet
         self._borrowed: set[bytes] = set()  # ids that their owners have lent to this node
         self._borrowing: dict[bytes, int] = {}  # ids that came from others, whose owners are to confirm
+        # Functions of other nodes' jobs: else each would go with its last task here, and come again with the
+        # next.
+        self.functions: dict[int, dict[bytes, _kernel.ObjectID]] = defaultdict(dict)
+        self.spread = Spread()  # large values that others have asked this node for
         self._dead: set[bytes] = set()
         self._again: dict[bytes, None] = {}  # wanted ids, to be asked for when the next tick comes
         self.is_leaving = False  # no tasks of others are taken any more
@@ -150,8 +157,13 @@ class Exchange:
         # Not the results of its own tasks: it may come back as another node, and send these again.
         kept = [oid for oid in lent if self.arena.owner(oid) != peer.number]
         lent.clear()
+        for raw in self.spread.keys:  # nobody will tell when others let go of what it owned
+            if self.arena.owner(self.arena.foreign((raw, THIS_NODE))) == peer.number:
+                self._end_sharing(raw, peer.number)
         del self.peers[peer.number]
         self._forget_link(peer)
+        for job in peer.guests.values():
+            self.functions.pop(job, None)
         self.arena.bury_peer(peer.number)
         self.jobs.ended()
         # What it owned is this node's now. Two nodes that had lent each other such an id would keep it for
@@ -169,10 +181,14 @@ class Exchange:
     def _forget_link(self, peer: Peer) -> None:
         peer.up = peer.synced = False
         peer.waiting.clear()
+        peer.returns.clear()
         peer.heard.clear()
         peer.told_jobs.clear()
         for askers in self._askers.values():
             askers.discard(peer.number)
+        self._name_sources(self.spread.gone(peer.node))
+        # A copy that another node lets go of may be returned to whoever lent it, and that one be gone by now.
+        self.spread.forget_idle()
 
     def _add(self, number: int, node: bytes) -> Peer:
         peer = self.peers[number] = self.by_node[node] = Peer(number, node)
@@ -184,6 +200,7 @@ class Exchange:
         if peer is None:
             return
         if peer.synced:
+            self._send_returns(peer)
             self.network.send(peer.node, message)
         elif peer.up:
             # Results lend ids, and the peer's Sync takes back what it has not heard of; then they are news
@@ -210,6 +227,16 @@ class Exchange:
             return False
         self.network.send(node, message)
         return True
+
+    def _return(self, number: int, counts: list[tuple[bytes, int]]) -> None:
+        """Soon: nobody waits for it, and alone it would wake the peer up."""
+        if number in self.peers:
+            self.peers[number].returns += counts
+
+    def _send_returns(self, peer: Peer) -> None:
+        if peer.returns:
+            returns, peer.returns = peer.returns, []
+            self._send(peer.number, messages.Return(returns))
 
     def on_message(self, node: bytes, message: Message) -> list[bytes]:
         """The ids of this node's tasks whose end it tells."""
@@ -245,8 +272,7 @@ class Exchange:
         arena.recall(number, [task for task in arena.away(number) if task not in there])
         jobs = {root for part in parts for root in part.jobs}
         for root in [root for root in peer.guests if root not in jobs]:
-            arena.bury_guest(peer.guests.pop(root))
-            self.jobs.ended()
+            self._bury_guest(peer.guests.pop(root))
         peer.heard = []
         peer.synced = True
         waiting, peer.waiting = peer.waiting, []
@@ -297,7 +323,7 @@ class Exchange:
                 self._borrowing[raw] = owner
                 strangers[owner].append(raw)
         if own:
-            self._send(sender, messages.Return(list(own.items())))
+            self._return(sender, list(own.items()))
         if confirmed:
             self._give_back(sender, confirmed)
         for owner, ids in strangers.items():
@@ -310,7 +336,7 @@ class Exchange:
     def _give_back(self, sender: int, ids: list[bytes]) -> None:
         returned = self.arena.forget_notes(sender, ids)
         if returned:
-            self._send(sender, messages.Return(returned))
+            self._return(sender, returned)
 
     def _on_borrow(self, peer: Peer, borrow: messages.Borrow) -> None:
         # What is gone is lent as well: as a failure that says so.
@@ -327,7 +353,15 @@ class Exchange:
                 self._give_back(other, lent.ids)
 
     def _on_return(self, peer: Peer, message: messages.Return) -> None:
+        shared = [raw for raw, _ in message.counts if self.spread.knows(raw)]
+        owners = [self.arena.owner(self.arena.foreign((raw, THIS_NODE))) for raw in shared]
         self.arena.take_back(peer.number, message.counts)
+        for raw, owner in zip(shared, owners, strict=True):
+            if owner == peer.number:  # it has the value now: others are to ask there
+                self._end_sharing(raw, owner)
+                continue
+            self._name_sources([*self.spread.lost(raw, peer.node), *self.spread.gave_up(raw, peer.node)])
+            self.spread.forget_if_only(self.node, raw)
 
     # --- tasks ---
 
@@ -393,12 +427,16 @@ class Exchange:
         if job.ended:
             number = home.guests.pop(job.root_id, None)
             if number is not None:
-                self.arena.bury_guest(number)
-                self.jobs.ended()
+                self._bury_guest(number)
                 self._tell_end(job)
         elif job.home != self.node and job.root_id not in home.guests:
             number = home.guests[job.root_id] = self.arena.enter_guest(home.number, job.root_id)
             self.jobs.learn(number, job)
+
+    def _bury_guest(self, job: int) -> None:
+        self.functions.pop(job, None)
+        self.arena.bury_guest(job)
+        self.jobs.ended()
 
     def on_jobs_ended(self) -> None:
         """Drivers of this node have ended."""
@@ -447,6 +485,11 @@ class Exchange:
             )  # fmt: skip
         self.arena.receive_tasks(peer.number, tasks)
         self._came_from(peer.number, refs)
+        for _, job, function, *_ in tasks:
+            if function is not None and function[1] != THIS_NODE:
+                kept = self.functions[job]
+                if function[0] not in kept and len(kept) < FUNCTIONS_KEPT:
+                    kept[function[0]] = self.arena.foreign(function)
         if untaken:
             self._send(peer.number, messages.Untaken(untaken))
 
@@ -479,7 +522,8 @@ class Exchange:
         if not oids or any(self.arena.owner(oid) == peer.number for oid in oids):
             return []
         self.arena.lend(peer.number, oids)
-        return [self._value_for(peer.number, oid) for oid in oids]
+        values = [self._value_for(peer.number, oid, (self.node,)) for oid in oids]
+        return [value for value in values if value is not None]
 
     def _on_results(self, peer: Peer, results: messages.Results) -> list[bytes]:
         finished = []
@@ -495,7 +539,7 @@ class Exchange:
             if result.id.endswith(FIRST_RETURN):
                 finished.append(result.id[: -len(FIRST_RETURN)])
         if returned:
-            self._send(peer.number, messages.Return(returned))
+            self._return(peer.number, returned)
         return finished
 
     # --- values ---
@@ -513,7 +557,11 @@ class Exchange:
             if location is not None:
                 places.append((raw, self.peers[location[0]].node))
             elif self.arena.is_ready(oid):
-                values.append(self._value_for(peer.number, oid))
+                value = self._value_for(peer.number, oid)
+                if value is not None:
+                    values.append(value)
+                else:
+                    self._share(raw, peer)
             elif (owner := self.arena.owner(oid)) != THIS_NODE:  # it was here once
                 places.append((raw, self.peers[owner].node))
             elif self.arena.subscribe(oid):
@@ -523,11 +571,46 @@ class Exchange:
         if places:
             self._send(peer.number, messages.Elsewhere(places))
 
-    def _value_for(self, peer: int, oid: _kernel.ObjectID) -> messages.Result:
+    def _value_for(
+        self, peer: int, oid: _kernel.ObjectID, sources: tuple[bytes, ...] = ()
+    ) -> messages.Result | None:
+        """None: it is large, and the peer is to be told from whom to fetch it."""
         fmt, data = self.arena.get(oid, 0)
-        nested = [self._wire_ref(ref) for ref in self.arena.lend_nested(peer, oid)]
         small = len(data) <= messages.SMALL_VALUE_BYTES
-        return messages.Result(oid.binary(), fmt, bytes(data) if small else None, len(data), nested)
+        if not small and not sources:
+            return None
+        nested = [self._wire_ref(ref) for ref in self.arena.lend_nested(peer, oid)]
+        return messages.Result(
+            oid.binary(), fmt, bytes(data) if small else None, len(data), nested, sources=list(sources)
+        )
+
+    def _share(self, raw: bytes, peer: Peer) -> None:
+        """Of a large value that is here: the peer is told its sources when it is its turn."""
+        for source in self.spread.sources_of(raw, peer.node):
+            if source != self.node:  # it asks again: the others have failed it
+                self._name_sources(self.spread.lost(raw, source))
+        self._name_sources([*self.spread.has(raw, self.node), *self.spread.asked(raw, peer.node)])
+
+    def _name_sources(self, answers: list[Answer]) -> None:
+        for answer in answers:
+            peer = self.by_node.get(answer.receiver)
+            oid = self.arena.foreign((answer.key, THIS_NODE))
+            if peer is not None and self.arena.is_ready(oid):
+                value = self._value_for(peer.number, oid, answer.sources)
+                if value is not None:
+                    self._send(peer.number, messages.Values([value]))
+
+    def _end_sharing(self, raw: bytes, owner: int) -> None:
+        """It is not here any more."""
+        for node in self.spread.freed(raw):
+            if node in self.by_node:
+                place = self._wire_ref((raw, owner)).owner
+                self._send(self.by_node[node].number, messages.Elsewhere([(raw, place)]))
+
+    def _on_have(self, peer: Peer, have: messages.Have) -> None:
+        for raw in have.ids:
+            if self.spread.knows(raw):  # else it is no more
+                self._name_sources(self.spread.has(raw, peer.node))
 
     def _on_values(self, peer: Peer, message: messages.Values) -> None:
         for value in message.values:
@@ -558,7 +641,9 @@ class Exchange:
     ) -> None:
         """`block` None: it could not be had there; its owner is asked anew."""
         if block is not None:
+            _, holder = self._wanted.get(value.id, (THIS_NODE, THIS_NODE))
             self._arrived(oid, value.format, block, nested)
+            self._send(holder, messages.Have([value.id]))
             return
         wanted = self._wanted.pop(value.id, None)
         if wanted is not None:
@@ -572,7 +657,7 @@ class Exchange:
         location = self.arena.location(oid)
         self.arena.seal(oid, data, fmt, nested)
         if location is not None:
-            self._send(location[0], messages.Return([(raw, 1)]))
+            self._return(location[0], [(raw, 1)])
 
     def _on_elsewhere(self, peer: Peer, message: messages.Elsewhere) -> None:
         for raw, node in message.places:
@@ -600,10 +685,14 @@ class Exchange:
     @property
     def is_to_ask(self) -> bool:
         """Whether the next tick does anything."""
-        return bool(self._again)
+        returns = any(peer.returns for peer in self.peers.values())
+        return bool(self._again) or returns or self.spread.anybody_waits
 
     def tick(self) -> None:
-        """Several times a second: values are asked for that could not be had."""
+        """Several times a second: values are asked for that could not be had; what is returned is said."""
+        for peer in list(self.peers.values()):
+            self._send_returns(peer)
+        self._name_sources(self.spread.tick())
         again, self._again = self._again, {}
         for raw in again:
             wanted = self._wanted.pop(raw, None)
@@ -631,10 +720,11 @@ class Exchange:
                 refs = [self._wire_ref(ref) for ref in nested]
                 results[number].append(messages.Result(raw, fmt, data, size, refs, failed))
             elif kind == _kernel.NEWS_GONE:
-                _, raw, _, noted, located = item
+                _, raw, owner, noted, located = item
                 self._wanted.pop(raw, None)
                 self._borrowed.discard(raw)
                 self._borrowing.pop(raw, None)
+                self._end_sharing(raw, owner)
                 for number, times in noted:
                     returns[number].append((raw, times))
                 if located:
@@ -654,7 +744,7 @@ class Exchange:
         for number, finished in results.items():
             self._send(number, messages.Results(finished))
         for number, returned in returns.items():
-            self._send(number, messages.Return(returned))
+            self._return(number, returned)
         for actor, number, ends in calls:
             self.send_calls(actor, number, ends)
 
@@ -671,4 +761,5 @@ class Exchange:
         messages.Want: _on_want,
         messages.Values: _on_values,
         messages.Elsewhere: _on_elsewhere,
+        messages.Have: _on_have,
     }

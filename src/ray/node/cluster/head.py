@@ -10,7 +10,7 @@ from ray.session.say import say
 from ray.wire.messages import MAX_DEAD, Hello, Inquiry, Load, Message, NodeState, Resources, Sighting, View
 
 REPEAT_MS = 1_000  # a view is sent this often even if nothing has changed: it says that the head is there
-LEAST_MS = 50  # between two views, whatever changes
+LEAST_MS = 100  # between two views, whatever changes
 
 Entries = Mapping[bytes, NodeEntry]
 
@@ -48,6 +48,7 @@ class Deeds(Protocol):
 class _Member:
     address: str  # "": not known yet
     is_head: bool
+    total: Resources  # as it said when it came, until it says more
     load: Load | None = None
 
 
@@ -60,7 +61,7 @@ class Head:
         """`known` are members of the node manager before this one, which will come back, or fall silent."""
         self.node = node
         self.authority = Authority.restarted(node, list(known), {}, now_ms)
-        self.members = {other: _Member("", False) for other in known}
+        self.members = {other: _Member("", False, Resources()) for other in known}
         self.deeds = deeds
         self.table = table
         self._number = 0
@@ -75,7 +76,7 @@ class Head:
             if entry.dead:
                 self._known_dead(node, now_ms)
             elif node not in self.authority.dead:
-                member = self.members.setdefault(node, _Member("", False))
+                member = self.members.setdefault(node, _Member("", False, Resources()))
                 member.address = member.address or entry.address
                 self.deeds.learn(node, member.address)
                 self.authority.known([node], now_ms)
@@ -97,8 +98,9 @@ class Head:
             return False
         member = self.members.get(node)
         if member is None:
-            member = self.members[node] = _Member("", hello.is_head)
+            member = self.members[node] = _Member("", hello.is_head, hello.resources)
             self._do(self.authority.joined(node, None, now_ms))
+        member.total = hello.resources
         if member.address != hello.address:
             member.address = hello.address
             self.table.write(node, NodeEntry(hello.address))
@@ -162,8 +164,8 @@ class Head:
                     )
                 )
             else:
-                nothing = Resources()
-                nodes.append(NodeState(node, member.address, nothing, nothing, 0, False, member.is_head))
+                total = member.total
+                nodes.append(NodeState(node, member.address, total, total, 0, False, member.is_head))
         buried = [node for node in self.authority.dead if node not in self.members]
         return View(self._number, nodes, buried[-MAX_DEAD:])
 

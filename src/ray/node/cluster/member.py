@@ -1,13 +1,13 @@
 """A node manager's part in a cluster: everything else of `ray.node.cluster`, put together.
 
-One event loop, and a thread that waits for the arena's news.
+One event loop; a thread of the kernel's rings when the arena has news.
 """
 
 import asyncio
 import contextlib
 import functools
+import os
 import socket
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -60,13 +60,16 @@ from ray.wire.pipe import PipeHost
 from ray.wire.relay import RelayHost
 
 NEWS_AT_ONCE = 512
-NEWS_WAIT_MS = 1_000
-BUSY_TICK_S = 0.05  # between two looks while something changes
+# While tasks wait for this node's workers, results are looked at this often: many at one wake-up. Whoever
+# runs one task at a time leaves none waiting, so no answer is late for it.
+PAUSE_S = 0.02
+BUSY_TICK_S = 0.1  # between two looks while something changes
 IDLE_TICK_S = TICK_MS / 1000
 LOAD_REPEAT_MS = 1_000  # a load is sent this often even if nothing has changed: the node is there
 JOIN_RETRY_S = 0.2
 GOODBYE_S = 1.0  # for the head to hear that this node has left
 TABLE_S = 3.0  # for the head's table of nodes to be read, before others are let in
+CAN_WAIT = {_kernel.NEWS_DONE, _kernel.NEWS_GONE, _kernel.NEWS_QUEUED}
 
 Handled = ParamSpec("Handled")
 
@@ -137,7 +140,7 @@ class Member:
         self.listener = Listener(identity, purposes)
         self._stirred = asyncio.Event()  # something may have changed: the next look comes at once
         self._jobs_ended = 0  # ever, as of the last look
-        self._taken = threading.Event()  # the news that there was
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.table: StoredTable | None = None
         if self.is_head and record.control_store:
             stored = NodeTable(record.control_store[0], record.redis_password)
@@ -146,7 +149,6 @@ class Member:
         self.standing = Standing(self.node, self.exchange.by_node, self, _boot_ms, table, _now_ms())
         self.head = self.standing.head
         self.rejoins = False
-        self._ended = False
         self._says_goodbye = False
         self._load_number = 0
         self._last_load: Load | None = None
@@ -177,9 +179,11 @@ class Member:
         self.listener.take_over(self.listening)
         if self.head is not None:
             self.head.on_link_up(self.node, self.hello(), _now_ms())
-        following = self.loop.run_in_executor(self.executor, self._follow)
+        self.loop.add_reader(self._bell, self._on_bell)
+        self.arena.listen(self._bell)
+        self.arena.arm()
         try:
-            while not (self.arena.is_shut or following.done() or self.has_left or self.rejoins):
+            while not (self.arena.is_shut or self.has_left or self.rejoins):
                 self._stirred.clear()
                 if storing is not None and storing.done():
                     await storing  # which ends by an error only
@@ -189,8 +193,9 @@ class Member:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._stirred.wait(), IDLE_TICK_S)
         finally:
-            self._ended = True
-            self.arena.nudge()
+            self.arena.listen(None)
+            self.loop.remove_reader(self._bell)
+            os.close(self._bell)
             self.listener.close()
             for task in (storing, self._joining):
                 if task is not None:
@@ -206,38 +211,41 @@ class Member:
             self.bulk.close()
             self.telling.close()
             await self.codes.close()
-            await following
 
-    # --- news: a thread of their own waits for them ---
+    # --- news ---
 
-    def _follow(self) -> None:
-        """Takes none itself. To take a result is to lend the ids in it: between that and the message to the
-        peer no Sync, which ends such loans, nor a death may come. So both are one step of the loop.
-        """
-        try:
-            while not self.arena.is_shut and not self._ended:
-                queued = bool(self.arena.news(0, NEWS_WAIT_MS))
-                self._taken.clear()
-                self.loop.call_soon_threadsafe(self._take_news, queued)
-                while not (self._taken.wait(NEWS_WAIT_MS / 1000) or self.arena.is_shut or self._ended):
-                    pass
-        except (_kernel.ArenaClosed, RuntimeError):  # the session, or the loop, has ended
-            return
+    def _on_bell(self) -> None:
+        os.eventfd_read(self._bell)
+        self._take_news()
 
     @_while_open
-    def _take_news(self, queued: bool) -> None:
+    def _take_news(self) -> None:
+        """To take a result is to lend the ids in it: between that and the message to the peer no Sync, which
+        ends such loans, nor a death may come. So both are one step of the loop.
+        """
         self._stirred.set()
         self.standing.may_act()  # if this process was stopped, what follows is kept from leaving
+        pause = False
         try:
             news = self.arena.news(NEWS_AT_ONCE, 0)
             if any(item[0] == _kernel.NEWS_DONE for item in news):
                 self._tell(at_once=True)  # what a task has printed is there before its result is
             self.exchange.on_news(news)
             self.codes.look()
+            kinds = {item[0] for item in news}
+            if _kernel.NEWS_QUEUED in kinds:
+                self.scheduler.place(_now_ms())
+            pause = (
+                _kernel.NEWS_DONE in kinds
+                and kinds <= CAN_WAIT
+                and len(news) < NEWS_AT_ONCE
+                and bool(self.arena.stats()["ready_tasks"])
+            )
         finally:
-            self._taken.set()
-        if queued or any(item[0] == _kernel.NEWS_QUEUED for item in news):
-            self.scheduler.place(_now_ms())
+            if pause:
+                self.loop.call_later(PAUSE_S, self.arena.arm)
+            else:
+                self.arena.arm()
 
     # --- the network's events ---
 
@@ -383,6 +391,7 @@ class Member:
     def bury(self, node: bytes, reason: str) -> None:
         self.network.forget(node, reason)
         self.hearing.forget(node)
+        self.pulls.gone(node)
         kept = self.exchange.on_death(node)
         self.loop.call_later(GRACE_S, kept.clear)
 

@@ -12,6 +12,10 @@ from ray.policy.cluster.placement import Here, Infeasible, Other, Queue, place, 
 from ray.wire.messages import NodeState, Resources, View
 
 SMOOTHING = 0.3  # weight of the newest observation of how long tasks take
+# So much work lies at another node. It covers the way there and back, and what gathers before results are
+# told of. It must be more than that, or short tasks, whose first observations are all round trip, would never
+# be seen to be short.
+COVERED_MS = 50.0
 
 
 @dataclass(slots=True)
@@ -121,6 +125,7 @@ class Scheduler:
                 int(now_ms - other.seen_ms),
                 len(other.ours),
                 other.unreported,
+                COVERED_MS,
                 draining=other.state.draining,
             )
             for node, other in self.others.items()

@@ -12,7 +12,8 @@ sendings, decided anew whenever results or reports come in, and not by dealing o
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-MOST_BUFFERED = 64  # tasks beyond what runs, for each slot: more hide no round trip
+MOST_BUFFERED = 1_000  # tasks beyond what runs, for each slot: more hide no round trip
+REFILL_PART = 4  # a buffer is filled up when one part in so many of it is empty: few messages, not one a task
 MOST_AT_ONCE = 1_000  # of one shape in one sending
 STALE_MS = 2_000  # an older report says what a node has, not what it is free to do
 WORTH_MOVING_BYTES = 1 << 20  # of a task's arguments: from here on where they are decides first
@@ -160,7 +161,8 @@ class _Room:
         if other.age_ms > STALE_MS or not fits(other.total, queue.needs):
             return 0
         wanted = buffered(slots(other.total, queue.needs), queue.task_ms, other.round_trip_ms)
-        return self._share(wanted - max(0, self.waiting), self.given_to_wait)
+        missing = wanted - max(0, self.waiting)
+        return 0 if missing < wanted // REFILL_PART else self._share(missing, self.given_to_wait)
 
     def take(self, needs: Amounts, count: int, to_wait: bool) -> None:
         """`count` more are sent there; what fits in what is free starts, the others wait."""

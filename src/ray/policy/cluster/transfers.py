@@ -16,6 +16,8 @@ PREFETCH_PART = 2  # prefetches get one part in so many of the room
 
 RECEIVERS_OF_ONE = 2  # at one time from one source: what many nodes want spreads as a tree
 SOURCES_OF_ONE = 4  # named to one receiver: more than fill its line
+# Who has waited so long for its turn gets it: those before it may themselves wait, for room in their stores.
+PATIENCE_TICKS = 50
 
 NodeId = bytes
 Key = bytes  # an object's id
@@ -147,15 +149,18 @@ class Pulls:
             actions.append(Finish(key))
         return actions + self._go_on()
 
-    def failed(self, key: Key, source: NodeId) -> list[Action]:
-        """The source does not have it any more, or broke off.
+    def failed(self, key: Key, source: NodeId, offset: int) -> list[Action]:
+        """The source does not have it any more, or broke off in this piece.
 
-        What came from it stays; the rest comes from others.
+        What came from it stays, and what else is under way from there may come; the rest comes from others.
         """
         if pull := self._pulls.get(key):
             if source in pull.sources:
                 pull.sources.remove(source)
-            self._take_back(pull, source)
+            if pull.coming.get(offset) == source:
+                del pull.coming[offset]
+                self._free(source)
+                pull.missing.appendleft(offset)
         return self._go_on()
 
     def gone(self, source: NodeId) -> list[Action]:
@@ -253,7 +258,7 @@ class _Copies:
         default_factory=OrderedDict
     )  # each copy's receivers at this time
     receiving: dict[NodeId, tuple[NodeId, ...]] = field(default_factory=dict)
-    waiting: OrderedDict[NodeId, None] = field(default_factory=OrderedDict)
+    waiting: OrderedDict[NodeId, int] = field(default_factory=OrderedDict)  # for how many ticks
 
 
 class Spread:
@@ -281,8 +286,23 @@ class Spread:
         """
         copies = self._values.setdefault(key, _Copies())
         self._end(copies, receiver)
-        copies.waiting[receiver] = None
+        copies.waiting[receiver] = 0
         return self._answer(key, copies)
+
+    @property
+    def anybody_waits(self) -> bool:
+        return any(copies.waiting for copies in self._values.values())
+
+    def tick(self) -> list[Answer]:
+        """To be called several times a second while anybody waits."""
+        answers = []
+        for key, copies in self._values.items():
+            for receiver in list(copies.waiting):
+                copies.waiting[receiver] += 1
+                if copies.waiting[receiver] >= PATIENCE_TICKS and copies.serving:
+                    source = min(copies.serving, key=lambda node: copies.serving[node])
+                    answers.append(self._name(key, copies, receiver, (source,)))
+        return answers
 
     def lost(self, key: Key, node: NodeId) -> list[Answer]:
         """A copy is no more there."""
@@ -311,9 +331,39 @@ class Spread:
             answers += self._answer(key, copies)
         return answers
 
-    def freed(self, key: Key) -> None:
-        """The object is no more."""
-        self._values.pop(key, None)
+    def freed(self, key: Key) -> list[NodeId]:
+        """The object is no more, here at least. Returns who still waits for an answer."""
+        copies = self._values.pop(key, None)
+        return list(copies.waiting) if copies is not None else []
+
+    def forget_if_only(self, node: NodeId, key: Key) -> None:
+        """Where nobody but `node` has, fetches or wants it there is nothing to know."""
+        copies = self._values.get(key)
+        if (
+            copies is not None
+            and not copies.receiving
+            and not copies.waiting
+            and copies.serving.keys() <= {node}
+        ):
+            del self._values[key]
+
+    def forget_idle(self) -> None:
+        """Copies of what nobody fetches or wants at this time: it is asked for anew as if there were none."""
+        for key, copies in list(self._values.items()):
+            if not copies.receiving and not copies.waiting:
+                del self._values[key]
+
+    def knows(self, key: Key) -> bool:
+        return key in self._values
+
+    @property
+    def keys(self) -> list[Key]:
+        return list(self._values)
+
+    def sources_of(self, key: Key, receiver: NodeId) -> tuple[NodeId, ...]:
+        """From whom it fetches at this time, as far as it was told."""
+        copies = self._values.get(key)
+        return copies.receiving.get(receiver, ()) if copies is not None else ()
 
     def copies(self, key: Key) -> list[NodeId]:
         """Who has all of it."""
@@ -327,16 +377,19 @@ class Spread:
     def _answer(self, key: Key, copies: _Copies) -> list[Answer]:
         answers = []
         while copies.waiting:
-            free = sum(RECEIVERS_OF_ONE - count for count in copies.serving.values())
+            free = sum(max(0, RECEIVERS_OF_ONE - count) for count in copies.serving.values())
             if free <= 0:
                 break
             # Several sources for each when few want it; one for each when many do.
             count = max(1, min(SOURCES_OF_ONE, free // len(copies.waiting)))
             able = [node for node, serves in copies.serving.items() if serves < RECEIVERS_OF_ONE]
             sources = tuple(sorted(able, key=lambda node: copies.serving[node])[:count])
-            receiver, _ = copies.waiting.popitem(last=False)
-            for source in sources:
-                copies.serving[source] += 1
-            copies.receiving[receiver] = sources
-            answers.append(Answer(key, receiver, sources))
+            answers.append(self._name(key, copies, next(iter(copies.waiting)), sources))
         return answers
+
+    def _name(self, key: Key, copies: _Copies, receiver: NodeId, sources: tuple[NodeId, ...]) -> Answer:
+        del copies.waiting[receiver]
+        for source in sources:
+            copies.serving[source] += 1
+        copies.receiving[receiver] = sources
+        return Answer(key, receiver, sources)
