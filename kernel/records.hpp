@@ -234,7 +234,7 @@ struct Shape {
   u32 used;
   u32 head, tail, count;
   u32 creations;  // of them, actors to be created
-  u32 stays;      // of them, other tasks that may not be sent to a peer
+  u32 stays;      // of them, tasks that may not be sent to a peer
   u32 passed;     // younger tasks that went before its first one
   u64 holds_back_until_ns;
   u64 last_used;   // sequence of the last task made with it

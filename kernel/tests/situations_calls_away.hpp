@@ -307,7 +307,103 @@ inline void add_calls_that_come(Situations& list) {
                             }));
 }
 
+// --- actors that one node has and another serves --------------------------------------------------------------
+
+// The parent's, with calls behind; at the peer.
+inline void placed(Stage& s, u32 calls, bool all_sent = true) {
+  s.actors_may_die = true;
+  Options o;
+  o.deps = {s.put(10)};
+  s.held.push_back(s.x = s.actor(2, Act::actor_new, 0, o));
+  call_there(s, 1, calls, false);
+  send_all(s);
+  if (all_sent) send_calls(s);
+}
+
+inline void add_placements(Situations& list) {
+  list.push_back(with_peers("send the creation of an actor",
+                            [](Stage& s) {
+                              s.actors_may_die = true;
+                              for (u32 n = 0; n < 2; ++n) {
+                                s.held.push_back(s.x = s.actor(n, Act::actor_new, 0, {}));
+                                s.call(s.x);
+                              }
+                              s.c.lend(peer(s, 2), {&s.x, 1});
+                            },
+                            [](Stage& s) {
+                              send_all(s, 2);  // not the one that it has a handle of
+                              if (s.m.actor(s.m.object(s.x).actor).state != ACTOR_CREATING)
+                                s.board.complain("an actor went to a node that may have called it");
+                              send_all(s);
+                            }));
+  list.push_back(with_peers("recall the creation of an actor", [](Stage& s) { placed(s, 3); },
+                            [](Stage& s) {
+                              std::vector<TaskIdBytes> ids = s.c.away(peer(s, 1));
+                              s.c.recall(peer(s, 1), {ids.begin(), ids.end()});
+                            }));
+  for (bool made : {false, true})
+    list.push_back(with_peers(made ? "bury a peer that serves an actor" : "bury a peer that creates an actor",
+                              [=](Stage& s) {
+                                placed(s, 3, made);
+                                ObjectIdBytes hidden;
+                                u32 creation = s.m.actor(s.m.object(s.x).actor).creation;
+                                task::return_id(hidden.data(), s.m.task(creation).id, 0);
+                                if (made) s.c.finish_return(peer(s, 1), hidden, Value{}, true, {}, false);
+                              },
+                              [](Stage& s) { s.c.bury_peer(peer(s, 1)); }));
+  list.push_back(with_peers("drop the last handle of an actor that a peer serves",
+                            [](Stage& s) {
+                              placed(s, 0);
+                              std::erase(s.held, s.x);
+                              ObjectIdBytes hidden;
+                              u32 creation = s.m.actor(s.m.object(s.x).actor).creation;
+                              task::return_id(hidden.data(), s.m.task(creation).id, 0);
+                              s.c.finish_return(peer(s, 1), hidden, Value{}, true, {}, false);
+                            },
+                            [](Stage& s) {
+                              drop_all(s);
+                              for (const News& each : hear(s))
+                                if (each.located && object::index_of(each.id.id.data()) != SERVED_INDEX)
+                                  s.board.complain("the peer is told of an actor that it does not know");
+                            },
+                            [](Stage& s) { s.list = {s.take(s.x)}; }, ProcessKind::node_manager,
+                            [](Stage& s) { let_go(s, {s.x}); }));
+  auto creation = [](Stage& s, std::vector<IdRef> deps) {
+    SentTask task = sent(s, {Act::actor_new, s.new_tag(), 0, 4}, 0, std::move(deps));
+    task.interval = 2;
+    return task;
+  };
+  for (u32 deps : {0u, 20u})
+    list.push_back(receives("the creation of an actor with " + std::to_string(deps) + " arguments",
+                            [](Stage& s) { s.actors_may_die = s.tasks_may_fail = true; },
+                            [=](Stage& s) { return creation(s, made_up(s, deps, peer(s, 1))); }));
+  auto serves = [=](Stage& s) {
+    s.actors_may_die = s.tasks_may_fail = true;
+    SentTask task = creation(s, {});
+    receive(s, task);
+    s.workers(1);
+    IdRef handle{{}, peer(s, 1)};
+    task::return_id(handle.id.data(), task.id.data(), ACTOR_INDEX);
+    s.x = s.c.take_in({&handle, 1}, peer(s, 1))[0];
+    s.held.push_back(s.x);
+    s.bytes.push_back({handle.id.begin(), handle.id.end()});
+  };
+  list.push_back(with_peers("call an actor that this node serves for another", serves,
+                            [](Stage& s) {
+                              s.call_with(s.x, {Act::actor_add, s.new_tag(), 1, 0});
+                              if (s.m.actor(s.m.object(s.x).actor).ready_head) s.board.complain("a call goes around");
+                            },
+                            [](Stage& s) { s.take(s.x); }, ProcessKind::driver));
+  list.push_back(with_peers("return an actor that this node serves for another", serves, [](Stage& s) {
+    ObjectIdBytes served = to_id(s.bytes[0].data());
+    task::return_id(served.data(), served.data(), SERVED_INDEX);
+    std::vector<IdTimes> returned{{served, 1}};
+    s.c.take_back(peer(s, 1), returned);
+  }));
+}
+
 inline void add_calls_away_situations(Situations& list) {
+  add_placements(list);
   add_calls_that_go(list);
   add_calls_that_come_back(list);
   add_results_of_calls(list);

@@ -174,3 +174,98 @@ def test_the_node_of_a_caller_dies(network: Network) -> None:
     assert host.told[-1] == 3
     del oids, handles, mine, actor
     all_is_gone(network, host)
+
+
+def placed(owner: Node, host: Node) -> tuple[_kernel.ObjectID, Host]:
+    """An actor of the one that the other serves."""
+    cls = owner.driver.put(encoded(1), RAW)
+    actor = owner.create(cls)
+    del cls
+    assert owner.offload(host) == 1
+    owner.network.until(lambda: host.manager.stats()["ready_tasks"] == 1)
+    serving = Host(host)
+    owner.network.settle(work=False)
+    return actor, serving
+
+
+def test_an_actor_is_placed_on_another_node(network: Network) -> None:
+    a, b, c = network.all
+    actor, host = placed(a, b)
+    handles = {a: actor, b: given(a, b, actor), c: given(a, c, actor)}
+    results = {node: [node.call(handle, 100 * n + i, num_returns=i % 2 + 1) for i in range(10)]
+               for n, (node, handle) in enumerate(handles.items())}
+    network.settle(work=False)
+    for node in network.all:
+        node.check()
+    firsts = {node: [oid[0] if isinstance(oid, list) else oid for oid in oids] for node, oids in results.items()}
+    network.until(lambda: all(node.driver.is_ready(oid) for node, oids in firsts.items() for oid in oids))
+    for n, (node, oids) in enumerate(firsts.items()):
+        told = [host.told[decoded(node.driver.get(oid, 0)[1]) - 1] for oid in oids]
+        assert told == [100 * n + i for i in range(10)]
+    del handles, results, firsts, node, oids
+    network.settle(work=False)
+    assert host.is_alive()
+    del actor
+    all_is_gone(network, host)
+
+
+def test_a_placement_that_was_lost_on_the_way(network: Network) -> None:
+    a, b, _ = network.all
+    cls = a.driver.put(encoded(1), RAW)
+    actor = a.create(cls)
+    del cls
+    calls = [a.call(actor, number) for number in range(5)]
+    a.offload(b)
+    a.tell_news()
+    network.lose(a, b)
+    network.settle(work=False)
+    a.check()
+    assert b.manager.stats()["ready_tasks"] == 0
+    assert a.manager.stats()["ready_tasks"] == 1
+    a.offload(b)
+    a.tell_news()
+    network.until(lambda: b.manager.stats()["ready_tasks"] == 1)
+    network.lose(a, b)
+    host = Host(b)
+    network.until(lambda: a.driver.is_ready(calls[-1]))
+    assert host.told == list(range(5))
+    del calls, actor
+    all_is_gone(network, host)
+
+
+def test_a_placed_actor_is_killed_and_its_node_dies(network: Network) -> None:
+    a, b, c = network.all
+    actor, host = placed(a, b)
+    handle = given(a, c, actor)
+    c.driver.kill_actor(handle)
+    call = c.call(handle, 1)
+    network.until(lambda: c.driver.is_ready(call))
+    assert failure(c, call) == _kernel.ACTOR_KILLED
+    del actor, handle, call
+    all_is_gone(network, host)
+    actor, host = placed(a, b)
+    handle = given(a, c, actor)
+    calls = [c.call(handle, 1), a.call(actor, 2)]
+    network.settle(work=False)
+    network.die(b)
+    a.check()
+    calls += [c.call(handle, 3), a.call(actor, 4)]
+    network.until(lambda: c.driver.is_ready(calls[2]))
+    assert failure(c, calls[2]) == failure(a, calls[3]) == _kernel.ACTOR_NODE_DIED
+    del actor, handle, calls
+    all_is_gone(network)
+    b.manager.shut()
+    host.join()
+
+
+def test_the_owner_of_a_placed_actor_dies(network: Network) -> None:
+    a, b, c = network.all
+    actor, host = placed(a, b)
+    handle = given(a, c, actor)
+    mine = a.call(actor, 1)
+    network.until(lambda: a.driver.is_ready(mine))
+    network.die(a)
+    b.check()
+    assert failure(c, c.call(handle, 1)) == _kernel.ACTOR_NODE_DIED
+    del handle, actor, mine
+    all_is_gone(network, host)

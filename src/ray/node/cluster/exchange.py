@@ -316,7 +316,7 @@ class Exchange:
             return []
         return self._run(peer, self.arena.send_tasks(peer.number, shape, count))
 
-    def send_calls(self, actor: _kernel.ObjectID, number: int, ends: bool) -> None:
+    def send_calls(self, actor: _kernel.ObjectID, number: int, ends: bytes | None) -> None:
         """What is to be told to the node that serves an actor, if there is a link; else it is news again with the
         next one."""
         peer = self.peers.get(number)
@@ -324,8 +324,8 @@ class Exchange:
             return
         if not peer.synced:
             return self.network.want_link(peer.node)
-        if ends:
-            self._send(number, messages.Kill([actor.binary()]))
+        if ends is not None:
+            self._send(number, messages.Kill([ends]))
         self._run(peer, self.arena.send_calls(number, actor, CALLS_AT_ONCE))
 
     def _run(self, peer: Peer, tasks: "list[_kernel.SentTask]") -> list[bytes]:
@@ -333,7 +333,7 @@ class Exchange:
         told = []
         for sent in tasks:
             (raw, job, function, payload, deps, nested, num_returns, cpu, gpu, custom, attempt, retries, actor,
-             after) = sent  # fmt: skip
+             after, interval) = sent  # fmt: skip
             known = self.arena.job_root(job)
             if known is None:  # its driver has ended just now; its tasks are failed by that
                 if actor is not None:  # those of the calls that are away
@@ -358,6 +358,7 @@ class Exchange:
                     retries=retries,
                     actor=None if actor is None else self._wire_ref(actor),
                     after=after,
+                    interval=interval,
                 )
             )
         if told:
@@ -414,7 +415,7 @@ class Exchange:
             tasks.append(
                 (task.id, job, function, task.payload, deps, nested, task.num_returns, need.cpu, need.gpu,
                  need.custom, task.attempt, task.retries, None if task.actor is None else self._ref(task.actor, peer),
-                 task.after)
+                 task.after, task.interval)
             )  # fmt: skip
         self.arena.receive_tasks(peer.number, tasks)
         self._came_from(peer.number, refs)
@@ -557,7 +558,7 @@ class Exchange:
     def on_news(self, news: "list[_kernel.News]") -> None:
         results: dict[int, list[messages.Result]] = defaultdict(list)
         returns: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
-        calls: list[tuple[_kernel.ObjectID, int, bool]] = []
+        calls: list[tuple[_kernel.ObjectID, int, bytes | None]] = []
         item: Any
         for item in news:
             kind = item[0]
