@@ -1,5 +1,6 @@
 """Actors that are used from other nodes than the one they are on."""
 
+import contextlib
 import os
 from typing import Any
 
@@ -65,9 +66,8 @@ def make_there() -> list[Any]:
 @ray.remote(num_custom_resource=1)
 def sums_there(log: Any, array: Any) -> list[int]:
     made = log.array.remote(LARGE_BYTES)
-    return ray.get([log.total.remote(array), log.total.remote(made), log.total.remote(ray.put(array))]) + [
-        int(ray.get(made).sum(dtype=np.int64))
-    ]
+    totals = [log.total.remote(array), log.total.remote(made), log.total.remote(ray.put(array))]
+    return [*ray.get(totals), int(ray.get(made).sum(dtype=np.int64))]
 
 
 @ray.remote(num_custom_resource=1)
@@ -78,7 +78,6 @@ def kill_there(log: Any) -> str:
     except ActorKilledError as error:
         return type(error).__name__
     return "it lives"
-
 
 
 def test_calls_from_another_node_run_in_order(joined: LocalCluster) -> None:
@@ -107,7 +106,12 @@ def test_large_arguments_and_results(joined: LocalCluster) -> None:
     right = int(np.arange(LARGE_BYTES, dtype=np.uint8).sum(dtype=np.int64))
     array = np.ones(LARGE_BYTES, np.uint8)
     log = Log.remote()
-    assert ray.get(sums_there.remote(log, array), timeout=PATIENCE_MS) == [LARGE_BYTES, right, LARGE_BYTES, right]
+    assert ray.get(sums_there.remote(log, array), timeout=PATIENCE_MS) == [
+        LARGE_BYTES,
+        right,
+        LARGE_BYTES,
+        right,
+    ]
     [log] = ray.get(make_there.remote(), timeout=PATIENCE_MS)
     made = log.array.remote(LARGE_BYTES)
     assert ray.get(log.total.remote(made), timeout=PATIENCE_MS) == right
@@ -189,7 +193,5 @@ def test_the_node_of_an_actor_dies(make_cluster: MakeCluster) -> None:
     with pytest.raises(ActorNodeDiedError):
         ray.get(later, timeout=PATIENCE_MS)
     for call in calls:
-        try:
+        with contextlib.suppress(ActorNodeDiedError):
             ray.get(call, timeout=PATIENCE_MS)
-        except ActorNodeDiedError:
-            pass

@@ -120,8 +120,13 @@ class Node:
         """Of an actor that a value named which this node has."""
         return self.driver.foreign((raw, 0))
 
-    def call(self, actor: _kernel.ObjectID, number: int, deps: list[_kernel.ObjectID] | None = None,
-             num_returns: int = 1) -> _kernel.ObjectID | list[_kernel.ObjectID] | None:
+    def call(
+        self,
+        actor: _kernel.ObjectID,
+        number: int,
+        deps: list[_kernel.ObjectID] | None = None,
+        num_returns: int = 1,
+    ) -> _kernel.ObjectID | list[_kernel.ObjectID] | None:
         return self.driver.call(actor, encoded(number), deps, None, num_returns, 7)
 
     # --- what the node manager does ---
@@ -347,6 +352,9 @@ class Network:
         while not done():
             assert time.monotonic() < deadline_s
             self.step()
+
+    def until_ready(self, *oids: "tuple[Node, _kernel.ObjectID]") -> None:
+        self.until(lambda: all(node.driver.is_ready(oid) for node, oid in oids))
 
     def die(self, node: Node) -> None:
         del self.nodes[node.node_id]

@@ -25,8 +25,8 @@ def free_of(arena: Arena) -> Demand:
 def shape_of(session: Current, demand: Demand, name: str) -> int:
     """The kernel's number for this demand.
 
-    Raises InfeasibleResourcesError if the node could not meet it with nothing else running, and there are no others,
-    nor can be."""
+    Raises InfeasibleResourcesError if the node could not meet it with nothing else running, and there are no
+    others, nor can be."""
     node = session.stock
     fits = demand.cpu <= node.cpu and demand.gpu <= node.gpu and demand.custom <= node.custom
     if not fits and not session.in_cluster:

@@ -317,13 +317,14 @@ class Exchange:
         return self._run(peer, self.arena.send_tasks(peer.number, shape, count))
 
     def send_calls(self, actor: _kernel.ObjectID, number: int, ends: bytes | None) -> None:
-        """What is to be told to the node that serves an actor, if there is a link; else it is news again with the
-        next one."""
+        """What is to be told to the node that serves an actor; without a link it is news again with the next
+        one."""
         peer = self.peers.get(number)
         if peer is None:
             return
         if not peer.synced:
-            return self.network.want_link(peer.node)
+            self.network.want_link(peer.node)
+            return
         if ends is not None:
             self._send(number, messages.Kill([ends]))
         self._run(peer, self.arena.send_calls(number, actor, CALLS_AT_ONCE))
@@ -412,10 +413,10 @@ class Exchange:
                 self.arena.note(peer.number, [*deps, *nested] + ([function] if function is not None else []))
                 continue
             need = task.needs
+            actor = None if task.actor is None else self._ref(task.actor, peer)
             tasks.append(
                 (task.id, job, function, task.payload, deps, nested, task.num_returns, need.cpu, need.gpu,
-                 need.custom, task.attempt, task.retries, None if task.actor is None else self._ref(task.actor, peer),
-                 task.after, task.interval)
+                 need.custom, task.attempt, task.retries, actor, task.after, task.interval)
             )  # fmt: skip
         self.arena.receive_tasks(peer.number, tasks)
         self._came_from(peer.number, refs)
