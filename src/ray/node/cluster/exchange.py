@@ -333,8 +333,8 @@ class Exchange:
         """The ids of those that the peer is told of."""
         told = []
         for sent in tasks:
-            (raw, job, function, payload, deps, nested, num_returns, cpu, gpu, custom, attempt, retries, actor,
-             after, interval) = sent  # fmt: skip
+            (raw, job, function, payload, deps, nested, num_returns, cpu, gpu, custom, attempt, retries,
+             actor, after, interval) = sent  # fmt: skip
             known = self.arena.job_root(job)
             if known is None:  # its driver has ended just now; its tasks are failed by that
                 if actor is not None:  # those of the calls that are away
