@@ -24,6 +24,7 @@ inline void leave_lane(Transaction& t, u32 i) {
   mailbox::go_on(t, l);
 }
 
+inline bool is_creation(const Task& task) { return TaskKind(task.kind) == TaskKind::actor_create; }
 inline bool is_call(const Task& task) { return TaskKind(task.kind) == TaskKind::actor_call; }
 
 inline void let_go_if_done(Transaction& t, u32 i) {
@@ -33,7 +34,10 @@ inline void let_go_if_done(Transaction& t, u32 i) {
     leave_lane(t, i);
     task::release_actor(t, task);
   }
-  if (!task.stored) task::let_go(t, i);
+  if (is_creation(task)) task::release_actor(t, task);
+  if (task.stored) return;
+  if (is_creation(task)) t.set(t.m.actor(task.actor).creation, NIL);
+  task::let_go(t, i);
 }
 
 inline void one_less_stored(Transaction& t, u32 i) {
@@ -88,11 +92,16 @@ inline void forget_location(Transaction& t, u32 i) {
 
 // --- sent ---------------------------------------------------------------------------------------------------
 
-// What an earlier attempt has made half of is finished here.
-inline bool may_go(Mapping& m, u32 i) {
+// What an earlier attempt has made half of is finished here.  An actor is not served where it may have been called
+// already: those calls go around by this node, and have their results there.
+inline bool may_go(Mapping& m, u32 i, u32 peer) {
   const Task& task = m.task(i);
-  bool plain = TaskKind(task.kind) == TaskKind::task && !(task.flags & STAYS);
-  return plain && (!task.returns || !is_known(m.object(task.returns)));
+  if (task.flags & STAYS) return false;
+  if (is_creation(task)) {
+    const Actor& actor = m.actor(task.actor);
+    if (actor.state != ACTOR_CREATING || loan::find(m, actor.object, peer)) return false;
+  }
+  return (!task.returns || !is_known(m.object(task.returns)));
 }
 
 // Without results it gets one that only it knows, so that its end is heard of.
@@ -111,10 +120,32 @@ inline void mark_sent(Transaction& t, u32 i, u32 peer) {
   t.write(task.peer, peer);
 }
 
+// The peer serves the actor from now on: as long as there is one, it is stored there, and its creation is its lineage.
+inline void settle_actor(Transaction& t, u32 i, u32 peer) {
+  Task& task = t.m.task(i);
+  Actor& actor = t.m.actor(task.actor);
+  Object& o = t.m.object(actor.object);
+  t.set(actor.state, ACTOR_AWAY);
+  t.set(actor.peer, peer);
+  t.set(o.origin, o.origin | u32(LOCATED | STORED));
+  t.set(o.task, i);
+  t.set(task.stored, 1u);
+  if (actor.ready_head) mailbox::activate(t, task.actor);
+}
+
+inline void unsettle_actor(Transaction& t, u32 i) {
+  Task& task = t.m.task(i);
+  Object& o = t.m.object(t.m.actor(task.actor).object);
+  t.set(o.origin, o.origin & ~u32(LOCATED | STORED));
+  t.set(o.task, NIL);
+  t.set(task.stored, 0u);
+}
+
 // A ready task goes.
 inline void send(Transaction& t, u32 i, u32 peer) {
   queue::remove(t, i);
   mark_sent(t, i, peer);
+  if (is_creation(t.m.task(i))) settle_actor(t, i, peer);
   queue::offer(t);  // younger ones may have been held back for it
 }
 
@@ -172,12 +203,30 @@ inline bool relist(Transaction& t, u32 i, u32 index) {
   return true;
 }
 
+// It never got there, and is to be made again; or the actor is gone.
+inline void creation_comes_back(Transaction& t, u32 i, bool again) {
+  Task& task = t.m.task(i);
+  u32 a = task.actor;
+  if (t.m.object(t.m.actor(a).object).task == i) unsettle_actor(t, i);
+  if (again) {
+    t.set(t.m.actor(a).state, ACTOR_CREATING);
+    t.set(t.m.actor(a).peer, NIL);
+    queue::push(t, i, true);
+    queue::offer(t);
+    return;
+  }
+  t.set(t.m.actor(a).creation, NIL);
+  mailbox::lose(t, a);
+  task::drop(t, i);
+}
+
 // Out of the peer's hands, with `unmade` results or none: to its queue or lane again, or done, or failed with the
 // peer's death.  What a call has done to its actor is done: it is not called again for a result that is lost.
 inline void come_back(Transaction& t, u32 i, bool unmade, bool died) {
   Task& task = t.m.task(i);
   t.set(task.peer, NIL);
   bool ended = task.flags & JOB_ENDED;
+  if (is_creation(task)) return creation_comes_back(t, i, unmade && !ended && !died);
   if (is_call(task) && task.lane) {
     if (unmade && !ended) return unsend(t, i);
     leave_lane(t, i);

@@ -297,7 +297,7 @@ class Checker {
         expect(m.task(i).previous == last, "task ", i, " is queued behind the wrong one");
         bool creates = TaskKind(m.task(i).kind) == TaskKind::actor_create;
         creations += creates;
-        stays += !creates && m.task(i).flags & STAYS;
+        stays += bool(m.task(i).flags & STAYS);
         last = i;
         ++n;
       }
@@ -547,7 +547,8 @@ class Checker {
       for_each_waiting(o, [&](u32 e) {
         expect(!free_edges_[e] && m.edge(e).object == i && m.edge(e).task, "object ", i, " is awaited by a wrong edge");
       });
-      if (o.state == OBJECT_PENDING && o.task) awaited_ += 1;
+      bool served = o.state == OBJECT_ACTOR && o.origin & STORED;
+      if ((o.state == OBJECT_PENDING || served) && o.task) awaited_ += 1;
       else expect(!o.task, "object ", i, " has a value, and a task that will make it");
       expect(o.pins == pins_[i], "object ", i, " has ", o.pins, " pins, counted ", pins_[i]);
     }
@@ -593,7 +594,7 @@ class Checker {
     expect(bool(o.origin & NOTED) == (noted > 0), "object ", i, " is noted, and does not know, or the other way round");
     expect(bool(o.origin & LISTED) == (o.news != NIL), "object ", i, " is news, and does not know, or not");
     if (o.origin & LOCATED)
-      expect(o.state == OBJECT_PENDING && m.task(o.task).state == TASK_AWAY, "object ", i, " is at no peer");
+      expect(o.state != OBJECT_SEALED && m.task(o.task).state == TASK_AWAY, "object ", i, " is at no peer");
     if (news::must_be_fetched(o))
       expect(!o.waiting || o.origin & WANTED, "a task waits for object ", i, ", which nobody fetches");
     if (o.origin & STORED) {

@@ -345,6 +345,7 @@ class Client {
   Away send_task(u32 peer, u32 shape, Away& from);
   Away send_call(u32 peer, u32 actor_object, std::optional<TaskIdBytes>& after);
   static bool sends_function(const Task& task);
+  IdRef served_as(u32 actor_object);
   size_t lend_ids(Transaction& t, u32 i, u32 peer, size_t n);
   SentTask describe(u32 i, u32 peer);
   std::vector<Away> tasks_away(u32 peer, const std::set<TaskIdBytes>* ids = nullptr);

@@ -56,6 +56,29 @@ inline u32 create(Transaction& t, const u8* task_id, u32 cls, u32 shape, u32 int
   return a;
 }
 
+// One that this node serves for that peer, which returns its object when it shall end.  Handles of it that come here
+// name another object (served_here).
+inline u32 serve(Transaction& t, const u8* task_id, u32 cls, u32 shape, u32 interval, u32 job, u32 owner) {
+  u8 id[ID_BYTES];
+  task::return_id(id, task_id, SERVED_INDEX);
+  u32 a = make_record(t, id, cls, shape, interval, job);
+  u32 o = t.m.actor(a).object;
+  t.m.object(o).origin = owner;
+  t.write(t.m.actor(a).state, ACTOR_CREATING);
+  loan::lend(t, o, owner);
+  return a;
+}
+
+// Of an actor of another node's that this one serves, the record of that: its calls need not go around.
+inline u32 served_here(Mapping& m, u32 a) {
+  const Actor& actor = m.actor(a);
+  if (actor.state != ACTOR_AWAY || !owner_of(m.object(actor.object))) return a;
+  u8 id[ID_BYTES];
+  task::return_id(id, m.object(actor.object).id, SERVED_INDEX);
+  u32 o = object::find(m, id);
+  return o ? m.object(o).actor : a;
+}
+
 // The object of an actor that another node has told of; without a peer, of one of this node's that is gone.
 inline u32 refer(Transaction& t, const u8* id, u32 peer) {
   u32 a = make_record(t, id, NIL, NIL, 0, 0);
@@ -333,6 +356,7 @@ inline void restart(Transaction& t, u32 a, u32 running, bool rests) {
   t.set(actor.deaths, actor.deaths + 1);
   Task& creation = t.m.task(actor.creation);
   t.set(creation.attempt, creation.attempt + 1);
+  t.set(creation.flags, creation.flags | u32(STAYS));  // so do its checkpoint, and the calls to run again
   if (rests) queue::rest(t, actor.creation);
   else queue::push(t, actor.creation, true);
   queue::offer(t);
@@ -382,6 +406,10 @@ inline void work(Transaction& t) {
   }
   if (actor.creation) {
     u32 i = actor.creation;
+    if (t.m.task(i).state == TASK_READY) {
+      queue::remove(t, i);
+      t.set(t.m.task(i).state, TASK_WAITING);
+    }
     if (t.m.task(i).state == TASK_HELD || t.m.task(i).state == TASK_WAITING || t.m.task(i).state == TASK_BUILDING) {
       t.set(actor.creation, NIL);
       task::drop(t, i);

@@ -200,8 +200,10 @@ inline void abandon_build(Transaction& t, Thread& thread, i32 status, u32 pid) {
   t.set(task.failure_status, u32(status));
   t.set(task.failure_pid, pid);
   if (TaskKind(task.kind) == TaskKind::actor_create) {
-    t.set(t.m.actor(task.actor).creation, NIL);
+    Actor& actor = t.m.actor(task.actor);
+    t.set(actor.creation, NIL);
     mailbox::die(t, task.actor, SystemFailure::actor_died, status, pid);
+    if (task.flags & RECEIVED) loan::take_back(t, actor.object, owner_of(t.m.object(actor.object)), ~0u);
   }
   if (!(task.flags & RECEIVED)) return task::drop(t, i);
   t.set(task.flags, task.flags | u32(TAKEN_BACK));

@@ -35,10 +35,9 @@ inline void push(Transaction& t, u32 i, bool front) {
   if (TaskKind(task.kind) == TaskKind::actor_create) {
     t.set(s.creations, s.creations + 1);
     if (!t.h.idle_head) t.ask_for_workers();
-  } else if (task.flags & STAYS) {
-    t.set(s.stays, s.stays + 1);
   }
-  bool may_go = t.h.peers && TaskKind(task.kind) == TaskKind::task && !(task.flags & STAYS);
+  if (task.flags & STAYS) t.set(s.stays, s.stays + 1);
+  bool may_go = t.h.peers && !(task.flags & STAYS);
   if (may_go && !t.h.queued && (!t.h.idle_head || !resources::fits(t.h, s))) {
     t.write(t.h.queued, 1u);
     t.tell_news();
@@ -61,7 +60,7 @@ inline void remove(Transaction& t, u32 i) {
   t.set(task.next, NIL);
   t.set(s.count, s.count - 1);
   if (TaskKind(task.kind) == TaskKind::actor_create) t.set(s.creations, s.creations - 1);
-  else if (task.flags & STAYS) t.set(s.stays, s.stays - 1);
+  if (task.flags & STAYS) t.set(s.stays, s.stays - 1);
   if (s.passed) t.set(s.passed, 0u);
   if (!s.count) {
     u64& bits = t.h.shapes_ready[shape / 64];

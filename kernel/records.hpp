@@ -199,12 +199,12 @@ struct alignas(64) Actor {
   u32 replay_head, replay_tail;  // calls to run again, before any lane
   u32 done_head, done_tail;      // calls finished since the last checkpoint
   u32 done_count;
-  u32 interval;    // calls between checkpoints; 0: none
-  u32 checkpoint;  // object, counted
-  u32 failure;     // object, counted: what every call returns
-  u32 cls;         // object, counted: its class
+  u32 interval;                                   // calls between checkpoints; 0: none
+  u32 checkpoint;                                 // object, counted
+  u32 failure;                                    // object, counted: what every call returns
+  u32 cls;                                        // object, counted: its class
   u32 failure_code, failure_status, failure_pid;  // of one that is away, a code says that its peer is to end it
-  u32 job_ended;  // its driver's: the next death is its last
+  u32 job_ended;                                  // its driver's: the next death is its last
   u32 unreferenced;
   u32 deaths;
   u32 waits;  // linked in the list of actors that wait for a CPU
@@ -234,7 +234,7 @@ struct Shape {
   u32 used;
   u32 head, tail, count;
   u32 creations;  // of them, actors to be created
-  u32 stays;      // of them, other tasks that may not be sent to a peer
+  u32 stays;      // of them, tasks that may not be sent to a peer
   u32 passed;     // younger tasks that went before its first one
   u64 holds_back_until_ns;
   u64 last_used;   // sequence of the last task made with it

@@ -55,15 +55,16 @@ nb::object from_times(const IdTimes& pair) { return nb::make_tuple(bytes_of(pair
 nb::object from_sent(const SentTask& s) {
   nb::object function = s.function ? from_ref(*s.function) : nb::none();
   nb::object actor = s.actor ? from_ref(*s.actor) : nb::none();
+  nb::object interval = s.interval ? nb::cast(*s.interval) : nb::none();
   nb::object after = s.after ? nb::object(bytes_of(*s.after)) : nb::none();
   return nb::make_tuple(bytes_of(s.id), s.job, function, nb::bytes(s.payload.data(), s.payload.size()),
                         to_list(s.deps, from_ref), to_list(s.nested, from_ref), s.num_returns, s.need[CPU], s.need[GPU],
-                        s.need[CUSTOM], s.attempt, s.retries_left, actor, after);
+                        s.need[CUSTOM], s.attempt, s.retries_left, actor, after, interval);
 }
 
 SentTask sent_from(const nb::tuple& task) {
   SentTask s{};
-  if (task.size() != 14) throw nb::value_error("a task that is sent has 14 parts");
+  if (task.size() != 15) throw nb::value_error("a task that is sent has 15 parts");
   s.id = task_from(task[0]);
   s.job = nb::cast<u32>(task[1]);
   if (!task[2].is_none()) s.function = ref_from(task[2]);
@@ -75,6 +76,7 @@ SentTask sent_from(const nb::tuple& task) {
   s.retries_left = nb::cast<u32>(task[11]);
   if (!task[12].is_none()) s.actor = ref_from(task[12]);
   if (!task[13].is_none()) s.after = task_from(task[13]);
+  if (!task[14].is_none()) s.interval = nb::cast<u32>(task[14]);
   return s;
 }
 
@@ -95,7 +97,8 @@ nb::object from_news(Arena& a, const News& n) {
   }
   if (n.kind == NewsKind::queued) return nb::make_tuple(u32(n.kind));
   nb::object held = a.id_of(n.object);
-  if (n.kind == NewsKind::calls) return nb::make_tuple(u32(n.kind), held, n.peer, n.ends);
+  nb::object ends = n.ends ? nb::object(bytes_of(n.id.id)) : nb::none();
+  if (n.kind == NewsKind::calls) return nb::make_tuple(u32(n.kind), held, n.peer, ends);
   if (n.kind != NewsKind::done) return nb::make_tuple(u32(n.kind), held);
   u32 value = a.c().value_of(n.object);
   const Object& object = a.c().m().object(value);

@@ -147,6 +147,7 @@ inline u32 Client::build(u32 th, const Submission& s, TaskKind kind, u32 a, u32 
       continue;
     }
     if (kind == TaskKind::actor_create) a = mailbox::create(t, id, s.function, shape, interval, job_number, process_);
+    if (kind == TaskKind::actor_call) a = mailbox::served_here(m(), a);
     u32 function = a ? m().actor(a).cls : s.function;
     i = task::create(t, {kind, function, s.num_returns, shape, s.max_retries, job_number, a, id, s.payload,
                          s.payload_bytes, s.block});

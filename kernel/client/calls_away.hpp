@@ -53,7 +53,9 @@ inline void Client::heard_of_end(u32 peer, const ObjectIdBytes& actor_id) {
   must_be_open();
   {
     Transaction t(m(), thread());
-    u32 o = object::find(m(), actor_id.data());
+    u8 own[ID_BYTES];
+    task::return_id(own, actor_id.data(), ACTOR_INDEX);
+    u32 o = object::find(m(), own);
     u32 a = o && m().object(o).state == OBJECT_ACTOR ? m().object(o).actor : NIL;
     Actor& actor = m().actor(a);
     if (a && actor.state == ACTOR_AWAY && actor.peer == peer) mailbox::stop_ending(t, a);

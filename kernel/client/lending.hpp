@@ -9,7 +9,8 @@ namespace ray {
 inline u32 Client::object_of(Transaction& t, const IdRef& ref) {
   if (u32 known = object::find(m(), ref.id.data())) return known;
   if (ref.owner) must_be_peer(ref.owner);
-  if (object::index_of(ref.id.data()) >= ACTOR_INDEX) return mailbox::refer(t, ref.id.data(), ref.owner);
+  u32 index = object::index_of(ref.id.data());
+  if (index >= ACTOR_INDEX) return mailbox::refer(t, ref.id.data(), index == SERVED_INDEX ? NIL : ref.owner);
   u32 o = object::create(t, ref.id.data(), NIL, NIL);
   m().object(o).origin = ref.owner;
   if (ref.owner) return o;

@@ -77,6 +77,7 @@ inline void Client::take_news(std::vector<News>& out) {
       if (actor.state == ACTOR_AWAY && (actor.ready_head || actor.failure_code)) item.kind = NewsKind::calls;
       item.peer = actor.peer;
       item.ends = actor.failure_code;
+      item.id = served_as(i);
     } else if (o.origin & DONE) {
       item.failed = o.origin & FAILED && o.format >= FORMAT_ERROR;
       t.write(o.origin, o.origin & ~u32(DONE | FAILED));  // it is in the log since it was taken from the list
@@ -126,6 +127,7 @@ inline void Client::take_last_news(Transaction& t, u32 i, News& item) {
   take_notes(t, i, item);
   if (o.origin & LOCATED) {
     item.located = m().task(o.task).peer;
+    if (o.state == OBJECT_ACTOR) item.id = served_as(i);
     away::forget_location(t, i);
   }
   if (item.located) item.kind = NewsKind::gone;

@@ -10,7 +10,7 @@ inline Demand Client::demand() {
   Demand d{0, h_.idle_count, h_.worker_count, h_.max_workers};
   for (u32 i = 1; i < SHAPES_MAX; ++i) {
     const Shape& s = m().shape(i);
-    if (!s.count) continue;
+    if (!s.count || !resources::feasible(h_, s)) continue;
     // Every actor will need a process of its own, so these may start up while CPUs are still taken.
     u64 for_life = ~0ull, now = ~0ull;
     for (u32 k = 0; k < RESOURCE_KINDS; ++k) {

@@ -63,6 +63,7 @@ inline void Client::build_received(u32 peer, const SentTask& sent, std::span<con
     task::return_id(first, sent.id.data(), 0);
     u32 known = object::find(m(), first);
     if (known && loan::times_lent(m(), known, peer) && owner_of(m().object(known)) == peer) return t.commit();
+    if (known && !owner_of(m().object(known))) return t.commit();  // a task of this node's own
     if (actor_object) {
       must_be_actor(actor_object);
       u32 a = m().object(actor_object).actor;
@@ -72,6 +73,13 @@ inline void Client::build_received(u32 peer, const SentTask& sent, std::span<con
                            sent.id.data(), payload.bytes, payload.size, payload.block});
       m().task(i).flags = RECEIVED | STAYS | COUNTS_ACTOR;
       object::reference(t, actor_object);
+    } else if (sent.interval) {
+      u32 a = mailbox::serve(t, sent.id.data(), function, index, *sent.interval, sent.job, peer);
+      i = task::create(t, {TaskKind::actor_create, function, sent.num_returns, index, 0, sent.job, a, sent.id.data(),
+                           payload.bytes, payload.size, payload.block});
+      m().task(i).flags = RECEIVED | STAYS | COUNTS_ACTOR;
+      object::reference(t, m().actor(a).object);
+      t.write(m().actor(a).creation, i);
     } else {
       u32 attempts = sent.attempt + sent.retries_left;
       i = task::create(t, {TaskKind::task, function, sent.num_returns, index, attempts, sent.job, NIL, sent.id.data(),

@@ -48,8 +48,9 @@ struct SentTask {
   std::vector<IdRef> deps, nested;
   u32 num_returns;
   i64 need[3];
-  u32 attempt, retries_left;     // of a call: its method's number
-  std::optional<IdRef> actor;    // of a call
+  u32 attempt, retries_left;         // of a call: its method's number
+  std::optional<IdRef> actor;        // of a call
+  std::optional<u32> interval;       // of a creation: the actor's
   std::optional<TaskIdBytes> after;  // the call before it of the same caller, if that was not known to be done
 };
 
@@ -69,9 +70,9 @@ struct Location {
 struct News {
   NewsKind kind{};
   IdRef id{};
-  u32 object = NIL;  // done, wanted, sealed, calls: held for the caller
-  u32 peer = NIL;    // calls: where they go
-  bool ends = false;  // and before them, that it shall end
+  u32 object = NIL;   // done, wanted, sealed, calls: held for the caller
+  u32 peer = NIL;     // calls: where they go
+  bool ends = false;  // and before them, that the actor of this id shall end
   bool failed = false;
   std::vector<IdRef> nested;
   std::vector<std::pair<u32, u32>> notes;  // gone: peers, and how often each had lent it

@@ -10,7 +10,7 @@ inline std::vector<QueueState> Client::queues() {
   Transaction t(m(), thread());
   for (u32 i = 1; i < SHAPES_MAX; ++i) {
     const Shape& s = m().shape(i);
-    u32 may_go = s.count - s.creations - s.stays;
+    u32 may_go = s.count - s.stays;
     if (may_go)
       out.push_back({resources::handle(m(), i), {s.need[0], s.need[1], s.need[2]}, may_go, resources::feasible(h_, s)});
   }
@@ -47,9 +47,9 @@ inline Away Client::send_task(u32 peer, u32 shape, Away& from) {
   u32 queue = resources::index_of(shape);
   bool still = from.index && last.serial == from.serial && last.state == TASK_READY && last.shape == queue;
   u32 i = still ? from.index : resources::is_current(m(), shape) ? m().shape(queue).head : NIL;
-  for (u32 n = 0; i && n < PEER_LOOK && !away::may_go(m(), i); ++n) i = m().task(i).next;
+  for (u32 n = 0; i && n < PEER_LOOK && !away::may_go(m(), i, peer); ++n) i = m().task(i).next;
   from = at(i);
-  if (i && away::may_go(m(), i)) {
+  if (i && away::may_go(m(), i, peer)) {
     sent = at(i);
     from = at(m().task(i).next);
     away::send(t, i, peer);
@@ -61,6 +61,13 @@ inline Away Client::send_task(u32 peer, u32 shape, Away& from) {
 
 // An actor's node knows its class.
 inline bool Client::sends_function(const Task& task) { return task.function && !away::is_call(task); }
+
+// How the node that serves an actor names it.
+inline IdRef Client::served_as(u32 actor_object) {
+  IdRef ref = ref_of(actor_object);
+  if (!ref.owner) task::return_id(ref.id.data(), ref.id.data(), SERVED_INDEX);
+  return ref;
+}
 
 // The ids in a task, function first.  Lends those from the n-th on, as many as one transaction may.
 inline size_t Client::lend_ids(Transaction& t, u32 i, u32 peer, size_t n) {
@@ -85,7 +92,8 @@ inline SentTask Client::describe(u32 i, u32 peer) {
   memcpy(sent.id.data(), task.id, TASK_ID_BYTES);
   sent.job = task.job;
   if (sends_function(task)) sent.function = ref_of(task.function);
-  if (away::is_call(task)) sent.actor = ref_of(m().actor(task.actor).object);
+  if (away::is_call(task)) sent.actor = served_as(m().actor(task.actor).object);
+  if (away::is_creation(task)) sent.interval = m().actor(task.actor).interval;
   for (u32 e = task.deps; e; e = m().edge(e).next) sent.deps.push_back(ref_of(m().edge(e).object));
   for (u32 e = task.nested; e; e = m().edge(e).next) sent.nested.push_back(ref_of(m().edge(e).object));
   const u8* payload = task.block ? heap_of(task.block) : task.payload;

@@ -176,76 +176,83 @@ inline void add_results_of_calls(Situations& list) {
     has_run(s);
   };
   list.push_back(tells("of a call", [=](Stage& s) { away(s, 1); }, [](Stage& s) { tell_sum(s, s.promises[0]); }));
-  list.push_back(tells("of the calls of one caller, out of order", [=](Stage& s) { away(s, 1); },
-                       [](Stage& s) {
-                         tell_sum(s, s.promises[1]);
-                         tell_sum(s, s.promises[0]);
-                       }));
-  list.push_back(tells("of calls, stored there", [=](Stage& s) { away(s, 2); },
-                       [](Stage& s) {
-                         for (u32 n : {1, 0, 2}) tell_sum(s, s.promises[n], false);
-                       }));
-  list.push_back(tells("of calls without returns", [=](Stage& s) { away(s, 0); },
-                       [](Stage& s) {
-                         for (const TaskIdBytes& id : s.c.away(peer(s, 1))) {
-                           ObjectIdBytes hidden;
-                           task::return_id(hidden.data(), id.data(), 0);
-                           s.c.finish_return(peer(s, 1), hidden, Value{}, true, {}, false);
-                         }
-                       }));
+  list.push_back(tells(
+      "of the calls of one caller, out of order", [=](Stage& s) { away(s, 1); },
+      [](Stage& s) {
+        tell_sum(s, s.promises[1]);
+        tell_sum(s, s.promises[0]);
+      }));
+  list.push_back(tells(
+      "of calls, stored there", [=](Stage& s) { away(s, 2); },
+      [](Stage& s) {
+        for (u32 n : {1, 0, 2}) tell_sum(s, s.promises[n], false);
+      }));
+  list.push_back(tells(
+      "of calls without returns", [=](Stage& s) { away(s, 0); },
+      [](Stage& s) {
+        for (const TaskIdBytes& id : s.c.away(peer(s, 1))) {
+          ObjectIdBytes hidden;
+          task::return_id(hidden.data(), id.data(), 0);
+          s.c.finish_return(peer(s, 1), hidden, Value{}, true, {}, false);
+        }
+      }));
 }
 
 inline void add_ends_elsewhere(Situations& list) {
-  list.push_back(with_peers("kill another node's actor",
-                            [](Stage& s) {
-                              actor_there(s);
-                              call_there(s, 1, 1);
-                            },
-                            [](Stage& s) {
-                              if (s.c.kill_actor(s.x)) s.board.complain("another node's process is named");
-                              s.c.kill_actor(s.x);
-                            },
-                            [](Stage& s) { s.take(s.x); }, ProcessKind::driver));
-  list.push_back(with_peers("hear that another node's actor was killed, and that it has ended",
-                            [](Stage& s) {
-                              actor_there(s);
-                              s.bytes.push_back({s.m.object(s.x).id, s.m.object(s.x).id + ID_BYTES});
-                              s.c.kill_actor(s.x);
-                              let_go(s, {s.x});
-                            },
-                            [](Stage& s) {
-                              for (const News& each : hear(s))
-                                if (each.kind == NewsKind::calls && !each.ends)
-                                  s.board.complain("the peer is not told that an actor shall end");
-                              ObjectIdBytes id = to_id(s.bytes[0].data());
-                              s.c.heard_of_end(peer(s, 2), id);
-                              s.c.heard_of_end(peer(s, 1), id);
-                              s.c.heard_of_end(peer(s, 1), id);
-                              hear(s);
-                            }));
-  list.push_back(with_peers("bury a peer whose actor was to end",
-                            [](Stage& s) {
-                              actor_there(s);
-                              call_there(s, 1, 2);
-                              send_calls(s, 1);
-                              s.c.kill_actor(s.x);
-                            },
-                            [](Stage& s) { s.c.bury_peer(peer(s, 1)); }));
-  list.push_back(with_peers("drop the last handle of another node's actor",
-                            [](Stage& s) {
-                              s.actors_may_die = true;
-                              IdRef ref = made_up_actor(s, peer(s, 1));
-                              s.x = s.c.take_in({&ref, 1}, peer(s, 1))[0];
-                            },
-                            [](Stage& s) {
-                              drop_all(s);
-                              hear(s);
-                            },
-                            [](Stage& s) {
-                              s.list = {s.take(s.x)};
-                              s.call_with(s.x, {Act::actor_add, s.new_tag(), 1, 0}, with(0, 0, 0));
-                            },
-                            ProcessKind::node_manager, [](Stage& s) { let_go(s, {s.x}); }));
+  list.push_back(with_peers(
+      "kill another node's actor",
+      [](Stage& s) {
+        actor_there(s);
+        call_there(s, 1, 1);
+      },
+      [](Stage& s) {
+        if (s.c.kill_actor(s.x)) s.board.complain("another node's process is named");
+        s.c.kill_actor(s.x);
+      },
+      [](Stage& s) { s.take(s.x); }, ProcessKind::driver));
+  list.push_back(with_peers(
+      "hear that another node's actor was killed, and that it has ended",
+      [](Stage& s) {
+        actor_there(s);
+        s.bytes.push_back({s.m.object(s.x).id, s.m.object(s.x).id + ID_BYTES});
+        s.c.kill_actor(s.x);
+        let_go(s, {s.x});
+      },
+      [](Stage& s) {
+        for (const News& each : hear(s))
+          if (each.kind == NewsKind::calls && !each.ends)
+            s.board.complain("the peer is not told that an actor shall end");
+        ObjectIdBytes id = to_id(s.bytes[0].data());
+        s.c.heard_of_end(peer(s, 2), id);
+        s.c.heard_of_end(peer(s, 1), id);
+        s.c.heard_of_end(peer(s, 1), id);
+        hear(s);
+      }));
+  list.push_back(with_peers(
+      "bury a peer whose actor was to end",
+      [](Stage& s) {
+        actor_there(s);
+        call_there(s, 1, 2);
+        send_calls(s, 1);
+        s.c.kill_actor(s.x);
+      },
+      [](Stage& s) { s.c.bury_peer(peer(s, 1)); }));
+  list.push_back(with_peers(
+      "drop the last handle of another node's actor",
+      [](Stage& s) {
+        s.actors_may_die = true;
+        IdRef ref = made_up_actor(s, peer(s, 1));
+        s.x = s.c.take_in({&ref, 1}, peer(s, 1))[0];
+      },
+      [](Stage& s) {
+        drop_all(s);
+        hear(s);
+      },
+      [](Stage& s) {
+        s.list = {s.take(s.x)};
+        s.call_with(s.x, {Act::actor_add, s.new_tag(), 1, 0}, with(0, 0, 0));
+      },
+      ProcessKind::node_manager, [](Stage& s) { let_go(s, {s.x}); }));
   for (bool own : {false, true})
     list.push_back(with_peers(
         own ? "note an actor of this node's that is gone" : "note another node's actor",
@@ -268,46 +275,150 @@ inline void add_calls_that_come(Situations& list) {
   for (auto& [state, name] : STATES) {
     if (state == State::restarting) continue;
     State in = state;
-    list.push_back(with_peers("receive calls to an actor " + name,
-                              [=](Stage& s) {
-                                s.actors_may_die = s.tasks_may_fail = true;
-                                s.x = actor_in(s, in, 0);
-                                s.held.push_back(s.x);
-                              },
-                              [=](Stage& s) {
-                                SentTask first = make(s, 1), second = make(s, 0), third = make(s, 1);
-                                second.after = first.id;
-                                third.after = second.id;
-                                for (const SentTask& call : {first, second, third}) receive(s, call);
-                                receive(s, second);  // once more: it is here
-                              }));
+    list.push_back(with_peers(
+        "receive calls to an actor " + name,
+        [=](Stage& s) {
+          s.actors_may_die = s.tasks_may_fail = true;
+          s.x = actor_in(s, in, 0);
+          s.held.push_back(s.x);
+        },
+        [=](Stage& s) {
+          SentTask first = make(s, 1), second = make(s, 0), third = make(s, 1);
+          second.after = first.id;
+          third.after = second.id;
+          for (const SentTask& call : {first, second, third}) receive(s, call);
+          receive(s, second);  // once more: it is here
+        }));
   }
-  list.push_back(with_peers("receive calls with many arguments",
-                            [=](Stage& s) {
-                              s.actors_may_die = s.tasks_may_fail = true;
-                              s.x = actor_in(s, State::idle, 0);
-                              s.held.push_back(s.x);
-                            },
-                            [=](Stage& s) {
-                              SentTask first = make(s, 2, made_up(s, 20, peer(s, 1)), made_up(s, 20, peer(s, 2)));
-                              SentTask second = make(s, 1);
-                              second.after = first.id;
-                              receive(s, first);
-                              receive(s, second);
-                            }));
-  list.push_back(with_peers("receive a call to an actor that is gone",
-                            [](Stage& s) {
-                              s.actors_may_die = s.tasks_may_fail = true;
-                              s.x = s.put(10);
-                            },
-                            [=](Stage& s) {
-                              SentTask call = make(s, 2);
-                              call.actor = made_up_actor(s, NIL);
-                              receive(s, call);
-                            }));
+  list.push_back(with_peers(
+      "receive calls with many arguments",
+      [=](Stage& s) {
+        s.actors_may_die = s.tasks_may_fail = true;
+        s.x = actor_in(s, State::idle, 0);
+        s.held.push_back(s.x);
+      },
+      [=](Stage& s) {
+        SentTask first = make(s, 2, made_up(s, 20, peer(s, 1)), made_up(s, 20, peer(s, 2)));
+        SentTask second = make(s, 1);
+        second.after = first.id;
+        receive(s, first);
+        receive(s, second);
+      }));
+  list.push_back(with_peers(
+      "receive a call to an actor that is gone",
+      [](Stage& s) {
+        s.actors_may_die = s.tasks_may_fail = true;
+        s.x = s.put(10);
+      },
+      [=](Stage& s) {
+        SentTask call = make(s, 2);
+        call.actor = made_up_actor(s, NIL);
+        receive(s, call);
+      }));
+}
+
+// --- actors that one node has and another serves --------------------------------------------------------------
+
+// The parent's, with calls behind; at the peer.
+inline void placed(Stage& s, u32 calls, bool all_sent = true) {
+  s.actors_may_die = true;
+  Options o;
+  o.deps = {s.put(10)};
+  s.held.push_back(s.x = s.actor(2, Act::actor_new, 0, o));
+  call_there(s, 1, calls, false);
+  send_all(s);
+  if (all_sent) send_calls(s);
+}
+
+inline void add_placements(Situations& list) {
+  list.push_back(with_peers(
+      "send the creation of an actor",
+      [](Stage& s) {
+        s.actors_may_die = true;
+        for (u32 n = 0; n < 2; ++n) {
+          s.held.push_back(s.x = s.actor(n, Act::actor_new, 0, {}));
+          s.call(s.x);
+        }
+        s.c.lend(peer(s, 2), {&s.x, 1});
+      },
+      [](Stage& s) {
+        send_all(s, 2);  // not the one that it has a handle of
+        if (s.m.actor(s.m.object(s.x).actor).state != ACTOR_CREATING)
+          s.board.complain("an actor went to a node that may have called it");
+        send_all(s);
+      }));
+  list.push_back(with_peers(
+      "recall the creation of an actor", [](Stage& s) { placed(s, 3); },
+      [](Stage& s) {
+        std::vector<TaskIdBytes> ids = s.c.away(peer(s, 1));
+        s.c.recall(peer(s, 1), {ids.begin(), ids.end()});
+      }));
+  for (bool made : {false, true})
+    list.push_back(with_peers(
+        made ? "bury a peer that serves an actor" : "bury a peer that creates an actor",
+        [=](Stage& s) {
+          placed(s, 3, made);
+          ObjectIdBytes hidden;
+          u32 creation = s.m.actor(s.m.object(s.x).actor).creation;
+          task::return_id(hidden.data(), s.m.task(creation).id, 0);
+          if (made) s.c.finish_return(peer(s, 1), hidden, Value{}, true, {}, false);
+        },
+        [](Stage& s) { s.c.bury_peer(peer(s, 1)); }));
+  list.push_back(with_peers(
+      "drop the last handle of an actor that a peer serves",
+      [](Stage& s) {
+        placed(s, 0);
+        std::erase(s.held, s.x);
+        ObjectIdBytes hidden;
+        u32 creation = s.m.actor(s.m.object(s.x).actor).creation;
+        task::return_id(hidden.data(), s.m.task(creation).id, 0);
+        s.c.finish_return(peer(s, 1), hidden, Value{}, true, {}, false);
+      },
+      [](Stage& s) {
+        drop_all(s);
+        for (const News& each : hear(s))
+          if (each.located && object::index_of(each.id.id.data()) != SERVED_INDEX)
+            s.board.complain("the peer is told of an actor that it does not know");
+      },
+      [](Stage& s) { s.list = {s.take(s.x)}; }, ProcessKind::node_manager, [](Stage& s) { let_go(s, {s.x}); }));
+  auto creation = [](Stage& s, std::vector<IdRef> deps) {
+    SentTask task = sent(s, {Act::actor_new, s.new_tag(), 0, 4}, 0, std::move(deps));
+    task.interval = 2;
+    return task;
+  };
+  for (u32 deps : {0u, 20u})
+    list.push_back(receives(
+        "the creation of an actor with " + std::to_string(deps) + " arguments",
+        [](Stage& s) { s.actors_may_die = s.tasks_may_fail = true; },
+        [=](Stage& s) { return creation(s, made_up(s, deps, peer(s, 1))); }));
+  auto serves = [=](Stage& s) {
+    s.actors_may_die = s.tasks_may_fail = true;
+    SentTask task = creation(s, {});
+    receive(s, task);
+    s.start_worker();  // which serves it
+    IdRef handle{{}, peer(s, 1)};
+    task::return_id(handle.id.data(), task.id.data(), ACTOR_INDEX);
+    s.x = s.c.take_in({&handle, 1}, peer(s, 1))[0];
+    s.held.push_back(s.x);
+    s.bytes.push_back({handle.id.begin(), handle.id.end()});
+  };
+  list.push_back(with_peers(
+      "call an actor that this node serves for another", serves,
+      [](Stage& s) {
+        s.call_with(s.x, {Act::actor_add, s.new_tag(), 1, 0});
+        if (s.m.actor(s.m.object(s.x).actor).ready_head) s.board.complain("a call goes around");
+      },
+      [](Stage& s) { s.take(s.x); }, ProcessKind::driver));
+  list.push_back(with_peers("return an actor that this node serves for another", serves, [](Stage& s) {
+    ObjectIdBytes served = to_id(s.bytes[0].data());
+    task::return_id(served.data(), served.data(), SERVED_INDEX);
+    std::vector<IdTimes> returned{{served, 1}};
+    s.c.take_back(peer(s, 1), returned);
+  }));
 }
 
 inline void add_calls_away_situations(Situations& list) {
+  add_placements(list);
   add_calls_that_go(list);
   add_calls_that_come_back(list);
   add_results_of_calls(list);

@@ -128,10 +128,10 @@ Work: TypeAlias = tuple[int, int, bytes, list[ObjectID] | None, int, int]
 IdRef: TypeAlias = tuple[bytes, int]
 # task id (16 bytes), job, function, arguments, dependencies, ids only kept alive, number of returns, cpu, gpu, custom,
 # attempt, retries left; of a call its actor, then instead of retries the number of its method, and the call of the same
-# caller that it comes after, if that may be unfinished
+# caller that it comes after, if that may be unfinished; of the creation of an actor its checkpoint_interval
 SentTask: TypeAlias = tuple[
     bytes, int, IdRef | None, bytes | Block, list[IdRef], list[IdRef], int, int, int, int, int, int, IdRef | None,
-    bytes | None
+    bytes | None, int | None
 ]
 # (NEWS_DONE, peer, id, format, data or None, size, nested, failed): a result of a task of that peer's. Data up to 64 KiB;
 #     nested are lent to the peer; failed: with a failure that belongs into the journal there
@@ -139,11 +139,12 @@ SentTask: TypeAlias = tuple[
 # (NEWS_GONE, id, owner, [(peer, times)], located): nothing refers to it here any more; those peers had lent it
 # (NEWS_SEALED, id): of `subscribe`
 # (NEWS_QUEUED,): since the last look a task became ready that may be sent and that nobody takes here at once
-# (NEWS_CALLS, actor, peer, ends): there are calls to an actor that this peer serves; ends: and before them, it shall end
+# (NEWS_CALLS, actor, peer, ends): there are calls to an actor that this peer serves; ends: before them, the actor that
+#     the peer knows by this id shall end
 News: TypeAlias = (
     tuple[int, int, bytes, int, bytes | None, int, list[IdRef], bool]
     | tuple[int, ObjectID]
-    | tuple[int, ObjectID, int, bool]
+    | tuple[int, ObjectID, int, bytes | None]
     | tuple[int, bytes, int, list[tuple[int, int]], int]
     | tuple[int]
 )

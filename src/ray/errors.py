@@ -475,8 +475,8 @@ class ActorNodeDiedError(ActorDiedError):
     def __init__(self, function_name: str) -> None:
         RayError.__init__(
             self,
-            f"{_name(function_name, 'A call of an actor')} has no result: the node that the actor was on has died, "
-            "or is cut off. Make a new actor to go on.",
+            f"{_name(function_name, 'A call of an actor')} has no result: the node that the actor was on has "
+            "died, or is cut off. Make a new actor to go on.",
         )
         self.function_name = function_name
         self.status = 0

@@ -1,5 +1,6 @@
 """Actors that are used from other nodes than the one they are on."""
 
+import contextlib
 import os
 from typing import Any
 
@@ -9,9 +10,8 @@ import pytest
 import ray
 from ray.errors import ActorDiedError, ActorKilledError, ActorNodeDiedError, RayTaskError
 from ray.testing import LocalCluster
-from tests.api.programs import wait_for
 from tests.cluster.conftest import MakeCluster
-from tests.cluster.events import PATIENCE_MS, PATIENCE_S
+from tests.cluster.events import PATIENCE_MS
 
 LARGE_BYTES = 4 << 20
 
@@ -51,9 +51,9 @@ def tell_from_there(log: Any, name: str, count: int) -> list[int]:
     return ray.get([log.tell.remote((name, number)) for number in range(count)])
 
 
-@ray.remote(num_custom_resource=1)
-def place_there() -> str:
-    return os.environ["RAY_SESSION"]
+@ray.remote
+def tell_from_anywhere(log: Any, name: str, count: int) -> list[int]:
+    return ray.get([log.tell.remote((name, number)) for number in range(count)])
 
 
 @ray.remote(num_custom_resource=1)
@@ -65,18 +65,13 @@ def make_there() -> list[Any]:
 
 @ray.remote(num_custom_resource=1)
 def sums_there(log: Any, array: Any) -> list[int]:
-    import ray
-
     made = log.array.remote(LARGE_BYTES)
-    return ray.get([log.total.remote(array), log.total.remote(made), log.total.remote(ray.put(array))]) + [
-        int(ray.get(made).sum(dtype=np.int64))
-    ]
+    totals = [log.total.remote(array), log.total.remote(made), log.total.remote(ray.put(array))]
+    return [*ray.get(totals), int(ray.get(made).sum(dtype=np.int64))]
 
 
 @ray.remote(num_custom_resource=1)
 def kill_there(log: Any) -> str:
-    import ray
-
     ray.kill(log)
     try:
         ray.get(log.all.remote())
@@ -90,7 +85,7 @@ def test_calls_from_another_node_run_in_order(joined: LocalCluster) -> None:
     told = [tell_from_there.remote(log, name, 200) for name in "abc"]
     mine = [log.tell.remote(("mine", number)) for number in range(200)]
     results = ray.get([*told, *mine], timeout=PATIENCE_MS)
-    assert sorted(number for each in results[:3] for number in each) != []
+    assert all(each == sorted(each) for each in (*results[:3], results[3:]))
     all_told = ray.get(log.all.remote(), timeout=PATIENCE_MS)
     assert len(all_told) == 800
     for name in ("a", "b", "c", "mine"):
@@ -152,6 +147,41 @@ def test_killed_from_another_node(joined: LocalCluster) -> None:
         ray.get(log.all.remote(), timeout=PATIENCE_MS)
 
 
+def test_an_actor_is_placed_where_alone_it_fits(joined: LocalCluster) -> None:
+    log = Log.options(num_custom_resource=1).remote()
+    told = [log.tell.remote(number) for number in range(1_000)]
+    assert ray.get(told, timeout=PATIENCE_MS) == list(range(1, 1_001))
+    assert ray.get(log.place.remote(), timeout=PATIENCE_MS) == joined.nodes[-1].record.token
+    right = int(np.arange(LARGE_BYTES, dtype=np.uint8).sum(dtype=np.int64))
+    made = log.array.remote(LARGE_BYTES)
+    assert ray.get(log.total.remote(made), timeout=PATIENCE_MS) == right
+    assert int(ray.get(made, timeout=PATIENCE_MS).sum(dtype=np.int64)) == right
+    with pytest.raises(RayTaskError, match="of an actor"):
+        ray.get(log.nothing.remote(), timeout=PATIENCE_MS)
+    ray.kill(log)
+    with pytest.raises(ActorKilledError):
+        ray.get(log.all.remote(), timeout=PATIENCE_MS)
+
+
+def test_calls_from_all_nodes_to_one_that_was_placed(joined: LocalCluster) -> None:
+    log = Log.options(num_custom_resource=1).remote()
+    names = "abcdef"
+    told = [tell_from_anywhere.remote(log, name, 50) for name in names]
+    ray.get(told, timeout=PATIENCE_MS)
+    all_told = ray.get(log.all.remote(), timeout=PATIENCE_MS)
+    for name in names:
+        assert [number for told_by, number in all_told if told_by == name] == list(range(50))
+
+
+def test_what_no_node_can_hold_waits_for_one_that_can(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(1)
+    log = Log.options(num_custom_resource=1).remote()
+    told = log.tell.remote(1)
+    assert ray.wait([told], timeout=500)[0] == []
+    cluster.add_node(num_custom_resource=1)
+    assert ray.get(told, timeout=PATIENCE_MS) == 1
+
+
 def test_the_node_of_an_actor_dies(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(1)
     cluster.add_node(num_custom_resource=1)
@@ -163,7 +193,5 @@ def test_the_node_of_an_actor_dies(make_cluster: MakeCluster) -> None:
     with pytest.raises(ActorNodeDiedError):
         ray.get(later, timeout=PATIENCE_MS)
     for call in calls:
-        try:
+        with contextlib.suppress(ActorNodeDiedError):
             ray.get(call, timeout=PATIENCE_MS)
-        except ActorNodeDiedError:
-            pass

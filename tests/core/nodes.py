@@ -143,16 +143,16 @@ class Node:
             function = self.outward([task[2]])[0] if task[2] else None
             deps, nested = self.outward(task[4]), self.outward(task[5])
             actor = self.outward([task[12]])[0] if task[12] else None
-            rest = (task[3], deps, nested, task[6:12], actor, task[13])
+            rest = (task[3], deps, nested, task[6:12], actor, task[13:])
             self.network.send(self, other, "run", (task[0], self.name(home), root, function, *rest))
         return len(tasks)
 
     def on_run(self, sender: "Node", task: tuple) -> None:  # type: ignore[type-arg]
-        task_id, home, root, function, payload, deps, nested, rest, actor, after = task
+        task_id, home, root, function, payload, deps, nested, rest, actor, last = task
         job = self.driver.job if home == self.node_id else self.manager.enter_guest(self.number(home), root)
         ref = self.inward([function])[0] if function else None
         served = self.inward([actor])[0] if actor else None
-        received = (task_id, job, ref, payload, self.inward(deps), self.inward(nested), *rest, served, after)
+        received = (task_id, job, ref, payload, self.inward(deps), self.inward(nested), *rest, served, *last)
         self.manager.receive_tasks(self.peer(sender), [received])
 
     def on_kill(self, sender: "Node", raw: bytes) -> None:
@@ -174,8 +174,8 @@ class Node:
             elif item[0] == _kernel.NEWS_CALLS:
                 _, actor, peer, ends = item
                 if (other := self.network.nodes.get(self.name(peer))) is not None:
-                    if ends:
-                        self.network.send(self, other, "kill", actor.binary())
+                    if ends is not None:
+                        self.network.send(self, other, "kill", ends)
                     self.run(other, self.manager.send_calls(peer, actor, 3))
             elif item[0] == _kernel.NEWS_WANTED:
                 oid = item[1]
@@ -352,6 +352,9 @@ class Network:
         while not done():
             assert time.monotonic() < deadline_s
             self.step()
+
+    def until_ready(self, *oids: "tuple[Node, _kernel.ObjectID]") -> None:
+        self.until(lambda: all(node.driver.is_ready(oid) for node, oid in oids))
 
     def die(self, node: Node) -> None:
         del self.nodes[node.node_id]

@@ -62,7 +62,7 @@ def test_calls_go_in_order_and_results_come_back(network: Network) -> None:
     network.settle()
     for node in network.all:
         node.check()
-    network.until(lambda: all(node.driver.is_ready(oid) for node, oids in results.items() for oid in oids))
+    network.until_ready(*((node, oid) for node, oids in results.items() for oid in oids))
     for n, (node, oids) in enumerate(results.items()):
         told = [host.told[decoded(node.driver.get(oid, 0)[1]) - 1] for oid in oids]
         assert told == [100 * n + i for i in range(10)]
@@ -82,7 +82,7 @@ def test_an_actor_ends_when_the_last_handle_elsewhere_goes(network: Network) -> 
     assert a.manager.stats()["actors"] == 1
     last = b.call(handle, 5)
     del handle
-    network.until(lambda: b.driver.is_ready(last))
+    network.until_ready((b, last))
     assert decoded(b.driver.get(last, 0)[1]) == 1
     del last
     all_is_gone(network, host)
@@ -118,9 +118,9 @@ def test_an_argument_that_is_not_ready_holds_back_its_own_caller_only(network: N
     argument = b.driver.reserve()
     held = [b.call(handles[0], 1, [argument]), b.call(handles[0], 2)]
     free = c.call(handles[1], 3)
-    network.until(lambda: c.driver.is_ready(free))
+    network.until_ready((c, free))
     b.driver.seal(argument, encoded(10), RAW)
-    network.until(lambda: b.driver.is_ready(held[1]))
+    network.until_ready((b, held[1]))
     assert host.told == [3, 11, 2]
     assert [decoded(b.driver.get(oid, 0)[1]) for oid in held] == [2, 3]
     assert decoded(c.driver.get(free, 0)[1]) == 1
@@ -136,7 +136,7 @@ def test_killed_from_elsewhere(network: Network) -> None:
     assert b.driver.kill_actor(handle) == 0
     after = b.call(handle, 2)
     network.lose(a, b)
-    network.until(lambda: b.driver.is_ready(before) and b.driver.is_ready(after))
+    network.until_ready((b, before), (b, after))
     b.check()
     assert failure(b, before) == failure(b, after) == _kernel.ACTOR_KILLED
     with pytest.raises(_kernel.KernelError):
@@ -174,7 +174,106 @@ def test_the_node_of_a_caller_dies(network: Network) -> None:
     network.die(b)
     a.check()
     mine = c.call(handles[1], 3)
-    network.until(lambda: c.driver.is_ready(mine))
+    network.until_ready((c, mine))
     assert host.told[-1] == 3
     del oids, handles, mine, actor
+    all_is_gone(network, host)
+
+
+def placed(owner: Node, host: Node) -> tuple[_kernel.ObjectID, Host]:
+    """An actor of the one that the other serves."""
+    cls = owner.driver.put(encoded(1), RAW)
+    actor = owner.create(cls)
+    del cls
+    assert owner.offload(host) == 1
+    owner.network.until(lambda: host.manager.stats()["ready_tasks"] == 1)
+    serving = Host(host)
+    owner.network.settle(work=False)
+    return actor, serving
+
+
+def test_an_actor_is_placed_on_another_node(network: Network) -> None:
+    a, b, c = network.all
+    actor, host = placed(a, b)
+    handles = {a: actor, b: given(a, b, actor), c: given(a, c, actor)}
+    results = {
+        node: [node.call(handle, 100 * n + i, num_returns=i % 2 + 1) for i in range(10)]
+        for n, (node, handle) in enumerate(handles.items())
+    }
+    network.settle(work=False)
+    for node in network.all:
+        node.check()
+    firsts = {
+        node: [oid[0] if isinstance(oid, list) else oid for oid in oids] for node, oids in results.items()
+    }
+    network.until_ready(*((node, oid) for node, oids in firsts.items() for oid in oids))
+    for n, (node, oids) in enumerate(firsts.items()):
+        told = [host.told[decoded(node.driver.get(oid, 0)[1]) - 1] for oid in oids]
+        assert told == [100 * n + i for i in range(10)]
+    del handles, results, firsts, node, oids
+    network.settle(work=False)
+    assert host.is_alive()
+    del actor
+    all_is_gone(network, host)
+
+
+def test_a_placement_that_was_lost_on_the_way(network: Network) -> None:
+    a, b, _ = network.all
+    cls = a.driver.put(encoded(1), RAW)
+    actor = a.create(cls)
+    del cls
+    calls = [a.call(actor, number) for number in range(5)]
+    a.offload(b)
+    a.tell_news()
+    network.lose(a, b)
+    network.settle(work=False)
+    a.check()
+    assert b.manager.stats()["ready_tasks"] == 0
+    assert a.manager.stats()["ready_tasks"] == 1
+    a.offload(b)
+    a.tell_news()
+    network.until(lambda: b.manager.stats()["ready_tasks"] == 1)
+    network.lose(a, b)
+    host = Host(b)
+    network.until_ready((a, calls[-1]))
+    assert host.told == list(range(5))
+    del calls, actor
+    all_is_gone(network, host)
+
+
+def test_a_placed_actor_is_killed_and_its_node_dies(network: Network) -> None:
+    a, b, c = network.all
+    actor, host = placed(a, b)
+    handle = given(a, c, actor)
+    c.driver.kill_actor(handle)
+    call = c.call(handle, 1)
+    network.until_ready((c, call))
+    assert failure(c, call) == _kernel.ACTOR_KILLED
+    del actor, handle, call
+    all_is_gone(network, host)
+    actor, host = placed(a, b)
+    handle = given(a, c, actor)
+    calls = [c.call(handle, 1), a.call(actor, 2)]
+    network.settle(work=False)
+    network.die(b)
+    a.check()
+    calls += [c.call(handle, 3), a.call(actor, 4)]
+    network.until_ready((c, calls[2]))
+    assert failure(c, calls[2]) == failure(a, calls[3]) == _kernel.ACTOR_NODE_DIED
+    del actor, handle, calls
+    all_is_gone(network)
+    b.manager.shut()
+    host.join()
+
+
+def test_the_owner_of_a_placed_actor_dies(network: Network) -> None:
+    a, b, c = network.all
+    actor, host = placed(a, b)
+    handle = given(a, c, actor)
+    mine = a.call(actor, 1)
+    network.until_ready((a, mine))
+    network.die(a)
+    b.check()
+    assert failure(c, c.call(handle, 1)) == _kernel.ACTOR_NODE_DIED
+    del handle, actor, mine
     all_is_gone(network, host)

@@ -255,12 +255,10 @@ def test_tasks_are_taken_back_that_have_not_begun(network: Network) -> None:
     all_is_gone(network)
 
 
-def test_creations_and_tasks_of_another_node_stay(network: Network) -> None:
+def test_tasks_of_another_node_stay(network: Network) -> None:
     a, b = network.all
     function = function_of(a)
-    actor = a.driver.create_actor(function, b"", None, None, a.driver.shape(CPU, 0, 0), 0)
-    assert a.manager.queues() == []
-    a.submit(function, 1, nested=[actor])
+    a.submit(function, 1)
     assert [entry[4] for entry in a.manager.queues()] == [1]
     a.offload(b)
     network.settle(work=False)

@@ -382,7 +382,7 @@ class ModelArena:
             retries = max(0, task.retries - task.attempt)
             sent.append(
                 (task.id, task.job, None, task.payload, deps, nested, len(task.returns), 0, 0, 0,
-                 task.attempt, retries, None, None)
+                 task.attempt, retries, None, None, None)
             )  # fmt: skip
         return sent
 
@@ -401,7 +401,7 @@ class ModelArena:
     def receive_tasks(self, peer: int, tasks: Iterable[SentTask]) -> None:
         self._must_be_peer(peer)
         for sent in tasks:
-            task_id, job, _, payload, deps, nested, num_returns, _, _, _, attempt, retries, _, _ = sent
+            task_id, job, _, payload, deps, nested, num_returns, _, _, _, attempt, retries, *_ = sent
             held = self._take_in(peer, [*deps, *nested])
             returns = tuple(return_id(task_id, index) for index in range(num_returns))
             first = self._entries.get(returns[0])

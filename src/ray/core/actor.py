@@ -94,7 +94,7 @@ class ActorClass:
         self._constructor.check(args, kwargs, name)
         options = self._options
         try:
-            shape = shape_of(session, options.demand, name, may_go=False)
+            shape = shape_of(session, options.demand, name)
             actor_class = self._definition.exported(session)
             # The worker needs the interval, too: it counts the calls.
             payload, deps, nested = encode(session, (options.checkpoint_interval, *args), kwargs)

@@ -120,7 +120,7 @@ class RemoteFunction:
     def _bind(self) -> _Bound:
         session = session_state.require(f"{self._definition.name}.remote")
         try:
-            shape = shape_of(session, self._options.demand, self._definition.name, may_go=True)
+            shape = shape_of(session, self._options.demand, self._definition.name)
             function = self._definition.exported(session)
             bound = _Bound(session, session.submitter.submit, function, shape)
         except KernelError as error:

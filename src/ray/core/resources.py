@@ -29,16 +29,16 @@ def free_of(arena: Arena) -> Demand:
     return Demand(cpu, gpu, custom, custom_name(arena))
 
 
-def shape_of(session: Current, demand: Demand, name: str, may_go: bool) -> int:
-    """The kernel's number for this demand. `may_go`: what makes it may run on another node of a cluster.
+def shape_of(session: Current, demand: Demand, name: str) -> int:
+    """The kernel's number for this demand.
 
-    Raises InfeasibleResourcesError if the node could not meet it with nothing else running, and nothing goes
-    elsewhere."""
+    Raises InfeasibleResourcesError if the node could not meet it with nothing else running, and there are no
+    others, nor can be."""
     node = session.stock
     fits = demand.cpu <= node.cpu and demand.gpu <= node.gpu and demand.custom <= node.custom
     # The name is the whole cluster's, so that nobody else has what is called otherwise.
     is_known = demand.custom_name in ("", node.custom_name) or not demand.custom
-    if not is_known or (not fits and not (may_go and session.in_cluster)):
+    if not is_known or (not fits and not session.in_cluster):
         raise InfeasibleResourcesError(name, amounts(demand), amounts(node))
     return session.submitter.shape(demand.cpu, demand.gpu, demand.custom)
 

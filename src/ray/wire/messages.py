@@ -143,6 +143,9 @@ class Task(Part, frozen=True):
     retries: Annotated[int, Meta(ge=-1, le=(1 << 31) - 1)]  # attempts left; -1: without end
     actor: Ref | None = None  # of a call; `retries` is its method's number then
     after: TaskId | None = None  # the call of the same caller that it comes after, unless that is done
+    interval: Small | None = (
+        None  # of an actor that the receiver is to create: calls between checkpoints, 0: none
+    )
 
 
 class Run(Message, frozen=True, tag=10):

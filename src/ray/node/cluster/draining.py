@@ -3,9 +3,8 @@
 When, and what is still in the way, decides `ray.policy.cluster.draining`. That this node leaves stands in its
 session's record, so that a new node manager goes on with it and drivers are not admitted any more.
 
-Not handed over: actors. They are used on their own node only, so that an actor is here for a driver or a task
-that is here too, and its calls count as tasks. When actors serve other nodes, `Departure._seen` has to count
-those that others can reach, and `Departure.look` to send their checkpoints on.
+Not handed over: actors. Calls that have come are done, since they count as tasks; who calls later is told that
+the actor's node is gone. To hand them over, `Departure.look` would have to send their checkpoints on.
 """
 
 import contextlib

@@ -372,24 +372,25 @@ class Exchange:
             return []
         return self._run(peer, self.arena.send_tasks(peer.number, shape, count))
 
-    def send_calls(self, actor: _kernel.ObjectID, number: int, ends: bool) -> None:
-        """What is to be told to the node that serves an actor, if there is a link; else it is news again with the
-        next one."""
+    def send_calls(self, actor: _kernel.ObjectID, number: int, ends: bytes | None) -> None:
+        """What is to be told to the node that serves an actor; without a link it is news again with the next
+        one."""
         peer = self.peers.get(number)
         if peer is None:
             return
         if not peer.synced:
-            return self.network.want_link(peer.node)
-        if ends:
-            self._send(number, messages.Kill([actor.binary()]))
+            self.network.want_link(peer.node)
+            return
+        if ends is not None:
+            self._send(number, messages.Kill([ends]))
         self._run(peer, self.arena.send_calls(number, actor, CALLS_AT_ONCE))
 
     def _run(self, peer: Peer, tasks: "list[_kernel.SentTask]") -> list[bytes]:
         """The ids of those that the peer is told of."""
         told = []
         for sent in tasks:
-            (raw, job, function, payload, deps, nested, num_returns, cpu, gpu, custom, attempt, retries, actor,
-             after) = sent  # fmt: skip
+            (raw, job, function, payload, deps, nested, num_returns, cpu, gpu, custom, attempt, retries,
+             actor, after, interval) = sent  # fmt: skip
             known = self.arena.job_root(job)
             if known is None:  # its driver has ended just now; its tasks are failed by that
                 if actor is not None:  # those of the calls that are away
@@ -414,6 +415,7 @@ class Exchange:
                     retries=retries,
                     actor=None if actor is None else self._wire_ref(actor),
                     after=after,
+                    interval=interval,
                 )
             )
         if told:
@@ -478,10 +480,10 @@ class Exchange:
                     self._send(peer.number, messages.Results(known))
                 continue
             need = task.needs
+            actor = None if task.actor is None else self._ref(task.actor, peer)
             tasks.append(
                 (task.id, job, function, task.payload, deps, nested, task.num_returns, need.cpu, need.gpu,
-                 need.custom, task.attempt, task.retries, None if task.actor is None else self._ref(task.actor, peer),
-                 task.after)
+                 need.custom, task.attempt, task.retries, actor, task.after, task.interval)
             )  # fmt: skip
         self.arena.receive_tasks(peer.number, tasks)
         self._came_from(peer.number, refs)
@@ -711,7 +713,7 @@ class Exchange:
     def on_news(self, news: "list[_kernel.News]") -> None:
         results: dict[int, list[messages.Result]] = defaultdict(list)
         returns: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
-        calls: list[tuple[_kernel.ObjectID, int, bool]] = []
+        calls: list[tuple[_kernel.ObjectID, int, bytes | None]] = []
         item: Any
         for item in news:
             kind = item[0]
