@@ -131,8 +131,8 @@ def _clear(url: StoreUrl, session: "StoreSession") -> None:
             example = keys[0].decode(errors="replace")
             raise _unfit(
                 url,
-                f"its database {url.database} has keys that begin with ray:, such as {example}, and are not of "
-                "an earlier cluster of this kind: give this one another number, or remove them",
+                f"its database {url.database} has keys that begin with ray:, such as {example}, and are not "
+                "of an earlier cluster of this kind: give this one another number, or remove them",
             )
         if keys:
             session.ask("UNLINK", *keys)

@@ -3,8 +3,8 @@
 When, and what is still in the way, decides `ray.policy.cluster.draining`. That this node leaves stands in its
 session's record, so that a new node manager goes on with it and drivers are not admitted any more.
 
-Not handed over: actors. Calls that have come are done, since they count as tasks; who calls later is told that
-the actor's node is gone. To hand them over, `Departure.look` would have to send their checkpoints on.
+Not handed over: actors. Calls that have come are done, since they count as tasks; who calls later is told
+that the actor's node is gone. To hand them over, `Departure.look` would have to send their checkpoints on.
 """
 
 import contextlib
