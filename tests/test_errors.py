@@ -48,6 +48,7 @@ SAMPLES = [
     errors.WrongReturnCountError("mod.f", 3, 2, "tuple"),
     errors.WorkerCrashedError("mod.f", -9, 77, 4),
     errors.ActorDiedError("Counter.add", -11, 78),
+    errors.ActorNodeDiedError("Counter.add"),
     errors.ActorKilledError("Counter.add", 79),
     errors.OutOfMemoryError("mod.f", 80, SHORTAGE),
     errors.ActorOutOfMemoryError("Counter", 81, SHORTAGE),
@@ -86,6 +87,7 @@ def test_the_samples_above_are_all_the_errors_there_are():
         (errors.InitError, ValueError),
         (errors.RayConnectionError, ConnectionError),
         (errors.GetTimeoutError, TimeoutError),
+        (errors.ActorNodeDiedError, errors.ActorDiedError),
         (errors.ActorKilledError, errors.ActorDiedError),
     ],
 )
