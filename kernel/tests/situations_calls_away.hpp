@@ -391,6 +391,19 @@ inline void add_placements(Situations& list) {
         "the creation of an actor with " + std::to_string(deps) + " arguments",
         [](Stage& s) { s.actors_may_die = s.tasks_may_fail = true; },
         [=](Stage& s) { return creation(s, made_up(s, deps, peer(s, 1))); }));
+  list.push_back(with_peers(
+      "refuse an actor of which there is a handle", nothing,
+      [=](Stage& s) {
+        SentTask task = creation(s, made_up(s, 3, peer(s, 1)));
+        IdRef handle{{}, peer(s, 1)};
+        task::return_id(handle.id.data(), task.id.data(), ACTOR_INDEX);
+        u32 actor = s.c.take_in({&handle, 1}, peer(s, 2))[0];
+        Value payload{reinterpret_cast<const u8*>(task.payload.data()), task.payload.size(), NIL, 0};
+        if (s.c.receive_task(peer(s, 1), task, payload)) s.board.complain("an actor that was called is served here");
+        let_go(s, {actor});
+        hear(s);
+        if (!s.c.received(peer(s, 1)).empty()) s.board.complain("what was refused is here");
+      }));
   auto serves = [=](Stage& s) {
     s.actors_may_die = s.tasks_may_fail = true;
     SentTask task = creation(s, {});
