@@ -349,12 +349,14 @@ class Client {
   size_t lend_ids(Transaction& t, u32 i, u32 peer, size_t n);
   SentTask describe(u32 i, u32 peer);
   std::vector<Away> tasks_away(u32 peer, const std::set<TaskIdBytes>* ids = nullptr);
+  std::vector<Away> with_calls(u32 peer, const std::vector<Away>& tasks);
   bool is_away(const Away& away, u32 peer);
   void settle(const Away& away, u32 peer);
   bool come_back(const Away& away, u32 peer, bool died);
   bool finish_return(u32 peer, u32 o, const Value& v, bool here, std::span<const u32> contained, bool journal);
   template <typename Add>
   void in_pieces(u32 th, size_t count, Add add);
+  bool is_served_here(const IdRef& actor);
   bool knows_handle(const SentTask& creation);
   bool build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, u32 actor_object,
                       const Value& payload);

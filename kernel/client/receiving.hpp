@@ -14,12 +14,15 @@ inline bool Client::receive_task(u32 peer, const SentTask& sent, const Value& pa
   refs.insert(refs.end(), sent.nested.begin(), sent.nested.end());
   std::vector<u32> objects = take_in(refs, peer);
   u32 actor = NIL;
-  if (sent.actor) actor = take_in({&*sent.actor, 1})[0];  // the sender has it from this node, or knows that it is here
+  bool follows_refused = sent.actor && !is_served_here(*sent.actor);
+  if (sent.actor && !follows_refused)
+    actor = take_in({&*sent.actor, 1})[0];  // the sender has it from this node, or knows that it is here
   auto drop = [&] {
     for (u32 o : objects) drop_local(o);
     if (actor) drop_local(actor);
     flush_drops();
   };
+  if (follows_refused) return drop(), true;  // its node recalls it with the actor
   bool taken = false;
   try {
     after_ = sent.after;
@@ -43,6 +46,15 @@ inline u32 Client::lane_of_received(Transaction& t, u32 a) {
     if (in_lane && away::is_call(before) && before.actor == a && before.lane) return before.lane;
   }
   return mailbox::open_lane(t, a, NIL);
+}
+
+// Of a call, that its actor is: an owner calls one that it has placed here before it hears that this was refused.
+inline bool Client::is_served_here(const IdRef& actor) {
+  if (object::index_of(actor.id.data()) != SERVED_INDEX) return true;
+  Transaction t(m(), thread());
+  bool is = object::find(m(), actor.id.data());
+  t.commit();
+  return is;
 }
 
 // Calls that went to the owner before it placed the actor come back from there, to where their results belong.
