@@ -29,6 +29,7 @@ def failure(member: Member, oid: _kernel.ObjectID) -> int:
 def everything_is_gone(world: World) -> None:
     for member in world.members:
         member.exchange.functions.clear()  # they stay for their job's next tasks
+    world.kept.clear()  # after a while
     world.settle()
     for member in world.members:
         member.node.check()
