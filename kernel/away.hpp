@@ -207,16 +207,18 @@ inline bool relist(Transaction& t, u32 i, u32 index) {
 inline void creation_comes_back(Transaction& t, u32 i, bool again) {
   Task& task = t.m.task(i);
   u32 a = task.actor;
-  if (t.m.object(t.m.actor(a).object).task == i) unsettle_actor(t, i);
-  if (again) {
-    t.set(t.m.actor(a).state, ACTOR_CREATING);
-    t.set(t.m.actor(a).peer, NIL);
+  Actor& actor = t.m.actor(a);
+  bool killed = actor.failure_code;
+  if (t.m.object(actor.object).task == i) unsettle_actor(t, i);
+  if (again && !killed) {
+    t.set(actor.state, ACTOR_CREATING);
+    t.set(actor.peer, NIL);
     queue::push(t, i, true);
     queue::offer(t);
     return;
   }
-  t.set(t.m.actor(a).creation, NIL);
-  mailbox::lose(t, a);
+  t.set(actor.creation, NIL);
+  mailbox::lose(t, a, again ? SystemFailure::actor_killed : SystemFailure::actor_node_died);
   task::drop(t, i);
 }
 

@@ -269,7 +269,7 @@ class Client {
   void heard_of_end(u32 peer, const ObjectIdBytes& actor_id);
   std::vector<TaskIdBytes> away(u32 peer);
   u32 recall(u32 peer, const std::set<TaskIdBytes>& ids);
-  void receive_task(u32 peer, const SentTask& sent, const Value& payload);
+  bool receive_task(u32 peer, const SentTask& sent, const Value& payload);
   std::vector<TaskIdBytes> received(u32 peer);
   std::vector<TaskIdBytes> drop_received(u32 peer, std::span<const TaskIdBytes> ids);
   // A result from that peer; not `here`: it is stored there, and only size and format are known.
@@ -349,11 +349,16 @@ class Client {
   size_t lend_ids(Transaction& t, u32 i, u32 peer, size_t n);
   SentTask describe(u32 i, u32 peer);
   std::vector<Away> tasks_away(u32 peer, const std::set<TaskIdBytes>* ids = nullptr);
+  std::vector<Away> with_calls(u32 peer, const std::vector<Away>& tasks);
   bool is_away(const Away& away, u32 peer);
   void settle(const Away& away, u32 peer);
   bool come_back(const Away& away, u32 peer, bool died);
   bool finish_return(u32 peer, u32 o, const Value& v, bool here, std::span<const u32> contained, bool journal);
-  void build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, u32 actor_object,
+  template <typename Add>
+  void in_pieces(u32 th, size_t count, Add add);
+  bool is_served_here(const IdRef& actor);
+  bool knows_handle(const SentTask& creation);
+  bool build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, u32 actor_object,
                       const Value& payload);
   void build_rest_of_received(u32 peer, u32 i, u32 results, std::span<const u32> deps, std::span<const u32> nested);
   void take_news(std::vector<News>& out);

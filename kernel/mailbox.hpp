@@ -325,12 +325,12 @@ inline void stop_ending(Transaction& t, u32 a) {
   object::unreference(t, actor.object);
 }
 
-// That node has died, and with it the actor.
-inline void lose(Transaction& t, u32 a) {
+// That node has died, and with it the actor; or it never came there, and shall end.
+inline void lose(Transaction& t, u32 a, SystemFailure why = SystemFailure::actor_node_died) {
   Actor& actor = t.m.actor(a);
   stop_ending(t, a);
   t.set(actor.peer, NIL);
-  die(t, a, SystemFailure::actor_node_died, 0, 0);
+  die(t, a, why, 0, 0);
 }
 
 // Its process is gone: line up what has to run again, and the creation before it, which may have to rest.

@@ -209,12 +209,14 @@ void add_peers(nb::class_<Arena>& arena) {
       .def(
           "receive_tasks",
           [](Arena& a, u32 peer, nb::list tasks) {
+            std::vector<TaskIdBytes> refused;
             for (nb::handle h : tasks) {
               nb::tuple task = nb::cast<nb::tuple>(h);
               SentTask sent = sent_from(task);
               Payload payload(a.shared, task[3], 0);
-              a.c().receive_task(peer, sent, payload.value);
+              if (!a.c().receive_task(peer, sent, payload.value)) refused.push_back(sent.id);
             }
+            return to_list(refused, bytes_of<TASK_ID_BYTES>);
           },
           "peer"_a, "tasks"_a)
       .def(

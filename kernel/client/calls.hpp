@@ -184,17 +184,20 @@ inline u32 Client::build(u32 th, const Submission& s, TaskKind kind, u32 a, u32 
   return actor_object;
 }
 
+// A bounded number in each transaction.
+template <typename Add>
+inline void Client::in_pieces(u32 th, size_t count, Add add) {
+  for (size_t k = 0; k < count;) {
+    size_t end = std::min<size_t>(count, k + AT_ONCE);
+    Transaction t(m(), th);
+    for (; k < end; ++k) add(t, k);
+    t.commit();
+  }
+}
+
 // What is too long for one transaction is built under the thread's ledger, and appears with its last one.
 inline void Client::build_rest(u32 th, u32 i, const Submission& s, u32 actor_object, std::vector<u32>& out) {
   size_t returns_made = 0;
-  auto in_pieces = [&](size_t count, auto add) {
-    for (size_t k = 0; k < count;) {
-      size_t end = std::min<size_t>(count, k + AT_ONCE);
-      Transaction t(m(), th);
-      for (; k < end; ++k) add(t, k);
-      t.commit();
-    }
-  };
   try {
     while (returns_made < s.num_returns) {
       size_t end = std::min<size_t>(s.num_returns, returns_made + AT_ONCE);
@@ -206,8 +209,8 @@ inline void Client::build_rest(u32 th, u32 i, const Submission& s, u32 actor_obj
       t.commit();
       returns_made = end;
     }
-    in_pieces(s.deps.size(), [&](Transaction& t, size_t k) { task::add_dependency(t, i, s.deps[k]); });
-    in_pieces(s.nested.size(), [&](Transaction& t, size_t k) { task::add_nested(t, i, s.nested[k]); });
+    in_pieces(th, s.deps.size(), [&](Transaction& t, size_t k) { task::add_dependency(t, i, s.deps[k]); });
+    in_pieces(th, s.nested.size(), [&](Transaction& t, size_t k) { task::add_nested(t, i, s.nested[k]); });
     Transaction t(m(), th);
     t.set(m().thread(th).building, NIL);
     launch(t, th, i);

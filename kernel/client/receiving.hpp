@@ -5,28 +5,34 @@
 
 namespace ray {
 
-// One that is here already, or whose results are, is passed over.
-inline void Client::receive_task(u32 peer, const SentTask& sent, const Value& payload) {
+// One that is here already, or whose results are, is passed over.  False: an actor that is not served here, as it may
+// have been called from here already.
+inline bool Client::receive_task(u32 peer, const SentTask& sent, const Value& payload) {
   std::vector<IdRef> refs;
   if (sent.function) refs.push_back(*sent.function);
   refs.insert(refs.end(), sent.deps.begin(), sent.deps.end());
   refs.insert(refs.end(), sent.nested.begin(), sent.nested.end());
   std::vector<u32> objects = take_in(refs, peer);
   u32 actor = NIL;
-  if (sent.actor) actor = take_in({&*sent.actor, 1})[0];  // the sender has it from this node, or knows that it is here
+  bool follows_refused = sent.actor && !is_served_here(*sent.actor);
+  if (sent.actor && !follows_refused)
+    actor = take_in({&*sent.actor, 1})[0];  // the sender has it from this node, or knows that it is here
   auto drop = [&] {
     for (u32 o : objects) drop_local(o);
     if (actor) drop_local(actor);
     flush_drops();
   };
+  if (follows_refused) return drop(), true;  // its node recalls it with the actor
+  bool taken = false;
   try {
     after_ = sent.after;
-    build_received(peer, sent, objects, actor, payload);
+    taken = build_received(peer, sent, objects, actor, payload);
   } catch (...) {
     drop();
     throw;
   }
   drop();
+  return taken;
 }
 
 // Behind the call before it, if that has not begun.  If it has, so have those before it: any lane will do.
@@ -42,7 +48,23 @@ inline u32 Client::lane_of_received(Transaction& t, u32 a) {
   return mailbox::open_lane(t, a, NIL);
 }
 
-inline void Client::build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, u32 actor_object,
+// Of a call, that its actor is: an owner calls one that it has placed here before it hears that this was refused.
+inline bool Client::is_served_here(const IdRef& actor) {
+  if (object::index_of(actor.id.data()) != SERVED_INDEX) return true;
+  Transaction t(m(), thread());
+  bool is = object::find(m(), actor.id.data());
+  t.commit();
+  return is;
+}
+
+// Calls that went to the owner before it placed the actor come back from there, to where their results belong.
+inline bool Client::knows_handle(const SentTask& creation) {
+  u8 handle[ID_BYTES];
+  task::return_id(handle, creation.id.data(), ACTOR_INDEX);
+  return object::find(m(), handle);
+}
+
+inline bool Client::build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, u32 actor_object,
                                    const Value& payload) {
   u32 th = thread(), i;
   u32 function = sent.function ? objects[0] : NIL;
@@ -62,8 +84,9 @@ inline void Client::build_received(u32 peer, const SentTask& sent, std::span<con
     u8 first[ID_BYTES];
     task::return_id(first, sent.id.data(), 0);
     u32 known = object::find(m(), first);
-    if (known && loan::times_lent(m(), known, peer) && owner_of(m().object(known)) == peer) return t.commit();
-    if (known && !owner_of(m().object(known))) return t.commit();  // a task of this node's own
+    if (known && loan::times_lent(m(), known, peer) && owner_of(m().object(known)) == peer) return t.commit(), true;
+    if (known && !owner_of(m().object(known))) return t.commit(), true;  // a task of this node's own
+    if (sent.interval && knows_handle(sent)) return t.commit(), false;
     if (actor_object) {
       must_be_actor(actor_object);
       u32 a = m().object(actor_object).actor;
@@ -103,23 +126,16 @@ inline void Client::build_received(u32 peer, const SentTask& sent, std::span<con
   payload.taken();
   if (!at_once) build_rest_of_received(peer, i, results, deps, nested);
   drain();
+  return true;
 }
 
 inline void Client::build_rest_of_received(u32 peer, u32 i, u32 results, std::span<const u32> deps,
                                            std::span<const u32> nested) {
   u32 th = thread();
-  auto in_pieces = [&](size_t count, auto add) {
-    for (size_t k = 0; k < count;) {
-      size_t end = std::min<size_t>(count, k + AT_ONCE);
-      Transaction t(m(), th);
-      for (; k < end; ++k) add(t, k);
-      t.commit();
-    }
-  };
   try {
-    in_pieces(results, [&](Transaction& t, size_t k) { away::add_result(t, i, results - 1 - u32(k), peer); });
-    in_pieces(deps.size(), [&](Transaction& t, size_t k) { task::add_dependency(t, i, deps[k]); });
-    in_pieces(nested.size(), [&](Transaction& t, size_t k) { task::add_nested(t, i, nested[k]); });
+    in_pieces(th, results, [&](Transaction& t, size_t k) { away::add_result(t, i, results - 1 - u32(k), peer); });
+    in_pieces(th, deps.size(), [&](Transaction& t, size_t k) { task::add_dependency(t, i, deps[k]); });
+    in_pieces(th, nested.size(), [&](Transaction& t, size_t k) { task::add_nested(t, i, nested[k]); });
     Transaction t(m(), th);
     if (!away::is_call(m().task(i))) task::await_function(t, i);
     t.set(m().thread(th).building, NIL);

@@ -156,10 +156,29 @@ inline void Client::settle(const Away& away, u32 peer) {
   drain();
 }
 
+// And where an actor's creation is among them, all calls to it, which went after it.
+inline std::vector<Away> Client::with_calls(u32 peer, const std::vector<Away>& tasks) {
+  std::set<u32> actors;
+  std::set<u64> chosen;
+  for (const Away& away : tasks) {
+    chosen.insert(away.sequence);
+    const Task& task = m().task(away.index);
+    if (away::is_creation(task)) actors.insert(task.actor);
+  }
+  if (actors.empty()) return tasks;
+  std::vector<Away> all = tasks_away(peer);
+  std::erase_if(all, [&](const Away& away) {
+    const Task& task = m().task(away.index);
+    bool follows = away::is_call(task) && task.lane && actors.count(task.actor);
+    return !follows && !chosen.count(away.sequence);
+  });
+  return all;
+}
+
 inline u32 Client::recall(u32 peer, const std::set<TaskIdBytes>& ids) {
   must_be_open();
   u32 count = 0;
-  for (const Away& task : tasks_away(peer, &ids)) {
+  for (const Away& task : with_calls(peer, tasks_away(peer, &ids))) {
     settle(task, peer);
     count += come_back(task, peer, false);
   }

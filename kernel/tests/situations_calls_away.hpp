@@ -353,6 +353,19 @@ inline void add_placements(Situations& list) {
         std::vector<TaskIdBytes> ids = s.c.away(peer(s, 1));
         s.c.recall(peer(s, 1), {ids.begin(), ids.end()});
       }));
+  for (bool killed : {false, true})
+    list.push_back(with_peers(
+        std::string("hear that an actor was refused") + (killed ? ", which was killed" : ""),
+        [=](Stage& s) {
+          placed(s, 3);
+          if (killed) s.c.kill_actor(s.x);
+        },
+        [](Stage& s) {
+          TaskIdBytes id;
+          memcpy(id.data(), s.m.object(s.x).id, TASK_ID_BYTES);
+          s.c.recall(peer(s, 1), {id});
+          hear(s);
+        }));
   for (bool made : {false, true})
     list.push_back(with_peers(
         made ? "bury a peer that serves an actor" : "bury a peer that creates an actor",
@@ -391,6 +404,22 @@ inline void add_placements(Situations& list) {
         "the creation of an actor with " + std::to_string(deps) + " arguments",
         [](Stage& s) { s.actors_may_die = s.tasks_may_fail = true; },
         [=](Stage& s) { return creation(s, made_up(s, deps, peer(s, 1))); }));
+  list.push_back(with_peers("refuse an actor of which there is a handle", nothing, [=](Stage& s) {
+    SentTask task = creation(s, made_up(s, 3, peer(s, 1)));
+    IdRef handle{{}, peer(s, 1)};
+    task::return_id(handle.id.data(), task.id.data(), ACTOR_INDEX);
+    u32 actor = s.c.take_in({&handle, 1}, peer(s, 2))[0];
+    Value payload{reinterpret_cast<const u8*>(task.payload.data()), task.payload.size(), NIL, 0};
+    if (s.c.receive_task(peer(s, 1), task, payload)) s.board.complain("an actor that was called is served here");
+    SentTask call = sent(s, {Act::actor_add, s.new_tag(), 0, 0}, 1, made_up(s, 2, peer(s, 1)));
+    call.function.reset();
+    call.actor = IdRef{handle.id, NIL};
+    task::return_id(call.actor->id.data(), task.id.data(), SERVED_INDEX);
+    receive(s, call);
+    let_go(s, {actor});
+    hear(s);
+    if (!s.c.received(peer(s, 1)).empty()) s.board.complain("what was refused is here");
+  }));
   auto serves = [=](Stage& s) {
     s.actors_may_die = s.tasks_may_fail = true;
     SentTask task = creation(s, {});

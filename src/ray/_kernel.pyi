@@ -353,8 +353,9 @@ class Arena:
     def away(self, peer: int) -> list[bytes]: ...  # task ids; also those kept for results that are stored there
     def recall(self, peer: int, task_ids: list[bytes]) -> int:
         """Those that are away there go back to their queue, as if they had never been sent; returns how many."""
-    def receive_tasks(self, peer: int, tasks: list[SentTask]) -> None:
-        """The job is this arena's number, the ids' owners are its numbers. A task that is here is passed over."""
+    def receive_tasks(self, peer: int, tasks: list[SentTask]) -> list[bytes]:
+        """The job is this arena's number, the ids' owners are its numbers. A task that is here is passed over. Returns
+        the ids of those that are refused: creations of actors of which this node has a handle."""
     def received(self, peer: int) -> list[bytes]: ...  # its task ids that are not done, or have results here for it
     def drop_received(self, peer: int, task_ids: list[bytes]) -> list[bytes]:
         """Those that have not begun are gone; returns their ids."""

@@ -16,6 +16,7 @@ from ray import _kernel
 CPU = 10_000
 RAW = 2
 SMALL = 64 << 10
+ACTOR_INDEX = bytes((0, 0, 0, 0xC0))  # how the id of an actor ends, after its creation's
 Ref = tuple[bytes, bytes]  # an id and its owner's node id
 Known = tuple[bytes, int]  # an id and the number of its owner here
 
@@ -153,7 +154,12 @@ class Node:
         ref = self.inward([function])[0] if function else None
         served = self.inward([actor])[0] if actor else None
         received = (task_id, job, ref, payload, self.inward(deps), self.inward(nested), *rest, served, *last)
-        self.manager.receive_tasks(self.peer(sender), [received])
+        for refused in self.manager.receive_tasks(self.peer(sender), [received]):
+            self.network.send(self, sender, "borrow", refused + ACTOR_INDEX)
+            self.network.send(self, sender, "untaken", refused)
+
+    def on_untaken(self, sender: "Node", task_id: bytes) -> None:
+        self.manager.recall(self.peer(sender), [task_id])
 
     def on_kill(self, sender: "Node", raw: bytes) -> None:
         self.manager.kill_actor(self.manager.foreign((raw, 0)))

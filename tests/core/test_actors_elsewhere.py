@@ -217,6 +217,39 @@ def test_an_actor_is_placed_on_another_node(network: Network) -> None:
     all_is_gone(network, host)
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_actor_is_not_placed_where_calls_of_it_are_on_their_way(network: Network, killed: bool) -> None:
+    a, b, c = network.all
+    cls = a.driver.put(encoded(1), RAW)
+    actor = a.create(cls)
+    del cls
+    middle = given(a, c, actor)
+    handle = given(c, b, middle)
+    calls = [b.call(handle, number) for number in range(3)]  # its owner has not heard that b has a handle
+    other = a.call(actor, 3)
+    assert a.offload(b) == 1
+    if killed:
+        a.driver.kill_actor(actor)
+    network.settle(work=False)
+    for node in network.all:
+        node.check()
+    if killed:
+        network.until_ready((a, other), (b, calls[0]))
+        assert failure(a, other) == failure(b, calls[0]) == _kernel.ACTOR_KILLED
+        return
+    assert b.manager.stats()["actors"] == 1  # its handle
+    assert a.manager.stats()["ready_tasks"] == 1
+    assert a.offload(b) == 0  # now it does
+    host = Host(a)
+    network.until_ready((b, calls[-1]))
+    network.until_ready((a, other))
+    assert sorted(host.told) == [0, 1, 2, 3]
+    assert [number for number in host.told if number < 3] == [0, 1, 2]
+    b.borrow()
+    del calls, other, actor, middle, handle, node
+    all_is_gone(network, host)
+
+
 def test_a_placement_that_was_lost_on_the_way(network: Network) -> None:
     a, b, _ = network.all
     cls = a.driver.put(encoded(1), RAW)

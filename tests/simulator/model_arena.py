@@ -398,7 +398,7 @@ class ModelArena:
                 count += 1
         return count
 
-    def receive_tasks(self, peer: int, tasks: Iterable[SentTask]) -> None:
+    def receive_tasks(self, peer: int, tasks: Iterable[SentTask]) -> list[bytes]:
         self._must_be_peer(peer)
         for sent in tasks:
             task_id, job, _, payload, deps, nested, num_returns, _, _, _, attempt, retries, *_ = sent
@@ -424,6 +424,7 @@ class ModelArena:
                 Task(task_id, job, payload, dep_ids, nested_ids, returns, attempt, attempt + retries, True)
             )
             del held
+        return []
 
     def received(self, peer: int) -> list[bytes]:
         """Its tasks whose results it has not returned, those that are not done among them."""

@@ -79,6 +79,7 @@ SAMPLES: list[Message] = [
     JobNoted(OBJECT, 1, 1 << 40),
     Drain(NODE, 30_000),
     Untaken([TASK]),
+    Untaken([TASK], leaves=False),
     Offer([OBJECT]),
     Taken([OBJECT]),
     Leaving(),

@@ -397,6 +397,7 @@ class Untaken(Message, frozen=True, tag=71):
     """Tasks of the receiver that the sender has not begun, and won't."""
 
     tasks: list[TaskId]
+    leaves: bool = True  # the sender does; no: it has handles of the actors that these would create
 
 
 class Offer(Message, frozen=True, tag=72):

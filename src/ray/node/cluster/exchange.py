@@ -25,6 +25,7 @@ THIS_NODE = 0  # as the number of an owner
 ENTRIES_AT_ONCE = 100_000  # in one part of a Sync
 CALLS_AT_ONCE = 512  # to one actor, before others have their turn
 FIRST_RETURN = bytes(4)  # how the id of a task's first result ends
+ACTOR_INDEX = bytes((0, 0, 0, 0xC0))  # and that of the actor it creates
 GRACE_S = 15.0  # longer than a link that breaks is away
 FUNCTIONS_KEPT = 1_000  # of one job
 
@@ -485,8 +486,11 @@ class Exchange:
                 (task.id, job, function, task.payload, deps, nested, task.num_returns, need.cpu, need.gpu,
                  need.custom, task.attempt, task.retries, actor, task.after, task.interval)
             )  # fmt: skip
-        self.arena.receive_tasks(peer.number, tasks)
+        refused = self.arena.receive_tasks(peer.number, tasks)
         self._came_from(peer.number, refs)
+        if refused:  # the peer hears of the handles first, and sends them here no more
+            self._send(peer.number, messages.Borrow([task + ACTOR_INDEX for task in refused]))
+            self._send(peer.number, messages.Untaken(refused, leaves=False))
         for _, job, function, *_ in tasks:
             if function is not None and function[1] != THIS_NODE:
                 kept = self.functions[job]

@@ -302,7 +302,7 @@ class Member:
             else:
                 finished += self.exchange.on_message(node, message)
                 self._stirred.set()
-                if isinstance(message, Untaken):
+                if isinstance(message, Untaken) and message.leaves:
                     self.scheduler.avoid(node)
         if finished:
             self.scheduler.on_finished(node, finished, now)
