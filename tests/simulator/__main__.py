@@ -8,15 +8,15 @@ python -m tests.simulator partitions 12    (a cluster with a head: membership, f
 import argparse
 import sys
 
-from tests.simulator.membership import TROUBLES, play_cluster, story_of_cluster
-from tests.simulator.scenario import KINDS, play, story
+from tests.simulator.membership import CLUSTER_NODES, TROUBLES, play_cluster, story_of_cluster
+from tests.simulator.scenario import KINDS, NODES, play, story
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulator", description=__doc__)
     parser.add_argument("kind", choices=[*KINDS, *TROUBLES], help="which faults there are")
     parser.add_argument("seeds", help="one, whose story is told, or FIRST-BEYOND")
-    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--nodes", type=int, default=0, help="other than the tests have")
     options = parser.parse_args()
     first, _, beyond = options.seeds.partition("-")
     if not beyond:
@@ -37,14 +37,14 @@ def main() -> int:
 
 def _play(kind: str, seed: int, nodes: int) -> list[str]:
     if kind in KINDS:
-        return play(seed, KINDS[kind], nodes)
-    return play_cluster(seed, TROUBLES[kind], nodes)
+        return play(seed, KINDS[kind], nodes or NODES)
+    return play_cluster(seed, TROUBLES[kind], nodes or CLUSTER_NODES)
 
 
 def _story(kind: str, seed: int, nodes: int) -> str:
     if kind in KINDS:
-        return story(seed, KINDS[kind], nodes)
-    return story_of_cluster(seed, TROUBLES[kind], nodes)
+        return story(seed, KINDS[kind], nodes or NODES)
+    return story_of_cluster(seed, TROUBLES[kind], nodes or CLUSTER_NODES)
 
 
 if __name__ == "__main__":

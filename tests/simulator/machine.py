@@ -4,12 +4,17 @@ random.
 What a node manager has beside the exchange (links, transfers, jobs) is the machine itself.
 """
 
+import contextlib
+import io
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from ray.node.cluster.draining import Departure, Takeover
 from ray.node.cluster.exchange import Exchange
+from ray.session.record import SessionRecord
 from ray.wire import messages
 from tests.simulator.model_arena import (
     SMALL_BYTES,
@@ -31,6 +36,7 @@ TICK_US = 5_000
 PULL_US = 10_000  # of a large value, at most
 PULL_FAILS = 0.1
 GRACE_US = 300_000  # after the death of a node is known, until its loans end
+DRAIN_MS = 1_000_000  # longer than any run: it must end by itself
 SHAPE = 0
 SENT = 0.7  # of the tasks, as soon as they are submitted
 NESTED = (0, 1, 1, 2)  # ids in a value or a task: one of these many
@@ -47,6 +53,8 @@ class Watch:
     changed: set[bytes] = field(default_factory=set)  # read with two values
     executions: dict[bytes, int] = field(default_factory=dict)
     deaths: int = 0
+    left: set[bytes] = field(default_factory=set)  # nodes that were drained
+    left_behind: set[bytes] = field(default_factory=set)  # ids that a drained node did not know to be elsewhere
     lost: set[bytes] = field(default_factory=set)  # read as failures
     waits_begun: int = 0
     waits_ended: int = 0
@@ -90,12 +98,27 @@ class Machine:
         arena.on_freed = self._freed
         arena.on_sealed = self._sealed
         self.exchange = self._make_exchange()
+        self._make_leaving()
         network.join(name, self)
 
     def _make_exchange(self) -> Exchange:
         arena: Any = self.arena  # as good as a real one, its ObjectIDs as well
         transfers: Any = self
         return Exchange(arena, self.name, self, transfers, self)
+
+    def _make_leaving(self) -> None:
+        """What its exchange has to do with nodes that leave, this one among them."""
+        arena: Any = self.arena
+        by_ms = SessionRecord.load(arena.session()).leaves_by_ms
+        self.takeover = Takeover(self.exchange, self._tell)
+        self.departure = Departure(
+            arena, self.exchange, self._tell, self._leave, by_ms, lambda: self.world.now_us / 1e6
+        )
+
+    def _tell(self, node: bytes, message: messages.Message) -> None:
+        peer = self.exchange.by_node.get(node)
+        if peer is not None and peer.up:
+            self.send(node, message)
 
     # --- the network's end ---
 
@@ -104,9 +127,18 @@ class Machine:
 
     def on_link_down(self, node: bytes) -> None:
         self._do(self.exchange.on_link_down, node)
+        self._do(self.departure.on_link_down, node)
+        self._do(self.takeover.on_link_down, node)
 
     def on_message(self, node: bytes, message: Any) -> None:
-        self._do(self.exchange.on_message, node, message)
+        if isinstance(message, messages.Offer):
+            self._do(self.takeover.on_offer, node, message)
+        elif isinstance(message, messages.Taken):
+            self._do(self.departure.on_taken, node, message)
+        else:
+            self._do(self.exchange.on_message, node, message)
+            if isinstance(message, messages.Return):
+                self._do(self.departure.on_return, node, message)
 
     def on_death(self, node: bytes) -> None:
         """The head has declared it dead."""
@@ -116,6 +148,11 @@ class Machine:
             self._do(self._bury, node)
 
     def _bury(self, node: bytes) -> None:
+        if node in self.watch.left:
+            # Passed on by another borrower: what the owner has not confirmed when it goes is lost here.
+            number = self.exchange.peer_of(node).number
+            unconfirmed = [raw for raw, owner in self.exchange._borrowing.items() if owner == number]
+            self.watch.left_behind.update(unconfirmed)
         kept: list[Any] = self.exchange.on_death(node)
         self._kept.append(kept)
         self.world.after(GRACE_US, kept.clear)
@@ -128,6 +165,30 @@ class Machine:
         self.watch.waits_begun -= len(self.waits)
         self.held.clear()
         self.waits.clear()
+
+    def drain(self) -> None:
+        """It leaves as soon as others have all that they need of it."""
+        if self.alive:
+            self._do(self._aloud, self.departure.begin, DRAIN_MS, self.world.now_us // 1000)
+
+    def _aloud(self, event: Callable[..., None], *args: object) -> None:
+        """What it says to its user is a part of the story."""
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            event(*args)
+        for line in said.getvalue().splitlines():
+            self.world.tell(lambda line=line: f"{self.name!r}: {line}")  # type: ignore[misc]
+
+    def _leave(self) -> None:
+        """It is drained; the head hears it, and all others from the head."""
+        self.watch.left.add(self.name)
+        self.world.after(0, self._go)
+
+    def _go(self) -> None:
+        if not self.alive:
+            return
+        self.kill()
+        for other in self.others:
+            self.world.after(self.world.random.randrange(1_000, 60_000), partial(other.on_death, self.name))
 
     def restart_manager(self) -> None:
         """The node manager is killed, and another one goes on with the same arena."""
@@ -146,6 +207,7 @@ class Machine:
 
     def _begin_anew(self) -> None:
         self.exchange = self._make_exchange()
+        self._make_leaving()
         for node in self.dead:
             self._bury(node)
         self.exchange.want_links()
@@ -158,7 +220,8 @@ class Machine:
             self.watch.problem(f"{self.name!r}: {traceback.format_exc()}")
         self.watch.problems += self.arena.problems
         self.arena.problems.clear()
-        if self.exchange.is_to_ask and not self._tick_due:
+        is_leaving = self.takeover.is_under_way or self.departure.is_under_way
+        if (self.exchange.is_to_ask or is_leaving) and not self._tick_due:
             self._tick_due = True
             self.world.after(TICK_US, self._tick)
 
@@ -167,6 +230,8 @@ class Machine:
         self._tick_due = False
         if self.alive:
             self._do(self.exchange.tick)
+            self._do(self.takeover.tick)
+            self._do(self._aloud, self.departure.tick, self.world.now_us // 1000)
 
     # --- what an exchange needs ---
 
@@ -302,7 +367,7 @@ class Machine:
         key = oid.binary()
         if value.is_failure:
             self.watch.lost.add(key)
-            if not self.watch.deaths:
+            if not self.watch.deaths and key not in self.watch.left_behind:
                 self.watch.problem(f"{self.name!r}: {key!r} is {value.data!r}, and no node has died")
         elif self.watch.seen.setdefault(key, value.data) != value.data:
             self.watch.changed.add(key)
@@ -318,7 +383,9 @@ class Machine:
             return
         random = self.world.random
         choice = random.random()
-        if choice < 0.15:
+        if not self.arena.drivers():
+            self._send_tasks()
+        elif choice < 0.15:
             self.held.append(self._put(self.held))
         elif choice < 0.45:
             self.held += self._submit(self.held, self.arena.driver_job)
@@ -361,6 +428,12 @@ class Machine:
 
     # --- checks ---
 
+    def is_taking_over(self, key: bytes) -> bool:
+        """It was offered, and is held for that alone: this node may have returned what it had been lent."""
+        entry = self.arena.entry(key)
+        offered = any(key in wanted for wanted in self.takeover._wanted.values())
+        return entry is not None and offered and entry.references == 1
+
     def _freed(self, key: bytes, entry: Entry) -> None:
         self.world.tell(lambda: f"{self.name!r}: {key!r} is freed")
         if entry.owner != THIS_NODE or self.watch.owners.get(key) != self.name:
@@ -369,5 +442,5 @@ class Machine:
             there = other.arena.entry(key) if other.alive and self.name not in other.dead else None
             if there is None or other.name in self.dead or other.arena.node_of(there.owner) != self.name:
                 continue
-            if other.arena.is_used(key):
+            if other.arena.is_used(key) and not other.is_taking_over(key):
                 self.watch.problem(f"{self.name!r}: {key!r} is freed, and {other.name!r} has it")

@@ -20,6 +20,7 @@ from tests.simulator.network import Network
 from tests.simulator.world import World
 
 S = 1_000_000
+CLUSTER_NODES = 4
 WORK_US = 60 * S
 HEALED_US = 45 * S  # after the last fault, until all is as it should be
 DONE_US = 40 * S  # after everything is let go, with the grace that the dead have
@@ -48,7 +49,7 @@ TROUBLES = {"calm": CALM, "partitions": PARTITIONS, "cuts": CUTS, "stops": STOPS
 class ClusterRun:
     """One seed."""
 
-    def __init__(self, seed: int, troubles: Troubles, nodes: int = 4, story: bool = False) -> None:
+    def __init__(self, seed: int, troubles: Troubles, nodes: int = CLUSTER_NODES, story: bool = False) -> None:
         self.world = World(seed, story)
         self.network = Network(self.world, RETRY_US)
         self.watch = Watch(self.world)
@@ -192,12 +193,12 @@ class ClusterRun:
                 self.watch.problem(f"{each.name!r} keeps what nobody can reach:\n{each.arena.contents()}")
 
 
-def play_cluster(seed: int, troubles: Troubles, nodes: int = 4) -> list[str]:
+def play_cluster(seed: int, troubles: Troubles, nodes: int = CLUSTER_NODES) -> list[str]:
     """What went wrong with this seed."""
     return ClusterRun(seed, troubles, nodes).play().problems
 
 
-def story_of_cluster(seed: int, troubles: Troubles, nodes: int = 4) -> str:
+def story_of_cluster(seed: int, troubles: Troubles, nodes: int = CLUSTER_NODES) -> str:
     """The same run again, told."""
     run = ClusterRun(seed, troubles, nodes, story=True)
     problems = run.play().problems

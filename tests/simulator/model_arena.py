@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ray import _kernel
+from ray.session.record import SessionRecord
 
 SMALL_BYTES = 64 << 10  # results up to this size are in the news themselves
 RETURN_BYTES = 4  # the end of a result's id, which says the how-manyth of its task it is
 THIS_NODE = 0
+
+RECORD = SessionRecord("", "", "", [], "", "", 0, 0, 0, 0.0, 0, 0, 0, 0, "", {})  # nobody reads it
 
 IdRef = tuple[bytes, int]
 Times = list[tuple[bytes, int]]
@@ -146,7 +149,7 @@ def return_id(task: bytes, index: int) -> bytes:
 class ModelArena:
     """The tables of one node."""
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, has_driver: bool = True) -> None:
         """`root`: of its only driver."""
         self.problems: list[str] = []
         self.on_news: Callable[[], None] = lambda: None
@@ -157,7 +160,10 @@ class ModelArena:
         self._entries: dict[bytes, Entry] = {}
         self._tasks: OrderedDict[bytes, Task] = OrderedDict()
         self._peers: dict[int, bytes] = {}
-        self._jobs: dict[int, tuple[int, bytes]] = {self.driver_job: (THIS_NODE, root)}  # home and root
+        self._jobs: dict[int, tuple[int, bytes]] = {}  # home and root
+        if has_driver:
+            self._jobs[self.driver_job] = (THIS_NODE, root)
+        self._session = RECORD.dump()
         self._last_peer = 0
         self._last_job = self.driver_job
         self._news: OrderedDict[bytes, None] = OrderedDict()
@@ -435,6 +441,27 @@ class ModelArena:
         ]
         return list(dict.fromkeys(of_peer))
 
+    def drop_received(self, peer: int, ids: Iterable[bytes]) -> list[bytes]:
+        """Those that have not begun; their results come from elsewhere."""
+        dropped = []
+        for task_id in ids:
+            task = self._tasks.get(task_id)
+            if task is None or not task.is_received or task.state not in (State.READY, State.WAITING):
+                continue
+            if self._entries[task.returns[0]].owner != peer:
+                continue
+            # Held, as it is looked at again below.
+            held = [ModelObjectID(self, key) for key in task.returns if key in task.held_returns]
+            self._end_task(task)
+            for oid in held:
+                entry = self._entries[oid.binary()]
+                if entry.awaited:
+                    self._want(oid.binary(), entry)
+                self._set_lent(oid.binary(), entry, peer, 0)
+            del held
+            dropped.append(task_id)
+        return dropped
+
     def finish_return(
         self,
         peer: int,
@@ -523,6 +550,17 @@ class ModelArena:
                 self._add_news(key)
             elif entry.wanted and self._must_be_fetched(entry):
                 self._add_news(key)
+
+    # --- the session ---
+
+    def session(self) -> bytes:
+        return self._session
+
+    def set_session(self, record: bytes) -> None:
+        self._session = record
+
+    def stats(self) -> dict[str, int]:
+        return {"tasks": len(self._tasks)}
 
     # --- looking ---
 

@@ -9,6 +9,7 @@ from tests.simulator.model_arena import ModelArena
 from tests.simulator.network import Network
 from tests.simulator.world import Unending, World
 
+NODES = 3
 REST_US = 20_000_000
 
 
@@ -20,25 +21,34 @@ class Faults:
     cuts: int = 0  # links on which nothing moves for a while, in one direction or both
     restarts: int = 0  # node managers that are killed
     deaths: int = 0  # nodes that are killed
+    leaves: int = 0  # nodes that have no driver, and are drained: all of them
 
 
 QUIET = Faults()
 BROKEN_LINKS = Faults(breaks=6, cuts=3)
 RESTARTS = Faults(breaks=3, cuts=1, restarts=3)
 DEATHS = Faults(breaks=3, cuts=1, restarts=1, deaths=1)
-KINDS = {"quiet": QUIET, "broken-links": BROKEN_LINKS, "restarts": RESTARTS, "deaths": DEATHS}
+DRAINS = Faults(breaks=3, cuts=1, restarts=2, leaves=1)
+KINDS = {
+    "quiet": QUIET,
+    "broken-links": BROKEN_LINKS,
+    "restarts": RESTARTS,
+    "deaths": DEATHS,
+    "drains": DRAINS,
+}
 
 
 class Run:
     """One seed."""
 
-    def __init__(self, seed: int, faults: Faults, nodes: int = 3, story: bool = False) -> None:
+    def __init__(self, seed: int, faults: Faults, nodes: int = NODES, story: bool = False) -> None:
         self.world = World(seed, story)
         self.network = Network(self.world)
         self.watch = Watch(self.world)
         names = [bytes([97 + index]) for index in range(nodes)]
         self.machines = [
-            Machine(name, self.world, self.network, self.watch, ModelArena(name)) for name in names
+            Machine(name, self.world, self.network, self.watch, ModelArena(name, index >= faults.leaves))
+            for index, name in enumerate(names)
         ]
         for machine in self.machines:
             machine.others = [other for other in self.machines if other is not machine]
@@ -58,6 +68,7 @@ class Run:
         try:
             world.run_out(REST_US)
             self._check_waits()
+            self._check_leaves()
             for machine in self.machines:
                 machine.held.clear()
                 machine.waits.clear()
@@ -78,6 +89,8 @@ class Run:
         at_random(self.faults.cuts, self._cut)
         at_random(self.faults.restarts, self._restart)
         at_random(self.faults.deaths, self._kill)
+        for machine in self.machines[: self.faults.leaves]:
+            world.after(random.randrange(work_us), machine.drain)
 
     def _pair(self) -> tuple[bytes, bytes]:
         one, other = self.world.random.sample(self.machines, 2)
@@ -123,6 +136,15 @@ class Run:
             for oid in machine.waits:
                 self.watch.problem(f"{machine.name!r} waits for {oid} for ever")
 
+    def _check_leaves(self) -> None:
+        for machine in self.machines[: self.faults.leaves]:
+            if machine.alive:
+                self.watch.problem(f"{machine.name!r} was drained, and is still there")
+        if not self.watch.deaths:
+            for task, times in self.watch.executions.items():
+                if times > 1:
+                    self.watch.problem(f"{task!r} has run {times} times, and no node has died")
+
     def _check_empty(self) -> None:
         for machine in self.machines:
             if machine.alive and not machine.arena.is_empty():
@@ -136,12 +158,12 @@ class Run:
                 self.watch.problem(f"{machine.name!r}: its exchange remembers {kept}, {exchange.spread.keys}")
 
 
-def play(seed: int, faults: Faults, nodes: int = 3) -> list[str]:
+def play(seed: int, faults: Faults, nodes: int = NODES) -> list[str]:
     """What went wrong with this seed."""
     return Run(seed, faults, nodes).play().problems
 
 
-def story(seed: int, faults: Faults, nodes: int = 3) -> str:
+def story(seed: int, faults: Faults, nodes: int = NODES) -> str:
     """The same run again, told."""
     run = Run(seed, faults, nodes, story=True)
     problems = run.play().problems

@@ -186,5 +186,16 @@ def test_recalled_tasks_are_as_if_never_sent(arena: ModelArena) -> None:
     assert len(result) == 1
 
 
+def test_what_has_not_begun_is_dropped(arena: ModelArena) -> None:
+    arena.receive_tasks(1, [sent(b"t", []), sent(b"u", [])])
+    result = arena.foreign((return_id(b"u", 0), 1))
+    arena.await_value(result)
+    assert arena.take() is not None
+    assert arena.drop_received(2, [b"u"]) == []
+    assert arena.drop_received(1, [b"t", b"u", b"unknown"]) == [b"u"]
+    assert arena.received(1) == [b"t"]
+    assert [item[0] for item in arena.news(9, 0)] == [_kernel.NEWS_WANTED]
+
+
 def test_what_comes_back_to_its_owner_and_is_gone_has_failed(arena: ModelArena) -> None:
     assert arena.value(arena.foreign((b"x", 0))) == failure(_kernel.OBJECT_LOST)

@@ -63,6 +63,18 @@ def test_after_a_broken_link_all_is_offered_again() -> None:
     assert drain.look(lent, 10) == [Offer(A, (X,))]
 
 
+def test_what_was_returned_and_is_lent_again_is_to_be_taken_again() -> None:
+    drain = Drain(1_000)
+    lent = seen({A: [X]}, owned=(X,))
+    drain.look(lent, 0)
+    drain.taken(A, [X])
+    drain.returned(A, [X])
+    drain.returned(B, [X])
+    assert drain.look(lent, 10) == [Offer(A, (X,))]
+    drain.taken(A, [X])
+    assert drain.look(lent, 20) == [Leave(0, 0, 0)]
+
+
 def test_at_the_deadline_it_leaves_and_says_what_it_leaves_behind() -> None:
     drain = Drain(1_000)
     lent = seen({A: [X, Y]}, tasks=2, drivers=1, owned=(X, Y))

@@ -16,7 +16,7 @@ from itertools import islice
 
 from ray import _kernel
 from ray.core.logs import of_job, open_log
-from ray.node.cluster.exchange import Exchange
+from ray.node.cluster.exchange import THIS_NODE, Exchange
 from ray.policy.cluster.draining import Drain, Leave, Offer, Seen
 from ray.session.record import SessionRecord
 from ray.session.say import say
@@ -39,13 +39,16 @@ class Departure:
         send: Callable[[bytes, Message], None],
         leave: Callable[[], None],
         by_ms: int | None,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """`leave` is called once: when all is in other hands, or the time is over. `by_ms` stands in the
-        record already if a node manager before this one has begun."""
+        record already if a node manager before this one has begun. `clock_s` measures how long looking
+        takes."""
         self.arena = arena
         self.exchange = exchange
         self.send = send
         self.leave = leave
+        self._clock_s = clock_s
         self._drain: Drain | None = None
         self._told: set[int] = set()  # jobs whose drivers know
         self._next_ms = 0
@@ -78,6 +81,10 @@ class Departure:
             self._drain.taken(node, message.ids)
             self._next_ms = 0
 
+    def on_return(self, node: bytes, message: messages.Return) -> None:
+        if self._drain is not None:
+            self._drain.returned(node, [raw for raw, _ in message.counts])
+
     def on_link_down(self, node: bytes) -> None:
         if self._drain is not None:
             self._drain.unlinked(node)
@@ -87,16 +94,19 @@ class Departure:
         if self._drain is None or now_ms < self._next_ms:
             return
         self._tell_drivers(self._drain.deadline_ms - now_ms)
-        began_s = time.monotonic()
+        began_s = self._clock_s()
         for action in self._drain.look(self._seen(), now_ms):
             if isinstance(action, Offer):
-                self.send(action.node, messages.Offer(list(action.ids)))
+                if self.exchange.by_node[action.node].up:
+                    self.send(action.node, messages.Offer(list(action.ids)))
+                else:  # again when there is a link
+                    self._drain.unlinked(action.node)
             else:
                 say(_described(action))
                 self._drain = None
                 self.leave()
                 return
-        took_ms = (time.monotonic() - began_s) * 1000
+        took_ms = (self._clock_s() - began_s) * 1000
         self._next_ms = now_ms + max(LOOK_MS, int(LOOK_SHARE * took_ms))
 
     def _seen(self) -> Seen:
@@ -107,12 +117,18 @@ class Departure:
         tasks = max(0, arena.stats()["tasks"] - away)
         unreturned = sum(len(arena.received(peer.number)) for peer in peers)
         # To a node whose link is down nothing can be said, but what it has of this one counts.
-        lent = {peer.node: [raw for raw, _ in arena.loans(peer.number)] for peer in peers}
-        own = {raw for ids in lent.values() for raw in ids if self._is_own(raw)}
+        lent: dict[bytes, list[bytes]] = {}
+        own: set[bytes] = set()
+        for peer in peers:
+            owners = [(raw, self._owner(raw)) for raw, _ in arena.loans(peer.number)]
+            # Of a third node's it is no source: who has let go of one meanwhile would take this node for its
+            # owner when it hears of it again.
+            lent[peer.node] = [raw for raw, owner in owners if owner in (THIS_NODE, peer.number)]
+            own.update(raw for raw, owner in owners if owner == THIS_NODE)
         return Seen(tasks, drivers, unreturned, lent, frozenset(own))
 
-    def _is_own(self, raw: bytes) -> bool:
-        return self.arena.owner(self.arena.foreign((raw, 0))) == 0
+    def _owner(self, raw: bytes) -> int:
+        return self.arena.owner(self.arena.foreign((raw, THIS_NODE)))
 
     def _tell_drivers(self, left_ms: int) -> None:
         """As a line among what their tasks print."""

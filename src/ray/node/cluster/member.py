@@ -52,6 +52,7 @@ from ray.wire.messages import (
     Offer,
     Resources,
     Result,
+    Return,
     Taken,
     Untaken,
     View,
@@ -304,6 +305,8 @@ class Member:
                 self._stirred.set()
                 if isinstance(message, Untaken) and message.leaves:
                     self.scheduler.avoid(node)
+                elif isinstance(message, Return):
+                    self.departure.on_return(node, message)
         if finished:
             self.scheduler.on_finished(node, finished, now)
             self._place_soon()

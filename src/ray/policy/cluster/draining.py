@@ -85,6 +85,12 @@ class Drain:
         """That node has them now."""
         self._taken.setdefault(node, set()).update(ids)
 
+    def returned(self, node: NodeId, ids: Iterable[bytes]) -> None:
+        """That node has given them back. Those that are still among what it is lent it has been lent anew since,
+        and may have let go of what it had taken."""
+        for states in (self._taken, self._offered):
+            states.get(node, set()).difference_update(ids)
+
     def unlinked(self, node: NodeId) -> None:
         """What was under way to it is lost: all is offered again."""
         self._offered.pop(node, None)
