@@ -49,6 +49,7 @@ SAMPLES = [
     errors.WorkerCrashedError("mod.f", -9, 77, 4),
     errors.ActorDiedError("Counter.add", -11, 78),
     errors.ActorKilledError("Counter.add", 79),
+    errors.ActorNodeDiedError("Counter.add"),
     errors.OutOfMemoryError("mod.f", 80, SHORTAGE),
     errors.ActorOutOfMemoryError("Counter", 81, SHORTAGE),
     errors.JobEndedError("mod.f"),
