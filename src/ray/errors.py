@@ -91,8 +91,8 @@ class RayConnectionError(RayError, ConnectionError):
         return cls(
             f"No Ray session of this user answers at {address!r}{because}. Take the address from "
             "what `ray start --head` printed, from `ray status` on the machine where the session began, or "
-            "from the 'redis_address' that ray.init() returned in the process that started it, and check that "
-            "it still runs.",
+            "from the 'redis_address' that ray.init() returned in the process that started it, and check "
+            "that it still runs.",
             address,
         )
 
