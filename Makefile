@@ -1,5 +1,5 @@
 # Each target is one plain line; what it does is in scripts/.
-.PHONY: help setup build test lint format demo bench bench-cluster check-kernel chaos soak wheel clean
+.PHONY: help setup build test lint format demo bench bench-cluster scale check-kernel chaos soak wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## show the targets
@@ -18,6 +18,8 @@ bench: build  ## this project and its peers, side by side (ARGS=--quick, --publi
 	@scripts/bench $(ARGS)
 bench-cluster: build  ## the same between the nodes of a cluster, beside its peers' clusters
 	@scripts/bench --cluster $(ARGS)
+scale: build  ## how it scales: real clusters of 3 and 10 nodes, the same predicted, then 10,000 (ARGS=--quick, --publish)
+	@.venv/bin/python -m benchmarks.scale $(ARGS)
 format:  ## rewrite Python and C++ sources into the one format
 	@scripts/format
 check-kernel:  ## crash points and sanitizers (SHORT=1: the short form)

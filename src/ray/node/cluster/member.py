@@ -150,6 +150,7 @@ class Member:
         self.head = self.standing.head
         self.rejoins = False
         self._says_goodbye = False
+        self._is_to_place = False
         self._load_number = 0
         self._last_load: Load | None = None
         self._load_sent_ms = 0
@@ -305,7 +306,19 @@ class Member:
                     self.scheduler.avoid(node)
         if finished:
             self.scheduler.on_finished(node, finished, now)
-            self.scheduler.place(now)
+            self._place_soon()
+
+    def _place_soon(self) -> None:
+        """Once in a turn of the loop, however many links have brought results: a decision looks at every
+        node, and with a thousand of them as many decisions would keep the loop from all else for seconds."""
+        if not self._is_to_place:
+            self._is_to_place = True
+            self.loop.call_soon(self._place)
+
+    @_while_open
+    def _place(self) -> None:
+        self._is_to_place = False
+        self.scheduler.place(_now_ms())
 
     def _on_refused(self, address: str, error: Exception) -> None:
         say(f"a connection from {address} was refused: {error}")

@@ -1,0 +1,316 @@
+"""What each step costs in CPU on this machine, found by running the real code, in microseconds.
+
+A cost that grows with the number of nodes is a line through two sizes: `Line`.
+"""
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+from ray.node.cluster.head import Head, NotKept
+from ray.node.cluster.scheduler import Scheduler
+from ray.policy.cluster.placement import Here, Other, Queue, place
+from ray.wire import messages
+from ray.wire.connecting import connect
+from ray.wire.frames import FrameReader, FrameWriter
+from ray.wire.link import Link
+from ray.wire.messages import Demand, Hello, Load, Message, NodeState, Resources, View
+from tests.node.cluster.worlds import World
+from tests.wire.running import IDENTITY, hello, node
+
+FEW, MANY = 100, 1_000
+CPU = 10_000
+ROUNDS = 5  # the best counts: what disturbs only makes it longer
+TASKS = 500
+BULK_BYTES = 1 << 20
+PAUSE_S = 0.005
+HEAD = bytes(20)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`fixed + each * n`."""
+
+    fixed: float
+    each: float
+
+    def __call__(self, n: float) -> float:
+        return self.fixed + self.each * n
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Microseconds of CPU, and bytes where the name says so."""
+
+    look: float  # one look of an idle node manager: tables read, a Load made
+    load_in: float  # at the head
+    view_made: Line  # at the head, once a View
+    view_encoded: Line  # at the head, once a View and link
+    view_decoded: Line  # at each node
+    view_taken: Line  # at each node: the scheduler's picture of the others
+    placed: Line  # a placement decision among n others
+    sent: float  # by a decision, a node that is sent something
+    ticked: Line  # the head's look at all members
+    turn: float  # of an event loop that slept: woken, its memory cold
+    frame_out: float
+    frame_in: float
+    byte_out: float
+    byte_in: float
+    task_out: float  # at home: sent, encoded
+    task_in: float  # where it runs: decoded, entered
+    result_out: float  # where it ran: news, encoded
+    result_in: float  # at home: decoded, sealed, given back
+    view_bytes: Line
+
+    def rows(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def read(cls, rows: dict[str, Any]) -> "Costs":
+        return cls(**{name: Line(**cost) if isinstance(cost, dict) else cost for name, cost in rows.items()})
+
+
+def measured(rounds: int = ROUNDS) -> Costs:
+    """Blocks for some seconds."""
+    views = {n: _view(n) for n in (FEW, MANY)}
+    load = _load(1)
+    body = _encoded(load)
+    task_out, task_in, result_out, result_in = _tasks(rounds)
+    link = asyncio.run(_link(rounds))
+    head = _head(FEW)
+    known = list(head.members)
+
+    def load_in(turn: int) -> None:
+        head.on_load(known[turn % FEW], messages.decode(body)[0], turn)  # type: ignore[arg-type]
+
+    return Costs(
+        look=_look(rounds),
+        load_in=_best(load_in, 2_000, rounds),
+        view_made=_line(lambda n: _made(n, rounds)),
+        view_encoded=_line(lambda n: _best(lambda _: _framed(views[n]), 50, rounds)),
+        view_decoded=_line(lambda n: _decoded(views[n], rounds)),
+        view_taken=_line(lambda n: _taken(views[n], rounds)),
+        placed=_line(lambda n: _place(n, busy=True, rounds=rounds)),
+        sent=max(0.0, (_place(FEW, busy=False, rounds=rounds) - _place(FEW, busy=True, rounds=rounds)) / FEW),
+        ticked=_line(lambda n: _ticked(n, rounds)),
+        turn=link[2],
+        frame_out=link[0],
+        frame_in=link[0],
+        byte_out=link[1],
+        byte_in=link[1],
+        task_out=task_out,
+        task_in=task_in,
+        result_out=result_out,
+        result_in=result_in,
+        view_bytes=_line(lambda n: float(len(_encoded(views[n])))),
+    )
+
+
+def node_id(number: int) -> bytes:
+    return number.to_bytes(20, "big")
+
+
+def _best(step: Callable[[int], object], times: int, rounds: int) -> float:
+    """CPU of one step: the best round's mean."""
+    best = float("inf")
+    for _ in range(rounds):
+        gc.collect()
+        began = time.thread_time_ns()
+        for turn in range(times):
+            step(turn)
+        best = min(best, (time.thread_time_ns() - began) / times / 1000)
+    return best
+
+
+def _line(cost: Callable[[int], float]) -> Line:
+    few, many = cost(FEW), cost(MANY)
+    each = (many - few) / (MANY - FEW)
+    return Line(max(0.0, few - each * FEW), each)
+
+
+def _load(number: int) -> Load:
+    amounts = Resources(4 * CPU)
+    return Load(number, amounts, Resources(CPU), [Demand(Resources(CPU), 3)], 1 << 30, 1 << 20)
+
+
+def _view(nodes: int) -> View:
+    states = [
+        NodeState(node_id(n), f"10.0.{n >> 8}.{n & 255}:47000", Resources(4 * CPU), Resources(CPU), 3)
+        for n in range(nodes)
+    ]
+    return View(1, states)
+
+
+def _encoded(message: Message) -> bytes:
+    return bytes(_framed(message)[4:])
+
+
+def _framed(message: Message) -> bytearray:
+    writer = FrameWriter()
+    writer.add(message)
+    (frame,) = writer.take()
+    return frame
+
+
+def _read(frame: bytearray) -> None:
+    reader = FrameReader()
+    reader.feed(frame)
+    assert reader.next_frame()
+
+
+def _head(nodes: int) -> Head:
+    def nothing(*_: object) -> None:
+        return
+
+    deeds: Any = SimpleNamespace(
+        send=nothing, send_view=nothing, want_link=nothing, learn=nothing, bury=nothing
+    )
+    head = Head(HEAD, [], 0, deeds, NotKept())
+    for number in range(1, nodes + 1):
+        other = node_id(number)
+        head.on_link_up(other, Hello(1, "1", other, b"", "10.0.0.1:47000", False, Resources(CPU)), 0)
+        head.on_load(other, _load(1), 0)
+    return head
+
+
+def _made(nodes: int, rounds: int) -> float:
+    head = _head(nodes)
+    return _best(lambda _: head.view(), 20, rounds)
+
+
+def _decoded(view: View, rounds: int) -> float:
+    frame = _framed(view)
+    return _best(lambda _: _read(frame), 50, rounds)
+
+
+def _ticked(nodes: int, rounds: int) -> float:
+    """Without the view, and with nobody silent."""
+    authority = _head(nodes).authority
+    return _best(lambda _: authority.tick(0), 20, rounds)
+
+
+def _look(rounds: int) -> float:
+    world = World(1)
+    arena = world.members[0].arena
+
+    def look(turn: int) -> None:
+        stats = arena.stats()
+        Load(
+            turn,
+            Resources(stats["cpu_total"], stats["gpu_total"], stats["custom_total"]),
+            Resources(stats["cpu_free"], stats["gpu_free"], stats["custom_free"]),
+            [],
+            stats["heap_capacity_bytes"],
+            stats["heap_used_bytes"],
+        )
+        arena.drivers()
+        arena.guests()
+
+    return _best(look, 2_000, rounds)
+
+
+def _taken(view: View, rounds: int) -> float:
+    """What a member does with it: who is new, who is gone, the scheduler's picture."""
+    arena: Any = None
+    scheduler = Scheduler(arena, HEAD, arena, bool, bool, bool)
+    present = {state.node_id for state in view.nodes}
+    addresses: dict[bytes, str] = {}
+
+    def take(_: int) -> None:
+        now = {state.node_id for state in view.nodes}
+        for state in view.nodes:
+            addresses[state.node_id] = state.address
+        assert not present - now
+        scheduler.on_view(view, 0.0)
+
+    return _best(take, 20, rounds)
+
+
+def _place(nodes: int, busy: bool, rounds: int) -> float:
+    """A decision as the scheduler comes to it: what it knows of the others, put together, and the policy."""
+    total = Resources(4 * CPU)
+    free = Resources() if busy else total
+    known = {node_id(n): NodeState(node_id(n), "", total, free, 0) for n in range(1, nodes + 1)}
+    queues = [Queue(1, (CPU, 0, 0), 10 * nodes, 250.0)]
+
+    def decide(turn: int) -> None:
+        others = [
+            Other(
+                each,
+                (state.total.cpu, state.total.gpu, state.total.custom),
+                (state.free.cpu, state.free.gpu, state.free.custom),
+                state.ready,
+                10,
+                4 if busy else 0,
+                0,
+                draining=state.draining,
+            )
+            for each, state in known.items()
+        ]
+        place(Here(HEAD, (CPU, 0, 0), (0, 0, 0), turn=turn), queues, others)
+
+    return _best(decide, 10, rounds)
+
+
+def _tasks(rounds: int) -> tuple[float, float, float, float]:
+    """Through two real arenas and exchanges: out, in, result out, result in; one task."""
+    best = [float("inf")] * 4
+    for _ in range(rounds):
+        world = World(2)
+        home, away = world.members
+        function = home.node.driver.put((1).to_bytes(8, "little").ljust(16, b"."), 2)
+        held = [home.node.submit(function, 1, size=16) for _ in range(TASKS)]
+        marks = [time.thread_time_ns()]
+        home.offload(away, TASKS)
+        marks.append(time.thread_time_ns())
+        world.settle()
+        marks.append(time.thread_time_ns())
+        while away.node.work():
+            pass
+        marks.append(time.thread_time_ns())
+        while away.look():
+            pass
+        marks.append(time.thread_time_ns())
+        world.settle()
+        marks.append(time.thread_time_ns())
+        assert all(home.node.driver.is_ready(oid) for (oid,) in held)
+        spans = [end - start for start, end in pairwise(marks)]
+        del spans[2]  # the work itself is the worker's
+        best = [min(one, span / TASKS / 1000) for one, span in zip(best, spans, strict=True)]
+        del held, function
+    out, taken, result_out, result_in = best
+    return out, taken, result_out, result_in
+
+
+async def _link(rounds: int) -> tuple[float, float, float]:
+    """CPU of one end of a link for a small frame, for a byte of a large one, and of waking up for it."""
+    async with node() as listening:
+        link = await connect(listening.listener.address, IDENTITY, hello(1))
+        other = (await listening.link()).link
+        small = min([await _sent(link, other, messages.Ping(1), 500) for _ in range(rounds)])
+        large = messages.Results(
+            [messages.Result(bytes(20), 0, bytes(60_000), 60_000, []) for _ in range(BULK_BYTES // 60_000)]
+        )
+        bulk = min([await _sent(link, other, large, 20) for _ in range(rounds)])
+        rare = min([await _sent(link, other, messages.Ping(1), 100, PAUSE_S) for _ in range(rounds)])
+        link.abort("measured")
+    return small / 2, max(0.0, (bulk - small) / 2 / BULK_BYTES), max(0.0, (rare - small) / 2)
+
+
+async def _sent(link: Link, other: Link, message: Message, times: int, pause_s: float = 0.0) -> float:
+    """CPU of both ends, a message, one after the other; with a pause, of waking up twice as well."""
+    arrived = asyncio.Event()
+    other._on_messages = lambda _, received: arrived.set()  # whoever began the link hears nothing of these
+    began = time.thread_time_ns()
+    for _ in range(times):
+        arrived.clear()
+        if pause_s:
+            await asyncio.sleep(pause_s)
+        link.send(message)
+        await arrived.wait()
+    return (time.thread_time_ns() - began) / times / 1000
