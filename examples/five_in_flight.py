@@ -43,9 +43,10 @@ def tested(number: int) -> tuple[int, bool]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tasks", type=int, default=1000, help="numbers to test (1000)")
+    parser.add_argument("--redis-address", help="run on the cluster that is there (a session of its own)")
     options = parser.parse_args()
 
-    ray.init()
+    ray.init(redis_address=options.redis_address)
     numbers = itertools.count(FIRST, 2)
     in_flight = [tested.remote(next(numbers)) for _ in range(IN_FLIGHT)]
     primes: list[int] = []

@@ -152,6 +152,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("build/main_job"), help="where picture and trace go")
     parser.add_argument("--least-accuracy", type=float, default=0.97, help="floor of test accuracy (0.97)")
     parser.add_argument("--least-speedup", type=float, default=1.7, help="floor of the speed-up (1.7)")
+    parser.add_argument("--redis-address", help="run on the cluster that is there (a session of its own)")
     return parser.parse_args()
 
 
@@ -166,7 +167,10 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     trace, image = options.out / "trace.json", options.out / "timeline.png"
 
-    ray.init(num_cpus=cpus)
+    if options.redis_address:
+        ray.init(redis_address=options.redis_address)
+    else:
+        ray.init(num_cpus=cpus)
     with bar(console) as show:
         parallel = run_parallel(digits, settings, options.steps, workers, show)
         ray.timeline(str(trace))

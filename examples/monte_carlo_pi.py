@@ -31,9 +31,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tasks", type=int, default=64, help="number of tasks (64)")
     parser.add_argument("--points", type=int, default=1_000_000, help="points a task (1,000,000)")
+    parser.add_argument("--redis-address", help="run on the cluster that is there (a session of its own)")
     options = parser.parse_args()
 
-    ray.init()
+    ray.init(redis_address=options.redis_address)
     began = time.perf_counter()
     seeds = np.random.SeedSequence(1777).spawn(options.tasks)
     counts = ray.get([points_in_circle.remote(seed, options.points) for seed in seeds])

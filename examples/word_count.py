@@ -54,13 +54,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, help="count the text files below this folder instead")
     parser.add_argument("--top", type=int, default=10, help="how many words to show (10)")
+    parser.add_argument("--redis-address", help="run on the cluster that is there (a session of its own)")
     options = parser.parse_args()
     documents = texts(options.folder)
     if not documents:
         print(f"No text files ({', '.join(sorted(SUFFIXES))}) below {options.folder}.")
         return 1
 
-    ray.init()
+    ray.init(redis_address=options.redis_address)
     began = time.perf_counter()
     counts = ray.get(tree([count_words.remote(text) for text in documents]))
     took = time.perf_counter() - began

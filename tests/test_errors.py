@@ -50,6 +50,7 @@ SAMPLES = [
     errors.ActorDiedError("Counter.add", -11, 78),
     errors.ActorNodeDiedError("Counter.add"),
     errors.ActorKilledError("Counter.add", 79),
+    errors.ActorNodeDiedError("Counter.add"),
     errors.OutOfMemoryError("mod.f", 80, SHORTAGE),
     errors.ActorOutOfMemoryError("Counter", 81, SHORTAGE),
     errors.JobEndedError("mod.f"),

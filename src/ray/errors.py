@@ -90,8 +90,8 @@ class RayConnectionError(RayError, ConnectionError):
         because = f" ({reason})" if reason else ""
         return cls(
             f"No Ray session of this user answers at {address!r}{because}. Take the address from "
-            "`ray status`, which lists the sessions of this user on this machine, or from the "
-            "'redis_address' that ray.init() returned in the process that started the session, and check "
+            "what `ray start --head` printed, from `ray status` on the machine where the session began, or "
+            "from the 'redis_address' that ray.init() returned in the process that started it, and check "
             "that it still runs.",
             address,
         )
@@ -151,8 +151,8 @@ class SessionEndedError(RayError, RuntimeError):
     def __init__(self, message: str = "") -> None:
         super().__init__(
             message
-            or "The Ray session has ended: ray.shutdown() was called, the script that started it is gone, "
-            "or its keeper process died. Call ray.init() to start a new one."
+            or "The Ray session has ended: ray.shutdown() or `ray stop` was called, the script that started "
+            "it is gone, or its keeper process died. Call ray.init() to start, or join, another."
         )
 
 

@@ -230,8 +230,12 @@ def test_a_node_needs_the_token_of_the_head(programs: Programs, head: Head, tmp_
         assert "Traceback" not in done.err
 
 
-def test_a_node_without_a_head(programs: Programs, tmp_path: Path) -> None:
-    token = ClusterToken.new().save(str(tmp_path / "token"))
+@pytest.mark.parametrize("has_token", [True, False])
+def test_a_node_without_a_head(programs: Programs, tmp_path: Path, has_token: bool) -> None:
+    """With an address where nobody listens, a token that is missing is not what is wrong."""
+    token = tmp_path / "token"
+    if has_token:
+        ClusterToken.new().save(str(token))
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{other.getsockname()[1]}"
@@ -240,6 +244,22 @@ def test_a_node_without_a_head(programs: Programs, tmp_path: Path) -> None:
     assert address in done.err
     assert "refused" in done.err
     assert programs.gone()
+
+
+def test_status_names_the_process_that_a_node_ends_with(programs: Programs) -> None:
+    head = Head.start(programs, "--num-cpus=1")
+    keeper = head.status()["keeper"]
+    assert f"process {keeper}" in cli.run(programs, "status").out
+    os.kill(keeper, signal.SIGKILL)
+    assert programs.gone()
+
+
+def test_stop_of_an_address_that_is_not_there_names_each_session_once(programs: Programs, head: Head) -> None:
+    joined = cli.run(programs, "start", f"--redis-address={head.address}", "--num-cpus=1")
+    assert joined.code == 0, joined.both
+    done = cli.run(programs, "stop", "--address=127.0.0.1:1")
+    assert done.code == 1
+    assert done.err.count(head.address) == 1
 
 
 def test_a_token_file_is_kept_and_used_again(programs: Programs, tmp_path: Path) -> None:

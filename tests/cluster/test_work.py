@@ -119,8 +119,10 @@ def test_a_task_runs_where_alone_it_fits(joined: LocalCluster) -> None:
 
 
 def test_an_error_of_a_remote_node(joined: LocalCluster, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RayTaskError, match="of a remote node"):
+    with pytest.raises(RayTaskError, match="of a remote node") as raised:
         ray.get(fails_there.remote(), timeout=PATIENCE_MS)
+    assert raised.value.node in {node.node_ip_address for node in joined.nodes[1:]}
+    assert f" on {raised.value.node}.\n" in str(raised.value)
 
     def listed() -> int | None:
         return sum("of a remote node" in str(each) for each in ray.error_info()) or None

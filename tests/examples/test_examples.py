@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ray.testing import LocalCluster
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
@@ -79,6 +81,17 @@ def test_word_count_of_a_folder(tmp_path: Path) -> None:
     output = run_example("word_count.py", f"--folder={tmp_path}", "--top=1")
     assert "112 words, 3 different, in 7 texts" in output
     assert re.search(r"56  fish\n", output)
+
+
+def test_they_run_on_a_cluster(tmp_path: Path) -> None:
+    """On one that is there, by its address: a script of its own starts nothing then."""
+    with LocalCluster(nodes=2, num_cpus=1) as cluster:
+        where = f"--redis-address={cluster.address}"
+        assert "pi is about 3.1" in run_example("monte_carlo_pi.py", where, "--tasks=8", "--points=100000")
+        assert " words, " in run_example("word_count.py", where)
+        assert "100 numbers tested, " in run_example("five_in_flight.py", where, "--tasks=100")
+        few = ("--trials=4", "--steps=60", "--least-accuracy=0.1", "--least-speedup=0")
+        assert "Test accuracy: " in run_example("main_job.py", where, *few, f"--out={tmp_path}")
 
 
 def test_five_in_flight() -> None:

@@ -44,6 +44,7 @@ def _described(found: Found) -> dict[str, Any]:
         "link_address": record.link_address,
         "started_by": "ray start" if found.record.is_standalone else f"process {record.driver_pid}",
         "start_time_s": record.start_time_s,
+        "keeper": record.keeper_pid,
         "resources": {
             name: {"total": total, "used": total - free.get(name, 0.0)} for name, total in stock.items()
         },
@@ -119,6 +120,7 @@ def _show(session: dict[str, Any]) -> None:
     if session["spilled_bytes"]:
         table.add_row("spilled to disk", f"{session['spilled_bytes'] / GIB:.2f} GiB")
     table.add_row("drivers", ", ".join(map(str, session["drivers"])) or "none")
+    table.add_row("keeper", f"process {session['keeper']}, which all the others end with")
     if session["node_id"]:
         table.add_row(
             "node", f"{session['role']} {session['node_id'][:12]}, linked at {session['link_address']}"

@@ -47,7 +47,9 @@ def _why_not(address: str, found: list[Found]) -> str:
             return (
                 f"the session there ends with the script that started it (process {each.record.driver_pid})"
             )
-    known = ", ".join(each.record.redis_address for each in found if each.record.is_standalone)
+    known = ", ".join(  # a head and its nodes are one session
+        sorted({each.record.redis_address for each in found if each.record.is_standalone})
+    )
     return (
         f"this user's sessions are at {known}" if known else "this user has none that `ray start` has started"
     )

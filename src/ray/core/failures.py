@@ -13,9 +13,11 @@ Failed = tuple[bytes, int, list[ObjectID] | None]
 _FUNCTION_ID = slice(16, 36)
 
 
-def failed(error: BaseException, name: str, attempt: int = 0) -> Failed:
-    """What stands in place of the result of `name`, which raised this: data, format, ids contained."""
-    (data, fmt), nested = collect(functools.partial(encode_failure, error, name, attempt=attempt))
+def failed(error: BaseException, name: str, attempt: int = 0, node: str = "") -> Failed:
+    """What stands in place of the result of `name`, which raised this: data, format, ids contained.
+
+    `node` is where, in a cluster."""
+    (data, fmt), nested = collect(functools.partial(encode_failure, error, name, node=node, attempt=attempt))
     return data, fmt, nested
 
 

@@ -119,6 +119,7 @@ class Current:
         "in_cluster",
         "info",
         "mode",
+        "node_name",
         "remembering",
         "stock",
         "submitter",
@@ -132,6 +133,7 @@ class Current:
         config: Config,
         stock: Demand,
         in_cluster: bool = False,
+        node_name: str = "",
     ) -> None:
         self.arena = arena
         self.submitter = submitter
@@ -139,6 +141,7 @@ class Current:
         self.config = config
         self.stock = stock  # all that this node has, whether in use or not
         self.in_cluster = in_cluster  # with nodes that may have more, now or later
+        self.node_name = node_name  # of a worker's node, in a cluster: its address
         self.info: dict[str, Any] = {}  # what ray.init returned
         self.remembering = Remembered()
         self.at_end: list[Callable[[], None]] = []  # what `leave` does, in this order

@@ -56,6 +56,14 @@ def find_head(address: Address, token: ClusterToken, timeout_ms: int) -> HeadFac
         time.sleep(PAUSE_S)
 
 
+def check_listening(address: Address) -> None:
+    """Raises RayConnectionError when nobody listens there at all, which can be said without a token."""
+    try:
+        socket.create_connection((address.host, address.port), TRY_S).close()
+    except OSError as error:
+        raise RayConnectionError.nobody_listens(str(address), error.strerror or str(error)) from None
+
+
 def _check_versions(address: Address, record: dict[str, Any]) -> None:
     """Before a node is started that could not work with the head's."""
     from ray.wire.messages import PROTOCOL

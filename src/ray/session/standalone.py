@@ -6,10 +6,10 @@ import socket
 import sys
 
 from ray.control_store.url import StoreUrl
-from ray.errors import InitError
+from ray.errors import ClusterTokenError, InitError
 from ray.session import ports, preloading, start, tokens
 from ray.session.addresses import LOOPBACK, Address
-from ray.session.heads import HeadFacts, find_head
+from ray.session.heads import HeadFacts, check_listening, find_head
 from ray.session.launch import KeeperHandle
 from ray.session.names import socket_name
 from ray.session.options import SessionOptions
@@ -120,7 +120,13 @@ def start_node(
             "give this node an address that the head's machine reaches."
         )
     path = token_file or tokens.to_show(head_address.port) or tokens.of_port(head_address.port)
-    token = ClusterToken.load(path)
+    try:
+        token = ClusterToken.load(path)
+    except ClusterTokenError:
+        check_listening(
+            head_address
+        )  # a mistake in the address is named as that: each port has a token of its own
+        raise
     head = find_head(head_address, token, options.config.connect_ms)
     own_name = options.custom_resource_name
     if own_name not in ("", head.custom_resource_name):

@@ -22,7 +22,8 @@ def joined(arena: Arena, record: dict[str, Any]) -> Current:
     """The session as a worker sees it."""
     config = Config(**record["settings"])
     in_cluster = bool(record.get("cluster_token"))
-    return Current(arena, arena, WORKER_MODE, config, stock_of(arena), in_cluster)
+    name = record["node_ip_address"] if in_cluster else ""
+    return Current(arena, arena, WORKER_MODE, config, stock_of(arena), in_cluster, name)
 
 
 def reseed() -> None:

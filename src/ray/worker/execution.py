@@ -207,7 +207,7 @@ class Executor:
             return error.data, error.fmt, [error.argument]
         if self._in_cluster:
             explain(error, self._arena, self._paths.of(self._arena.job))
-        failure = failed(error, self._name, self._arena.attempt())
+        failure = failed(error, self._name, self._arena.attempt(), self.session.node_name)
         # The traceback holds the user's frames, and they hold arguments.
         BaseException.with_traceback(error, None)
         return failure
