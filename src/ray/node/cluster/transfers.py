@@ -159,8 +159,9 @@ class Pulls:
         coming.place = None
 
     def _clean_later(self) -> None:
-        """Asyncio has the errors of transfers in cycles, with the frames where they were raised: ids and memory
-        of values are in these. This process makes so little garbage that the collector does not come by."""
+        """Asyncio has the errors of transfers in cycles, with the frames where they were raised: ids and
+        memory of values are in these. This process makes so little garbage that the collector does not come
+        by itself."""
         if self._cleaning is None:
             self._cleaning = asyncio.get_running_loop().call_later(CLEAN_S, self._clean)
 
