@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 
@@ -13,7 +14,7 @@ from ray.node.cluster.transfers import Pulls
 from ray.policy.cluster.transfers import PIECE_BYTES
 from ray.wire import bulk
 from ray.wire.messages import Result
-from tests.wire.running import IDENTITY, run
+from tests.wire.running import IDENTITY, PATIENCE_S, run
 
 A, B, C = b"a" * 20, b"b" * 20, b"c" * 20
 VALUE = hashlib.shake_256(b"large").digest(1 << 20) * 20 + b"the end"
@@ -118,6 +119,25 @@ def test_a_source_that_fails_costs_its_own_piece_only() -> None:
     run(main())
     assert len(a.served) == 1
     assert len(b.served) == -(-len(VALUE) // PIECE_BYTES) - 1
+
+
+def test_of_what_could_not_be_had_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though errors refer to its memory, and the garbage collector does not come by itself."""
+    monkeypatch.setattr(transfers, "KEPT_S", 0.05)
+    monkeypatch.setattr(transfers, "CLEAN_S", 0.2)
+
+    async def main() -> None:
+        async with nodes(a=Source(1)) as receiver:
+            assert await receiver.has(receiver.pull(1, A, A)) is None
+            async with asyncio.timeout(PATIENCE_S):
+                while receiver.arena.stats()["objects"] or receiver.arena.stats()["heap_used_bytes"]:
+                    await asyncio.sleep(0.02)
+
+    gc.disable()
+    try:
+        run(main())
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("named_by", [A, C])
