@@ -415,7 +415,7 @@ inline void add_placements(Situations& list) {
     call.function.reset();
     call.actor = IdRef{handle.id, NIL};
     task::return_id(call.actor->id.data(), task.id.data(), SERVED_INDEX);
-    receive(s, call);
+    s.c.receive_task(peer(s, 1), call, payload);  // which its node recalls
     let_go(s, {actor});
     hear(s);
     if (!s.c.received(peer(s, 1)).empty()) s.board.complain("what was refused is here");
