@@ -54,7 +54,9 @@ class Watch:
     executions: dict[bytes, int] = field(default_factory=dict)
     deaths: int = 0
     left: set[bytes] = field(default_factory=set)  # nodes that were drained
-    left_behind: set[bytes] = field(default_factory=set)  # ids that a drained node did not know to be elsewhere
+    left_behind: set[bytes] = field(
+        default_factory=set
+    )  # ids that a drained node did not know to be elsewhere
     lost: set[bytes] = field(default_factory=set)  # read as failures
     waits_begun: int = 0
     waits_ended: int = 0

@@ -49,7 +49,9 @@ TROUBLES = {"calm": CALM, "partitions": PARTITIONS, "cuts": CUTS, "stops": STOPS
 class ClusterRun:
     """One seed."""
 
-    def __init__(self, seed: int, troubles: Troubles, nodes: int = CLUSTER_NODES, story: bool = False) -> None:
+    def __init__(
+        self, seed: int, troubles: Troubles, nodes: int = CLUSTER_NODES, story: bool = False
+    ) -> None:
         self.world = World(seed, story)
         self.network = Network(self.world, RETRY_US)
         self.watch = Watch(self.world)

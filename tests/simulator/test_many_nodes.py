@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from ray.node.cluster.exchange import Exchange
+from ray.policy.cluster.draining import Drain
 from tests.chaos.attack import times
 from tests.simulator.machine import Machine
 from tests.simulator.scenario import DEATHS, KINDS, Run, play, story
@@ -50,6 +51,14 @@ def _with_late_news(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Machine, "_take_news", take_news)
 
 
+def _with_lost_offers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Drain, "unlinked", lambda drain, node: None)
+
+
+def _taken_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Drain, "returned", lambda drain, node, ids: None)
+
+
 # Seeds that show it; after a change of the simulator, others have to be looked for.
 @pytest.mark.parametrize(
     ("without", "kind", "seed", "shown"),
@@ -57,6 +66,8 @@ def _with_late_news(monkeypatch: pytest.MonkeyPatch) -> None:
         (_as_if_none_were_dead, "deaths", 179, "keeps what nobody can reach"),
         (_without_grace, "deaths", 2404, "is freed, and"),
         (_with_late_news, "broken-links", 755, "was returned 2 times"),
+        (_with_lost_offers, "drains", 19, "still busy"),
+        (_taken_for_good, "drains", 941, "and no node has died"),
     ],
 )
 def test_each_rule_is_needed(

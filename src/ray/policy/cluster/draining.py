@@ -86,7 +86,7 @@ class Drain:
         self._taken.setdefault(node, set()).update(ids)
 
     def returned(self, node: NodeId, ids: Iterable[bytes]) -> None:
-        """That node has given them back. Those that are still among what it is lent it has been lent anew since,
+        """That node has given them back. Those that are still among what it is lent it has been lent anew,
         and may have let go of what it had taken."""
         for states in (self._taken, self._offered):
             states.get(node, set()).difference_update(ids)
