@@ -174,3 +174,20 @@ def test_what_somebody_blocks_on_comes_first(monkeypatch: pytest.MonkeyPatch) ->
     run(main())
     order = list(dict.fromkeys(raw[0] for raw in a.served))
     assert order == [1, 3, 2]
+
+
+def test_what_somebody_has_come_to_block_on_overtakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are on their way for tasks, when a thread begins to wait for the second."""
+    a = Source()
+    watched: set[bytes] = set()
+    monkeypatch.setattr(_kernel.Arena, "is_watched", lambda arena, oid: oid.binary() in watched)
+
+    async def main() -> None:
+        async with nodes(a=a) as receiver:
+            first, second = receiver.pull(1, A), receiver.pull(2, A)
+            watched.add(second)
+            assert await receiver.has(second) == VALUE
+            assert first not in receiver.came
+            assert await receiver.has(first) == VALUE
+
+    run(main())
