@@ -149,6 +149,43 @@ inline void send(Transaction& t, u32 i, u32 peer) {
   queue::offer(t);  // younger ones may have been held back for it
 }
 
+inline bool is_at(Mapping& m, u32 o, u32 peer) {
+  const Object& object = m.object(o);
+  return object.state == OBJECT_PENDING && object.origin & LOCATED && m.task(object.task).peer == peer;
+}
+
+// A task that waits for one value and nothing else.  It has few arguments, so that this one is found among them when
+// it comes back.
+inline bool may_follow(Mapping& m, u32 i) {
+  const Task& task = m.task(i);
+  if (TaskKind(task.kind) != TaskKind::task || task.state != TASK_WAITING || task.pending != 1) return false;
+  if (!may_go(m, i, NIL)) return false;
+  u32 e = task.deps;
+  for (u32 n = 0; e && n < PIECE; ++n) e = m.edge(e).next;
+  return !e;
+}
+
+// It waits with this edge no more; `before` is the one before it in the ring.
+inline void stop_waiting(Transaction& t, u32 e, u32 before) {
+  Edge& edge = t.m.edge(e);
+  Object& o = t.m.object(edge.object);
+  Task& task = t.m.task(edge.task);
+  if (before == e) t.set(o.waiting, NIL);
+  else t.set(t.m.edge(before).waiting_next, edge.waiting_next);
+  if (before != e && o.waiting == e) t.set(o.waiting, before);
+  t.set(task.pending, task.pending - 1);
+}
+
+// When nothing waits for it any more, whoever does next is news.
+inline void forget_wanted(Transaction& t, u32 i) {
+  Object& o = t.m.object(i);
+  if (o.waiting) return;
+  t.set(o.origin, o.origin & ~u32(WANTED));
+  // SYNC POINT want, as in `locate`.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (news::is_blocked_on(t.m, i)) news::want(t, i);
+}
+
 // The next call to an actor that this peer serves, of one of its callers whose turn it is; NIL if there is none.
 inline u32 send_call(Transaction& t, u32 a, u32 peer) {
   Actor& actor = t.m.actor(a);
@@ -243,6 +280,9 @@ inline void come_back(Transaction& t, u32 i, bool unmade, bool died) {
     return;
   }
   if (died) t.set(task.attempt, task.attempt + 1);
+  u32 e = task.deps;
+  for (u32 n = 0; e && n < PIECE; ++n, e = t.m.edge(e).next) task::wait_with(t, i, e);
+  if (task.pending) return t.set(task.state, TASK_WAITING);
   queue::push(t, i, true);
   queue::offer(t);
 }

@@ -264,6 +264,9 @@ class Client {
   std::vector<QueueState> queues();
   std::vector<SentTask> send_tasks(u32 peer, u32 shape, u32 count);
   // Calls to an actor that this peer serves.
+  std::vector<QueueState> followers(u32 o);
+  std::vector<SentTask> send_followers(u32 peer, u32 o, u32 shape, u32 count);
+  bool is_wanted(u32 o);
   std::vector<SentTask> send_calls(u32 peer, u32 actor_object, u32 count);
   // The peer has ended it, as it was told.
   void heard_of_end(u32 peer, const ObjectIdBytes& actor_id);
@@ -343,6 +346,9 @@ class Client {
   template <typename Count>
   std::vector<IdTimes> loans_where(u32 peer, Count count);
   Away send_task(u32 peer, u32 shape, Away& from);
+  Away send_follower(u32 peer, u32 o, u32 shape);
+  template <typename Look>
+  void each_waiting(u32 o, Look look);
   Away send_call(u32 peer, u32 actor_object, std::optional<TaskIdBytes>& after);
   static bool sends_function(const Task& task);
   IdRef served_as(u32 actor_object);

@@ -61,6 +61,13 @@ inline bool is_watched(Mapping& m, u32 i) {
   return o.watches || (o.watcher && m.thread(o.watcher).awaiting.load(std::memory_order_relaxed));
 }
 
+// By a thread that waits for this very one, or for any of several.
+inline bool is_blocked_on(Mapping& m, u32 i) {
+  const Object& o = m.object(i);
+  u32 awaited = o.watcher ? m.thread(o.watcher).awaiting.load(std::memory_order_relaxed) : NIL;
+  return o.watches || awaited == i || awaited == AWAITS_ANY;
+}
+
 inline bool is_awaited(Mapping& m, u32 i) { return m.object(i).waiting || is_watched(m, i); }
 
 // A failure of another node's task belongs into the journal there.  Says nothing of an object that has a value after

@@ -52,6 +52,10 @@ IdTimes times_from(nb::handle h) {
 }
 nb::object from_times(const IdTimes& pair) { return nb::make_tuple(bytes_of(pair.first), pair.second); }
 
+nb::object from_queue(const QueueState& q) {
+  return nb::make_tuple(q.shape, q.need[CPU], q.need[GPU], q.need[CUSTOM], q.tasks, q.feasible);
+}
+
 nb::object from_sent(const SentTask& s) {
   nb::object function = s.function ? from_ref(*s.function) : nb::none();
   nb::object actor = s.actor ? from_ref(*s.actor) : nb::none();
@@ -175,12 +179,15 @@ void add_peers(nb::class_<Arena>& arena) {
           "match_loans",
           [](Arena& a, u32 peer, nb::handle noted) { a.c().match_loans(peer, list_from(noted, times_from)); }, "peer"_a,
           "noted"_a)
-      .def("queues",
-           [](Arena& a) {
-             return to_list(a.c().queues(), [](const QueueState& q) {
-               return nb::make_tuple(q.shape, q.need[CPU], q.need[GPU], q.need[CUSTOM], q.tasks, q.feasible);
-             });
-           })
+      .def("queues", [](Arena& a) { return to_list(a.c().queues(), from_queue); })
+      .def(
+          "followers", [](Arena& a, Id oid) { return to_list(a.c().followers(a.index_of(*oid)), from_queue); }, "oid"_a)
+      .def(
+          "send_followers",
+          [](Arena& a, u32 peer, Id oid, u32 shape, u32 count) {
+            return to_list(a.c().send_followers(peer, a.index_of(*oid), shape, count), from_sent);
+          },
+          "peer"_a, "oid"_a, "shape"_a, "count"_a)
       .def(
           "send_tasks",
           [](Arena& a, u32 peer, u32 shape, u32 count) {
@@ -268,6 +275,8 @@ void add_peers(nb::class_<Arena>& arena) {
           "subscribe", [](Arena& a, Id oid) { return a.c().subscribe(a.index_of(*oid)); }, "oid"_a)
       .def(
           "is_watched", [](Arena& a, Id oid) { return a.c().is_watched(a.index_of(*oid)); }, "oid"_a)
+      .def(
+          "is_wanted", [](Arena& a, Id oid) { return a.c().is_wanted(a.index_of(*oid)); }, "oid"_a)
       .def("resources", [](Arena& a) {
         std::vector<i64> total, free;
         for (u32 k = 0; k < RESOURCE_KINDS; ++k) {

@@ -61,6 +61,15 @@ inline bool Client::is_watched(u32 i) {
   return watched;
 }
 
+// It was told of as wanted, and has not come.
+inline bool Client::is_wanted(u32 i) {
+  must_be_open();
+  Transaction t(m(), thread());
+  bool wanted = m().object(i).origin & WANTED;
+  t.commit();
+  return wanted;
+}
+
 inline void Client::take_news(std::vector<News>& out) {
   News item{};
   Fresh fresh;

@@ -69,6 +69,79 @@ inline IdRef Client::served_as(u32 actor_object) {
   return ref;
 }
 
+// Tasks that wait for this value alone, by their shapes, among a bounded number.  None if a thread waits for it too:
+// then it comes in any case.
+inline std::vector<QueueState> Client::followers(u32 o) {
+  must_be_open();
+  std::vector<QueueState> out;
+  Transaction t(m(), thread());
+  if (!news::is_blocked_on(m(), o))
+    each_waiting(o, [&](u32 e, u32) {
+      u32 i = m().edge(e).task;
+      if (!away::may_follow(m(), i)) return false;
+      const Shape& s = m().shape(m().task(i).shape);
+      u32 handle = resources::handle(m(), m().task(i).shape);
+      auto same = [&](const QueueState& q) { return q.shape == handle; };
+      auto found = std::find_if(out.begin(), out.end(), same);
+      if (found != out.end()) ++found->tasks;
+      else out.push_back({handle, {s.need[0], s.need[1], s.need[2]}, 1, resources::feasible(h_, s)});
+      return false;
+    });
+  t.commit();
+  return out;
+}
+
+// Until `look` says so, at each edge that waits, the oldest first, and the one before it in the ring.
+template <typename Look>
+inline void Client::each_waiting(u32 o, Look look) {
+  u32 last = m().object(o).waiting, before = last;
+  for (u32 n = 0; before && n < PEER_LOOK; ++n) {
+    u32 e = m().edge(before).waiting_next;
+    if (look(e, before) || e == last) return;
+    before = e;
+  }
+}
+
+// To the peer that has the value, the oldest first.
+inline std::vector<SentTask> Client::send_followers(u32 peer, u32 o, u32 shape, u32 count) {
+  must_be_open();
+  std::vector<SentTask> out;
+  while (out.size() < count) {
+    Away sent;
+    try {
+      sent = send_follower(peer, o, shape);
+      if (sent.index) out.push_back(describe(sent.index, peer));
+    } catch (const TableFull&) {
+      if (sent.index) come_back(sent, peer, false);
+      if (out.empty()) throw;
+      break;
+    }
+    if (!sent.index) break;
+  }
+  return out;
+}
+
+inline Away Client::send_follower(u32 peer, u32 o, u32 shape) {
+  Away sent;
+  u32 queue = resources::index_of(shape);
+  Transaction t(m(), thread());
+  must_be_peer(peer);
+  bool goes = away::is_at(m(), o, peer) && resources::is_current(m(), shape);
+  if (goes)
+    each_waiting(o, [&](u32 e, u32 before) {
+      u32 i = m().edge(e).task;
+      if (m().task(i).shape != queue || !away::may_follow(m(), i)) return false;
+      sent = {i, m().task(i).serial, {}, 0};
+      away::stop_waiting(t, e, before);
+      away::mark_sent(t, i, peer);
+      lend_ids(t, i, peer, 0);
+      away::forget_wanted(t, o);
+      return true;
+    });
+  t.commit();
+  return sent;
+}
+
 // The ids in a task, function first.  Lends those from the n-th on, as many as one transaction may.
 inline size_t Client::lend_ids(Transaction& t, u32 i, u32 peer, size_t n) {
   const Task& task = m().task(i);

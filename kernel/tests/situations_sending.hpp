@@ -312,6 +312,59 @@ inline void add_results(Situations& list) {
       s.c.seal(o, Value{bytes.data(), bytes.size(), NIL, FORMAT_TEST}, {});
     }
   }));
+  // Some of them wait for it alone.
+  auto awaited = [=](Stage& s) {
+    stored(s);
+    Options alone, among_others, many;
+    alone.deps = {s.put(9), s.promises[0].object};
+    among_others.deps = {s.promises[0].object, s.promises[1].object};
+    many.deps = some_objects(s, PIECE);
+    many.deps.push_back(s.promises[0].object);
+    for (u32 n = 0; n < 3; ++n)
+      for (const Options& each : {alone, among_others, many}) s.task(Act::value, 0, each);
+    if (s.random.coin()) s.task(Act::value, 0, alone);
+    s.x = s.promises[0].object;
+    s.tasks_may_fail = true;
+  };
+  auto follow = [](Stage& s) {
+    for (const QueueState& each : s.c.followers(s.x)) {
+      if (each.tasks > 4) s.board.complain("tasks may go that wait for other values too");
+      s.c.send_followers(peer(s, 1), s.x, each.shape, each.tasks);
+    }
+    if (!s.c.followers(s.x).empty()) s.board.complain("tasks that may go to their argument have stayed");
+    if (!s.c.is_wanted(s.x)) s.board.complain("what others still wait for is not wanted any more");
+  };
+  list.push_back(with_peers("tasks follow their argument", awaited, follow));
+  list.push_back(with_peers(
+      "all tasks follow their argument",
+      [=](Stage& s) {
+        stored(s);
+        Options alone;
+        alone.deps = {s.promises[0].object};
+        for (u32 n = 0; n < 2; ++n) s.task(Act::value, 0, alone);
+        s.x = s.promises[0].object;
+        hear(s);
+      },
+      [](Stage& s) {
+        for (const QueueState& each : s.c.followers(s.x)) s.c.send_followers(peer(s, 1), s.x, each.shape, each.tasks);
+        if (s.c.is_wanted(s.x)) s.board.complain("what nobody waits for is wanted");
+        s.task(Act::value, 0, [&] {
+          Options again;
+          again.deps = {s.x};
+          return again;
+        }());
+        if (wanted(s) != 1) s.board.complain("a value that a task waits for again is no news");
+      }));
+  list.push_back(with_peers(
+      "recall tasks that have followed their argument",
+      [=](Stage& s) {
+        awaited(s);
+        follow(s);
+      },
+      [](Stage& s) {
+        std::vector<TaskIdBytes> ids = s.c.away(peer(s, 1));
+        s.c.recall(peer(s, 1), {ids.begin(), ids.end()});
+      }));
   list.push_back(with_peers(
       "a result: stored there, and lost",
       [=](Stage& s) {

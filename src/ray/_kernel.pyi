@@ -347,6 +347,12 @@ class Arena:
         """Shape, cpu, gpu, custom, ready tasks that may be sent, and whether this node could ever run them."""
     def send_tasks(self, peer: int, shape: int, count: int) -> list[SentTask]:
         """Ready tasks of this shape, the oldest first, go to the peer, with all their ids lent to it."""
+    def followers(self, oid: ObjectID) -> list[tuple[int, int, int, int, int, bool]]:
+        """As `queues`, of tasks that wait for this value and nothing else, of which a bounded number is looked at.
+        None while a thread waits for it: then it comes in any case."""
+    def send_followers(self, peer: int, oid: ObjectID, shape: int, count: int) -> list[SentTask]:
+        """Of these, if the value is at the peer, the oldest go there. When nothing waits for it any more, it is no
+        longer wanted: whoever waits for it next is news."""
     def send_calls(self, peer: int, actor: ObjectID, count: int) -> list[SentTask]:
         """Calls to an actor that this peer serves, in order for each caller; if there are more, that is news."""
     def heard_of_end(self, peer: int, actor_id: bytes) -> None: ...  # the peer has ended it, as it was told
@@ -381,6 +387,7 @@ class Arena:
     def drivers(self) -> list[tuple[int, bytes]]: ...  # of this node: job and root id
     def subscribe(self, oid: ObjectID) -> bool:
         """Its value, or that it is known to be elsewhere, will be news. False: that is so already."""
+    def is_wanted(self, oid: ObjectID) -> bool: ...  # it was NEWS_WANTED, and has not come
     def is_watched(self, oid: ObjectID) -> bool: ...  # a thread waits for its value, and not tasks alone
     def resources(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]: ...  # [cpu, gpu, custom]: total, free
 

@@ -53,6 +53,14 @@ def where_there() -> str:
 
 
 @ray.remote
+def where_it_came(array: Any) -> str:
+    import os
+
+    assert array.sum(dtype=np.int64) == LARGE_BYTES
+    return os.environ["RAY_SESSION"]
+
+
+@ray.remote
 def tree(depth: int) -> int:
     """How many leaves a tree of tasks has."""
     if depth == 0:
@@ -102,6 +110,16 @@ def test_large_arrays_go_across(joined: LocalCluster) -> None:
     made = ones_there.remote(LARGE_BYTES)
     assert ray.get(total.remote(made), timeout=PATIENCE_MS) == LARGE_BYTES
     assert ray.get(made, timeout=PATIENCE_MS).sum(dtype=np.int64) == LARGE_BYTES
+
+
+def test_a_task_goes_to_where_its_large_argument_is(joined: LocalCluster) -> None:
+    """Both nodes are free for it, and the value does not come here."""
+    wait_until_spread(joined.nodes)
+    there = joined.nodes[-1].record.token
+    for _ in range(3):
+        assert ray.get(where_it_came.remote(ones_there.remote(LARGE_BYTES)), timeout=PATIENCE_MS) == there
+    several = [where_it_came.remote(made) for made in [ones_there.remote(LARGE_BYTES)] for _ in range(8)]
+    assert there in ray.get(several, timeout=PATIENCE_MS)
 
 
 def test_ids_inside_of_values(joined: LocalCluster) -> None:

@@ -283,3 +283,76 @@ def test_a_task_of_a_node_that_comes_back_as_another(is_known: bool) -> None:
     del result, function, held
     world.kept.clear()
     everything_is_gone(world)
+
+
+def follows(member: Member) -> None:
+    """Whatever waits for a value that is stored elsewhere is sent there."""
+
+    def send(oid: _kernel.ObjectID, node: bytes, size_bytes: int) -> bool:
+        assert size_bytes == LARGE
+        for shape, _, _, _, waiting, _ in member.arena.followers(oid):
+            assert len(member.exchange.send_followers(node, oid, shape, waiting)) == waiting
+        return True
+
+    member.exchange.on_located = send
+
+
+def stored_at(b: Member, a: Member, function: _kernel.ObjectID) -> _kernel.ObjectID:
+    """A large result of a task of `a`."""
+    (large,) = a.node.submit(function, 4, size=LARGE)
+    a.offload(b)
+    a.world.settle(works=True)
+    assert a.arena.location(a.arena.foreign((large.binary(), 0))) is not None
+    return large
+
+
+def test_tasks_go_to_where_their_argument_is() -> None:
+    world = World(2)
+    a, b = world.members
+    function = function_of(a)
+    large = stored_at(b, a, function)
+    follows(a)
+    results = [a.node.submit(function, n, [large])[0] for n in range(2)]
+    world.settle()
+    assert len(a.arena.away(a.exchange.by_node[b.id].number)) == 2 + 1  # one is the value's lineage
+    assert a.arena.location(a.arena.foreign((large.binary(), 0))) is not None  # nothing was fetched
+    results += a.node.submit(function, 2, [large])  # which is news again
+    world.settle(works=True)
+    assert [number(a, result) for result in results] == [4, 5, 6]
+    del large, results, function
+    everything_is_gone(world)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_task_that_has_followed_its_argument_comes_back(dies: bool) -> None:
+    world = World(2)
+    a, b = world.members
+    function = function_of(a)
+    large = stored_at(b, a, function)
+    follows(a)
+    (result,) = a.node.submit(function, 3, [large])
+    world.settle()
+    a.exchange.on_located = lambda oid, node, size_bytes: False
+    if dies:
+        world.kill(b)
+    else:
+        b.exchange.give_back_tasks()
+    world.settle(works=True)
+    assert number(a, result) == 7
+    a.node.check()
+    del large, result, function
+    everything_is_gone(world)
+
+
+def test_a_task_that_waits_for_more_does_not_follow() -> None:
+    world = World(2)
+    a, b = world.members
+    function = function_of(a)
+    large = stored_at(b, a, function)
+    (later,) = a.node.submit(function, 5)
+    follows(a)
+    (result,) = a.node.submit(function, 3, [large, later])
+    world.settle(works=True)
+    assert number(a, result) == 4 + 5 + 3
+    del large, later, result, function
+    everything_is_gone(world)

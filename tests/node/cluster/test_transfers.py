@@ -11,6 +11,7 @@ import pytest
 from ray import _kernel
 from ray.node.cluster import transfers
 from ray.node.cluster.transfers import Pulls
+from ray.policy.cluster import transfers as policy
 from ray.policy.cluster.transfers import PIECE_BYTES
 from ray.wire import bulk
 from ray.wire.messages import Result
@@ -194,3 +195,22 @@ def test_what_somebody_blocks_on_comes_first(monkeypatch: pytest.MonkeyPatch) ->
     run(main())
     order = list(dict.fromkeys(raw[0] for raw in a.served))
     assert order == [1, 3, 2]
+
+
+def test_what_somebody_has_come_to_block_on_overtakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are on their way for tasks, when a thread begins to wait for the second."""
+    a = Source()
+    watched: set[bytes] = set()
+    monkeypatch.setattr(_kernel.Arena, "is_watched", lambda arena, oid: oid.binary() in watched)
+    monkeypatch.setattr(policy, "PIECE_BYTES", 1 << 20)
+
+    async def main() -> None:
+        async with nodes(a=a) as receiver:
+            first, second = receiver.pull(1, A), receiver.pull(2, A)
+            watched.add(second)
+            for raw in (second, first):
+                assert await receiver.has(raw) == VALUE
+
+    run(main())
+    pieces = -(-len(VALUE) // (1 << 20))
+    assert [raw[0] for raw in a.served[:pieces]].count(1) == policy.PIECES_FROM_ONE

@@ -111,6 +111,18 @@ def test_a_user_goes_first() -> None:
     assert fetches(admitted)[0].key == Z
 
 
+def test_what_a_user_has_come_to_wait_for_goes_on_first() -> None:
+    pulls = Pulls(ROOM)
+    pulls.wanted(X, 4 * PIECE_BYTES, Rank.TASK, [B])
+    assert not fetches(pulls.wanted(Y, 4 * PIECE_BYTES, Rank.TASK, [B]))
+    pulls.hurry(Y, Rank.USER)
+    assert [fetch.key for fetch in fetches(pulls.arrived(X, B, 0))] == [Y]
+    pulls.hurry(Y, Rank.TASK)  # nothing becomes less urgent
+    assert [fetch.key for fetch in fetches(pulls.arrived(X, B, PIECE_BYTES))] == [Y]
+    pulls.hurry(Z, Rank.USER)  # which is here by now
+    assert [fetch.key for fetch in fetches(pulls.arrived(Y, B, 0))] == [Y]
+
+
 def test_a_prefetch_makes_room() -> None:
     pulls = Pulls(4 * PIECE_BYTES)
     pulls.wanted(X, 2 * PIECE_BYTES, Rank.PREFETCH, [B])

@@ -10,7 +10,7 @@ this node), on the wire with that node's id instead.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -96,6 +96,9 @@ class Exchange:
         self.spread = Spread()  # large values that others have asked this node for
         self._dead: set[bytes] = set()
         self._again: dict[bytes, None] = {}  # wanted ids, to be asked for when the next tick comes
+        # A value is wanted, and stored at that node, with so many bytes: sends tasks that wait for it there,
+        # and says whether any went.
+        self.on_located: Callable[[_kernel.ObjectID, bytes, int], bool] = lambda oid, node, size_bytes: False
         self.is_leaving = False  # no tasks of others are taken any more
         for number, node_id in arena.peers():
             self._add(number, node_id)
@@ -372,6 +375,13 @@ class Exchange:
         if peer is None or not peer.synced:
             return []
         return self._run(peer, self.arena.send_tasks(peer.number, shape, count))
+
+    def send_followers(self, node: bytes, oid: _kernel.ObjectID, shape: int, count: int) -> list[bytes]:
+        """Sends tasks that wait for nothing but this value to a node that has it; their ids."""
+        peer = self.by_node.get(node)
+        if peer is None or not peer.synced:
+            return []
+        return self._run(peer, self.arena.send_followers(peer.number, oid, shape, count))
 
     def send_calls(self, actor: _kernel.ObjectID, number: int, ends: bytes | None) -> None:
         """What is to be told to the node that serves an actor; without a link it is news again with the next
@@ -741,6 +751,10 @@ class Exchange:
                 oid = item[1]
                 owner = self.arena.owner(oid)
                 location = self.arena.location(oid)
+                if location is not None and location[0] in self.peers:
+                    went = self.on_located(oid, self.peers[location[0]].node, location[1])
+                    if went and not self.arena.is_wanted(oid):  # nothing waits for it here any more
+                        continue
                 self._want(oid.binary(), owner, location[0] if location is not None else owner)
             elif kind == _kernel.NEWS_SEALED:
                 raw = item[1].binary()

@@ -125,6 +125,7 @@ class Member:
         self.scheduler = Scheduler(
             arena, self.node, self.exchange, self.network.is_linked, self.network.want_link, self._infeasible
         )
+        self.exchange.on_located = self._on_located
         self.departure = Departure(arena, self.exchange, self.network.send, self._leave, record.leaves_by_ms)
         self.takeover = Takeover(self.exchange, self.network.send)
         self.operators = Operators(self._on_drain)
@@ -546,6 +547,9 @@ class Member:
                     f"tasks wait that no node of the cluster can run: they need {_amounts(each.needs)}, and "
                     f"no node has more than {_amounts(each.largest)}. They run when a node joins that can."
                 )
+
+    def _on_located(self, oid: _kernel.ObjectID, node: bytes, size_bytes: int) -> bool:
+        return self.scheduler.follow(oid, node, size_bytes, _now_ms())
 
     @_while_open
     def _on_pulled(

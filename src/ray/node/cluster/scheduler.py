@@ -8,7 +8,17 @@ import msgspec
 
 from ray import _kernel
 from ray.node.cluster.exchange import Exchange
-from ray.policy.cluster.placement import Here, Infeasible, Other, Queue, place, slots
+from ray.policy.cluster.placement import (
+    WORTH_MOVING_BYTES,
+    Here,
+    Infeasible,
+    Other,
+    Placement,
+    Queue,
+    Send,
+    place,
+    slots,
+)
 from ray.wire.messages import NodeState, Resources, View
 
 SMOOTHING = 0.3  # weight of the newest observation of how long tasks take
@@ -115,6 +125,35 @@ class Scheduler:
         ]
         if not queues:
             return
+        placement = self._decide(queues, self.others, now_ms)
+        needs = {queue.shape: queue.needs for queue in queues}
+        for send in placement.sends:
+            if not self.is_linked(send.node):
+                self.want_link(send.node)
+                continue
+            sent = self.exchange.send_tasks(send.node, send.shape, send.count)
+            self._note(send, sent, needs[send.shape])
+        if not self.exchange.is_leaving:  # what fits nowhere else is still done here
+            self.report(placement.infeasible)
+
+    def follow(self, oid: _kernel.ObjectID, node: bytes, size_bytes: int, now_ms: float) -> bool:
+        """Tasks wait for a value that is stored at that node, and for nothing else: they go there, instead of
+        the value coming here, if it is large and the node free for them. Whether any went."""
+        if size_bytes < WORTH_MOVING_BYTES or node not in self.others or not self.is_linked(node):
+            return False
+        queues = [
+            Queue(shape, (cpu, gpu, custom), waiting, self._task_ms(shape), {node: size_bytes})
+            for shape, cpu, gpu, custom, waiting, _ in self.arena.followers(oid)
+        ]
+        needs = {queue.shape: queue.needs for queue in queues}
+        went = False
+        for send in self._decide(queues, {node: self.others[node]}, now_ms).sends:
+            sent = self.exchange.send_followers(node, oid, send.shape, send.count)
+            self._note(send, sent, needs[send.shape])
+            went = went or bool(sent)
+        return went
+
+    def _decide(self, queues: list[Queue], nodes: dict[bytes, Elsewhere], now_ms: float) -> Placement:
         total, free = self.arena.resources()
         others = [
             Other(
@@ -128,24 +167,18 @@ class Scheduler:
                 COVERED_MS,
                 draining=other.state.draining,
             )
-            for node, other in self.others.items()
+            for node, other in nodes.items()
         ]
-        is_leaving = self.exchange.is_leaving
-        placement = place(Here(self.node, total, free, is_leaving, self.turn), queues, others)
-        needs = {queue.shape: queue.needs for queue in queues}
-        for send in placement.sends:
-            if not self.is_linked(send.node):
-                self.want_link(send.node)
-                continue
-            other = self.others[send.node]
-            sent = self.exchange.send_tasks(send.node, send.shape, send.count)
-            if not other.ours:
-                other.paces[send.shape].last_ms = 0.0
-            other.ours.update(dict.fromkeys(sent, send.shape))
-            other.unreported += len(sent)
-            other.paces[send.shape].slots = max(1, slots(_amounts(other.state.total), needs[send.shape]))
-        if not is_leaving:  # what fits nowhere else is still done here
-            self.report(placement.infeasible)
+        return place(Here(self.node, total, free, self.exchange.is_leaving, self.turn), queues, others)
+
+    def _note(self, send: Send, sent: list[bytes], needs: tuple[int, ...]) -> None:
+        """These have been sent."""
+        other = self.others[send.node]
+        if not other.ours:
+            other.paces[send.shape].last_ms = 0.0
+        other.ours.update(dict.fromkeys(sent, send.shape))
+        other.unreported += len(sent)
+        other.paces[send.shape].slots = max(1, slots(_amounts(other.state.total), needs))
 
     def _task_ms(self, shape: int) -> float | None:
         known = [

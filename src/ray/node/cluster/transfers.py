@@ -33,6 +33,7 @@ class _Coming:
     value: Result
     oid: _kernel.ObjectID
     nested: list[_kernel.ObjectID]
+    rank: Rank = Rank.TASK
     place: asyncio.Task[_kernel.Block] | None = None
     forgotten: asyncio.TimerHandle | None = None
 
@@ -71,8 +72,8 @@ class Pulls:
         if coming.forgotten is not None:
             coming.forgotten.cancel()
             coming.forgotten = None
-        rank = Rank.USER if self.arena.is_watched(oid) else Rank.TASK
-        self._do(self.policy.wanted(value.id, value.size, rank, value.sources or [source]))
+        self._look_who_waits()
+        self._do(self.policy.wanted(value.id, value.size, coming.rank, value.sources or [source]))
 
     def gone(self, node: bytes) -> None:
         """It can't be reached any more."""
@@ -137,11 +138,19 @@ class Pulls:
                 say(f"a part of a value of {coming.value.size:,} bytes did not come: {error}")
         if self._coming.get(piece.key) is not coming:
             return
+        self._look_who_waits()
         if came:
             self._do(self.policy.arrived(piece.key, piece.source, piece.offset))
         else:
             self._clean_later()
             self._do(self.policy.failed(piece.key, piece.source, piece.offset))
+
+    def _look_who_waits(self) -> None:
+        """A thread may have begun to wait for what only tasks waited for: from now on that goes first."""
+        for raw, coming in self._coming.items():
+            if coming.rank is not Rank.USER and self.arena.is_watched(coming.oid):
+                coming.rank = Rank.USER
+                self.policy.hurry(raw, Rank.USER)
 
     def _drop(self, coming: _Coming) -> None:
         """What has come of it is of no use any more."""

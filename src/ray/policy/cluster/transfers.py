@@ -116,6 +116,11 @@ class Pulls:
         pull.rank = min(pull.rank, rank)
         return self.found(key, sources)
 
+    def hurry(self, key: Key, rank: Rank) -> None:
+        """It is more urgent than it was; that counts from the next event on."""
+        if pull := self._pulls.get(key):
+            pull.rank = min(pull.rank, rank)
+
     def unwanted(self, key: Key) -> list[Action]:
         """Nobody wants it any more, or it is lost."""
         pull = self._pulls.pop(key, None)
