@@ -55,15 +55,19 @@ inline u32 Client::kill_actor(u32 actor_object) {
   u32 pid = 0;
   {
     Transaction t(m(), thread());
-    Actor& actor = m().actor(a);
-    if (actor.state == ACTOR_AWAY) {
-      mailbox::end_away(t, a);
-      t.commit();
-      return 0;
+    // Calls of this node to an actor that it serves take no way around by the owner, so its end takes none either.
+    u32 here = mailbox::served_here(m(), a);
+    Actor& actor = m().actor(here);
+    if (actor.state != ACTOR_AWAY) {
+      if (actor.thread) pid = m().process(m().thread(actor.thread).process).pid;
+      if (actor.state != ACTOR_DEAD) mailbox::die(t, here, SystemFailure::actor_killed, 0, pid);
+      if (pid) t.set(h_.jobs_ended, h_.jobs_ended + 1);  // the caller may be of a user who may not end that process
     }
-    if (actor.thread) pid = m().process(m().thread(actor.thread).process).pid;
-    if (actor.state != ACTOR_DEAD) mailbox::die(t, a, SystemFailure::actor_killed, 0, pid);
-    if (pid) t.set(h_.jobs_ended, h_.jobs_ended + 1);  // the caller may be of a user who may not end that process
+    t.commit();
+  }
+  {
+    Transaction t(m(), thread());
+    if (m().actor(a).state == ACTOR_AWAY) mailbox::end_away(t, a);
     t.commit();
   }
   drain();

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.programs import Running, wait_for
+from tests.chaos.attack import FULL
 from tests.cli.head import COMMAND
 from tests.cluster.hosts import Host, hosts
 
@@ -133,6 +134,7 @@ def test_a_cable_that_is_cut(cluster: Cluster) -> None:
     cluster.until_spread_over(3, REJOINED_S)
 
 
+@pytest.mark.skipif(not FULL, reason="half a minute, most of it to end what the cable holds up")
 def test_a_cable_that_is_slow_and_loses_packets(cluster: Cluster) -> None:
     """Work goes on at its pace; nobody is dead for it."""
     for host in cluster.hosts[1:]:
