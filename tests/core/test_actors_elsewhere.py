@@ -299,6 +299,23 @@ def test_a_placed_actor_is_killed_and_its_node_dies(network: Network) -> None:
     host.join()
 
 
+def test_a_kill_where_the_actor_is_served_goes_before_the_calls_after_it(network: Network) -> None:
+    """Those take no way around by the owner."""
+    a, b, _ = network.all
+    actor, host = placed(a, b)
+    handle = given(a, b, actor)
+    b.driver.kill_actor(handle)
+    call = b.call(handle, 1)  # nothing has been said to the owner yet
+    assert failure(b, call) == _kernel.ACTOR_KILLED
+    network.settle(work=False)
+    mine = a.call(actor, 2)
+    network.until_ready((a, mine))
+    assert failure(a, mine) == _kernel.ACTOR_KILLED
+    assert host.told == []
+    del actor, handle, call, mine
+    all_is_gone(network, host)
+
+
 def test_the_owner_of_a_placed_actor_dies(network: Network) -> None:
     a, b, c = network.all
     actor, host = placed(a, b)
