@@ -111,7 +111,8 @@ class Member:
         self.pulls = Pulls(arena, identity, self.network.way, self._on_pulled, source)
         self.guests = Guests(arena, self.node, jobs_ended)
         self.exchange = Exchange(arena, self.node, self.network, self.pulls, self.guests)
-        self.telling = Telling(arena, record.logs, self.exchange.tell)
+        self.exchange.label = label = f"{record.node_ip_address} ({record.node_id[:8]})"
+        self.telling = Telling(arena, record.logs, self.exchange.tell, label)
         self.hearing = Hearing(arena, record.logs, self.exchange.tell, self._node_name)
         self.codes = Codes(
             arena,
