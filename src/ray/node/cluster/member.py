@@ -152,7 +152,7 @@ class Member:
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.table: StoredTable | None = None
         if self.is_head and record.control_store:
-            stored = NodeTable(record.control_store[0], record.redis_password)
+            stored = NodeTable(record.control_store[0], record.redis_password, record.store_holder())
             self.table = StoredTable(stored, self._on_store, self._on_table_read)
         table: Table | None = self.table or NotKept() if self.is_head else None
         self.standing = Standing(self.node, self.exchange.by_node, self, _boot_ms, table, _now_ms())
@@ -440,9 +440,9 @@ class Member:
             kept = self.exchange.on_death(node)
             self.loop.call_later(GRACE_S, kept.clear)
 
-    def _on_store(self, is_up: bool) -> None:
+    def _on_store(self, is_up: bool, why: str) -> None:
         if not is_up:
-            say("the control store does not answer: no node is declared dead until it does.")
+            say(f"the control store {why}: no node is declared dead until that has changed.")
         if self.head is not None:
             self.head.authority.store_changed(is_up, _now_ms())
 
