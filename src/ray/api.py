@@ -373,7 +373,7 @@ def available_resources() -> dict[str, float]:
 def nodes() -> list[dict[str, Any]]:
     """The node that the caller is on: one dict with `node_id`, `node_ip_address`, `alive` and `resources`.
 
-    In a task that is the node it runs on, with the id that `ray status` shows; a script's own session has none."""
+    The id is the one that `ray status` shows; the node of a script's own session has none."""
     session = session_state.require("ray.nodes")
     record = {**session.info, **json.loads(session.arena.session() or b"{}")}
     return [

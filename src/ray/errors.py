@@ -436,8 +436,8 @@ class WrongReturnCountError(RayError, ValueError):
 class WorkerCrashedError(RayError):
     """The process that ran a task died before the task was finished.
 
-    `status` is the exit status, negative for a signal's number; `attempts` counts all runs; `node` says where,
-    when that was on another node of the cluster.
+    `status` is the exit status, negative for a signal's number; `attempts` counts all runs; `node` says
+    where, when that was on another node of the cluster.
     """
 
     def __init__(
@@ -459,8 +459,8 @@ class WorkerCrashedError(RayError):
 class ActorDiedError(RayError):
     """An actor is gone, so this call, and every later one, has no result.
 
-    `status` is the exit status of its process, negative for a signal's number; `node` says where that was, when
-    it was another node of the cluster.
+    `status` is the exit status of its process, negative for a signal's number; `node` says where that
+    was, when it was another node of the cluster.
     """
 
     def __init__(self, function_name: str, status: int = 0, pid: int = 0, node: str = "") -> None:
@@ -469,8 +469,8 @@ class ActorDiedError(RayError):
         self.pid = pid
         self.node = node
         super().__init__(
-            f"{_name(function_name, 'A call of an actor')} has no result: the actor's process {pid}{_on(node)} "
-            f"{_ending(status)}. "
+            f"{_name(function_name, 'A call of an actor')} has no result: the actor's process "
+            f"{pid}{_on(node)} {_ending(status)}. "
             f"{_advice(status)} Make a new actor; with checkpoint_interval one restarts by itself."
         )
 
@@ -577,7 +577,9 @@ class OutOfMemoryError(WorkerCrashedError, MemoryError):
         self.attempts = shortage.stops if shortage else 1
         self.shortage = shortage
         self.node = node
-        RayError.__init__(self, _out_of_memory(function_name, "A task", "worker process", pid, node, shortage))
+        RayError.__init__(
+            self, _out_of_memory(function_name, "A task", "worker process", pid, node, shortage)
+        )
 
 
 class ActorOutOfMemoryError(ActorDiedError, MemoryError):

@@ -10,7 +10,7 @@ from tests.api.programs import Programs, wait_for
 from tests.cluster.events import PATIENCE_S
 
 ASKS = """
-import sys, time
+import os, sys, time
 import ray
 
 ray.init(redis_address=sys.argv[1])
@@ -41,12 +41,13 @@ ELSEWHERE = (
     ASKS
     + """
 @ray.remote(num_custom_resource=1)
-def asks():
+def asks(flag):
     actor, many = ask()
-    time.sleep(1.5)
+    while not os.path.exists(flag):
+        time.sleep(0.01)
     return "asked"
 
-print(ray.get(asks.remote()), flush=True)
+print(ray.get(asks.remote(sys.argv[2])), flush=True)
 """
 )
 
@@ -87,7 +88,12 @@ def test_a_driver_is_told_at_once_and_when_a_node_can(programs: Programs) -> Non
 
 def test_a_driver_elsewhere_is_told_too(programs: Programs, standing: LocalCluster) -> None:
     """The task that asks runs on the third node."""
-    done = programs.start(ELSEWHERE, standing.address).finish()
+    flag = programs.folder / "flag"
+    program = programs.start(ELSEWHERE, standing.address, str(flag))
+    both = wait_for(lambda: len(unmet(program.err_so_far())) >= 2 or None, PATIENCE_S)
+    assert both, program.err_so_far()
+    flag.touch()
+    done = program.finish()
     assert (done.code, done.out) == (0, "asked\n"), done.both
     there = standing.nodes[2].node_ip_address
     lines = unmet(done.err)

@@ -60,7 +60,9 @@ def test_one_of_many_at_once_has_it(url: StoreUrl) -> None:
     with ExitStack() as stack, ThreadPoolExecutor(8) as threads:
         sessions = [stack.enter_context(StoreSession.opened(url)) for _ in range(8)]
         heads = [here() for _ in sessions]
-        found = list(threads.map(lambda pair: hold.take(pair[0].ask, pair[1]), zip(sessions, heads, strict=True)))
+        found = list(
+            threads.map(lambda pair: hold.take(pair[0].ask, pair[1]), zip(sessions, heads, strict=True))
+        )
         assert found.count(None) == 1
         (winner,) = [own for own, other in zip(heads, found, strict=True) if other is None]
         assert {other for other in found if other is not None} == {winner}

@@ -298,7 +298,9 @@ def test_the_arena_in_a_folder_of_the_users(programs: Programs) -> None:
 def test_a_store_larger_than_the_memory_is_an_error_that_names_both(tmp_path: Path) -> None:
     there = machine.memory_bytes()
     options = SessionOptions.from_init(object_store_memory=there + 1)
-    with pytest.raises(InitError, match=f"object_store_memory={there + 1:,} is more than there is: {there:,} bytes"):
+    with pytest.raises(
+        InitError, match=f"object_store_memory={there + 1:,} is more than there is: {there:,} bytes"
+    ):
         start.check_machine(options)
     start.check_machine(SessionOptions.from_init(object_store_memory=there))
     in_a_file = SessionOptions.from_init(object_store_memory=100 << 40, plasma_directory=str(tmp_path))

@@ -199,13 +199,19 @@ def _store(url: str | None, file: str | None, of_environment: str | None) -> Sto
 
 
 def _start_at(
-    store: StoreUrl, options: SessionOptions, *places: Any
+    store: StoreUrl,
+    options: SessionOptions,
+    redis_port: int | None,
+    token_file: str | None,
+    link_port: int | None,
 ) -> tuple[list[str], KeeperHandle, SessionRecord]:
     """A head with a control store that is there already: of two at once one has its database."""
     own = Holder.of(secrets.token_hex(8), os.getpid())
     notices = [*options.notices, *fitness.check(store, own)]
     try:
-        keeper, record = start_head(options, *places, store=store, store_hold=own.name)
+        keeper, record = start_head(
+            options, redis_port, token_file, link_port, store=store, store_hold=own.name
+        )
     except BaseException:
         with contextlib.suppress(RayConnectionError):
             fitness.let_go(store, own)

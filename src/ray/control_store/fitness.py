@@ -141,7 +141,8 @@ def _check_is_unused(url: StoreUrl, session: "StoreSession") -> None:
 
 def _used_by(url: StoreUrl, who: str) -> str:
     return (
-        f"another cluster uses its database {url.database}, {who}: stop that one, or give this one another number"
+        f"another cluster uses its database {url.database}, {who}: stop that one, or give this one another "
+        "number"
     )
 
 

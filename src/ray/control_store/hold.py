@@ -1,7 +1,7 @@
 """Whose an operator's database is: one head's at a time. It says so in a key, and goes on saying so.
 
-The key ends by itself when nobody renews it, so a head that was killed is in nobody's way: on its own machine at
-once, since one can look there whether it still runs, elsewhere within `LEASE_MS`.
+The key ends by itself when nobody renews it, so a head that was killed is in nobody's way: on its own machine
+at once, since one can look there whether it still runs, elsewhere within `LEASE_MS`.
 """
 
 import contextlib

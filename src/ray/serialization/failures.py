@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from ray._kernel import View
 
 _LENGTHS = struct.Struct("<III")
-# The kernel's own; _kernel.pyi names the fields. When it comes from another node that one's name follows them:
-# its length in a byte, and UTF-8.
+# The kernel's own; _kernel.pyi names the fields. When it comes from another node that one's name follows
+# them: its length in a byte, and UTF-8.
 _SYSTEM = struct.Struct("<iiiI20s")
 _OF_PROCESSES = (_kernel.WORKER_DIED, _kernel.ACTOR_DIED, _kernel.TASK_STOPPED, _kernel.ACTOR_STOPPED)
 _NAME_BYTES = 256  # of each name in the details
@@ -166,7 +166,7 @@ def with_node(fmt: int, data: "bytes | View | memoryview", node: str) -> bytes:
     """
     if fmt == SYSTEM_FAILURE and len(data) == _SYSTEM.size and _SYSTEM.unpack(data)[0] in _OF_PROCESSES:
         name = node.encode()[:255]
-        return b"%b%c%b" % (data, len(name), name)
+        return b"".join((data, bytes((len(name),)), name))
     stopped = Stopped.decode(data) if fmt == OUT_OF_MEMORY else None
     if stopped is not None and not stopped.node:
         return dataclasses.replace(stopped, node=node).encode()

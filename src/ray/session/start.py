@@ -232,9 +232,9 @@ def _check_memory(store_bytes: int) -> None:
     there_bytes = machine.memory_bytes()
     if store_bytes > there_bytes:
         raise InitError(
-            f"object_store_memory={store_bytes:,} is more than there is: {there_bytes:,} bytes of memory, as far "
-            "as this machine and the cgroup allow. Give at most that; what has no room in the store is spilled "
-            "to a file. A store beyond the memory can lie in a file of its own: name the folder with "
+            f"object_store_memory={store_bytes:,} is more than there is: {there_bytes:,} bytes of memory, as "
+            "far as this machine and the cgroup allow. Give at most that; what has no room in the store is "
+            "spilled to a file. A store beyond the memory can lie in a file of its own: name the folder with "
             "plasma_directory."
         )
 

@@ -1,4 +1,4 @@
-"""What this node's drivers, and those of its guests, are told of demands that no node of the cluster can meet.
+"""What drivers, this node's and others', are told of demands that no node of the cluster can meet.
 
 It is a line among what their tasks print, so a guest's goes to its driver as that does. When, decides
 `ray.policy.cluster.unmet`.
@@ -28,7 +28,7 @@ class Unmet:
         stock: Callable[[], Mapping[NodeId, Amounts]],
         name_of: Callable[[NodeId], str],
     ) -> None:
-        """`stock` are the nodes that take work, by what each has in all; none as long as they are not known."""
+        """`stock`: the nodes that take work, by what each has in all; none as long as they are not known."""
         self.arena = arena
         self.logs = record.logs
         self.custom = f"of {record.custom_resource_name or 'the custom resource'}"

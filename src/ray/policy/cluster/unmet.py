@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ray.policy.cluster.placement import Amounts, NodeId, fits
 
 # Nodes that are started together, or come back to a new head, are not there in the same moment.
-HOLD_MS = 500  # a demand is told when nobody could meet it for so long
+HOLD_MS = 1_000  # a demand is told when nobody could meet it for so long
 REPEAT_MS = 10_000  # it is told again after so long at least, if what there is has changed
 
 Demand = tuple[int, Amounts]  # a job, and what tasks or actors of it need
