@@ -21,6 +21,7 @@ START_MS = 30_000  # until a head that is being started renews it
 RENEW_S = 2.0
 LOOK_S = 0.25  # between two looks whether somebody else renews it
 ANSWER_S = 2.0
+END_S = 1.0  # that a process which was killed takes to be gone
 
 Ask = Callable[..., Any]  # a command of the store's, with its reply
 
@@ -43,7 +44,9 @@ class Holder:
 
     @classmethod
     def load(cls, text: bytes) -> Self:
-        return cls(**json.loads(text))
+        """Another release may say more."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in json.loads(text).items() if name in known})
 
     def dump(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -70,7 +73,7 @@ def take(ask: Ask, own: Holder) -> Holder | None:
     """Makes the database this head's, for `START_MS` at first; else returns who has it and lives.
 
     Of a head that nobody hears of it waits for the end, for `LEASE_MS` at most."""
-    left_ms = START_MS
+    began_s, left_ms = time.monotonic(), START_MS
     while ask("SET", schema.HEAD, own.dump(), "NX", "PX", str(START_MS)) != b"OK":
         found = ask("GET", schema.HEAD)
         if not isinstance(found, bytes):
@@ -81,7 +84,9 @@ def take(ask: Ask, own: Holder) -> Holder | None:
             let_go(ask, other)
             continue
         before_ms, left_ms = left_ms, ask("PTTL", schema.HEAD)
-        if lives or not other.address or left_ms > before_ms or other.answers():
+        if not other.address or left_ms > before_ms or other.answers():
+            return other
+        if lives and time.monotonic() > began_s + END_S:
             return other
         time.sleep(LOOK_S)
     return None
@@ -143,9 +148,10 @@ def _place() -> str:
 
 
 def _began(pid: int) -> int:
-    """0 for a process that is not there."""
+    """0 for a process that has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+            fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return 0
+    return 0 if fields[0] in b"ZX" else int(fields[19])
