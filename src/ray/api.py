@@ -387,11 +387,15 @@ def available_resources() -> dict[str, float]:
 
 
 def nodes() -> list[dict[str, Any]]:
-    """The session's nodes: dicts with `node_ip_address`, `alive` and `resources`."""
+    """The node that the caller is on: one dict with `node_id`, `node_ip_address`, `alive` and `resources`.
+
+    The id is the one that `ray status` shows; the node of a script's own session has none."""
     session = session_state.require("ray.nodes")
+    record = {**session.info, **json.loads(session.arena.session() or b"{}")}
     return [
         {
-            "node_ip_address": session.info["node_ip_address"],
+            "node_id": record.get("node_id", ""),
+            "node_ip_address": record["node_ip_address"],
             "alive": not session.arena.is_shut,
             "resources": amounts(session.stock),
         }
