@@ -65,6 +65,7 @@ NEWS_AT_ONCE = 512
 # runs one task at a time leaves none waiting, so no answer is late for it.
 PAUSE_S = 0.02
 BUSY_TICK_S = 0.1  # between two looks while something changes
+STIR_PAUSE_S = 0.02  # at least: tasks one at a time would have it look a thousand times a second
 IDLE_TICK_S = TICK_MS / 1000
 LOAD_REPEAT_MS = 1_000  # a load is sent this often even if nothing has changed: the node is there
 JOIN_RETRY_S = 0.2
@@ -188,6 +189,7 @@ class Member:
         try:
             while not (self.arena.is_shut or self.has_left or self.rejoins):
                 self._stirred.clear()
+                looked_s = self.loop.time()
                 if storing is not None and storing.done():
                     await storing  # which ends by an error only
                 if self._tick():
@@ -195,6 +197,7 @@ class Member:
                 else:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._stirred.wait(), IDLE_TICK_S)
+                    await asyncio.sleep(looked_s + STIR_PAUSE_S - self.loop.time())
         finally:
             self.arena.listen(None)
             self.loop.remove_reader(self._bell)
@@ -242,7 +245,7 @@ class Member:
                 _kernel.NEWS_DONE in kinds
                 and kinds <= CAN_WAIT
                 and len(news) < NEWS_AT_ONCE
-                and bool(self.arena.stats()["ready_tasks"])
+                and self.arena.ready_tasks > 0
             )
         finally:
             if pause:
@@ -315,7 +318,7 @@ class Member:
     def _place_soon(self) -> None:
         """Once in a turn of the loop, however many links have brought results: a decision looks at every
         node, and with a thousand of them as many decisions would keep the loop from all else for seconds."""
-        if not self._is_to_place:
+        if not self._is_to_place and self.arena.ready_tasks:
             self._is_to_place = True
             self.loop.call_soon(self._place)
 

@@ -200,13 +200,16 @@ def place(here: Here, queues: Sequence[Queue], others: Iterable[Other]) -> Place
         left = queue.ready
         runs_here = not here.draining and fits(here.total, queue.needs)
         # Large arguments draw a task to where they are, before this node is asked.
-        near = [room for room in rooms if _draw(queue, here, room) > 0]
-        left -= _fill_idle(queue, here, near, left, sends, not runs_here)
+        if queue.argument_bytes:
+            near = [room for room in rooms if _draw(queue, here, room) > 0]
+            left -= _fill_idle(queue, here, near, left, sends, not runs_here)
         if runs_here:
             started = min(left, slots(free, queue.needs))
             free = tuple(has - started * needed for has, needed in zip(free, queue.needs, strict=True))
             left -= started
         left -= _fill_idle(queue, here, rooms, left, sends, not runs_here)
+        if not left:
+            continue
         if runs_here:
             # This node's own buffer comes first: its workers must not wait for tasks that were sent away.
             slowest = max((room.other.round_trip_ms for room in rooms), default=0.0)
