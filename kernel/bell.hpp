@@ -1,9 +1,9 @@
 // The bridge from the arena's news to an event loop: a thread that sleeps on the futex and rings a descriptor.
 //
 // It rings once for each time it is armed, so that whoever has been told can look at the news in its own time, and
-// nobody who makes some pays for a wake-up meanwhile.  To arm it wakes nobody: the thread sleeps on the word of the news
-// all the time, and whoever makes news wakes it only while `news_sleepers` counts it.  It runs no transaction and holds
-// nothing in the arena.
+// nobody who makes some pays for a wake-up meanwhile.  To arm it wakes nobody: the thread sleeps on the word of the
+// news all the time, and whoever makes news wakes it only while `news_sleepers` counts it.  It runs no transaction and
+// holds nothing in the arena.
 #pragma once
 
 #include <unistd.h>

@@ -64,8 +64,7 @@ NEWS_AT_ONCE = 512
 # While tasks wait for this node's workers, results are looked at this often: many at one wake-up. Whoever
 # runs one task at a time leaves none waiting, so no answer is late for it.
 PAUSE_S = 0.02
-BUSY_TICK_S = 0.1  # between two looks while something changes
-STIR_PAUSE_S = 0.02  # at least: tasks one at a time would have it look a thousand times a second
+BUSY_TICK_S = 0.1  # between two looks, at least: tasks one at a time stir a thousand times a second
 IDLE_TICK_S = TICK_MS / 1000
 LOAD_REPEAT_MS = 1_000  # a load is sent this often even if nothing has changed: the node is there
 JOIN_RETRY_S = 0.2
@@ -141,7 +140,7 @@ class Member:
             self.pipe = PipeHost(host, int(port))
             purposes[REDIS] = self.pipe.accept
         self.listener = Listener(identity, purposes)
-        self._stirred = asyncio.Event()  # something may have changed: the next look comes at once
+        self._stirred = asyncio.Event()  # something may have changed: the next look does not wait
         self._jobs_ended = 0  # ever, as of the last look
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.table: StoredTable | None = None
@@ -192,12 +191,10 @@ class Member:
                 looked_s = self.loop.time()
                 if storing is not None and storing.done():
                     await storing  # which ends by an error only
-                if self._tick():
-                    await asyncio.sleep(BUSY_TICK_S)
-                else:
+                if not self._tick():
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._stirred.wait(), IDLE_TICK_S)
-                    await asyncio.sleep(looked_s + STIR_PAUSE_S - self.loop.time())
+                await asyncio.sleep(looked_s + BUSY_TICK_S - self.loop.time())
         finally:
             self.arena.listen(None)
             self.loop.remove_reader(self._bell)
