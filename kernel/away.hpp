@@ -31,13 +31,29 @@ inline void let_go_if_done(Transaction& t, u32 i) {
   Task& task = t.m.task(i);
   if (task.returns) return;
   if (is_call(task) && task.lane) {
+    Actor& actor = t.m.actor(task.actor);
     leave_lane(t, i);
+    if (actor.interval && task.turn && mailbox::is_before(actor.covered, task.turn)) mailbox::keep_logged(t, actor, i);
     task::release_actor(t, task);
   }
   if (is_creation(task)) task::release_actor(t, task);
-  if (task.stored) return;
+  if (task.stored || task.flags & LOGGED) return;
   if (is_creation(task)) t.set(t.m.actor(task.actor).creation, NIL);
   task::let_go(t, i);
+}
+
+// The first call of the log, if the checkpoint covers it; what is stored of it stays there.  False: it does not.
+inline bool forget_covered(Transaction& t, Actor& actor) {
+  u32 i = actor.done_head;
+  Task& task = t.m.task(i);
+  if (!i || !(task.flags & LOGGED) || mailbox::is_before(actor.covered, task.turn)) return false;
+  t.set(actor.done_head, task.next);
+  if (!task.next) t.set(actor.done_tail, NIL);
+  t.set(actor.done_count, actor.done_count - 1);
+  t.set(task.next, NIL);
+  t.set(task.flags, task.flags & ~u32(LOGGED));
+  let_go_if_done(t, i);
+  return true;
 }
 
 inline void one_less_stored(Transaction& t, u32 i) {
@@ -215,6 +231,7 @@ inline void unsend(Transaction& t, u32 i) {
   else t.set(lane.tail, i);
   t.set(lane.away, lane.away - 1);
   t.set(task.state, TASK_WAITING);
+  t.write(task.turn, 0u);
   mailbox::go_on(t, l);
 }
 
@@ -240,13 +257,20 @@ inline bool relist(Transaction& t, u32 i, u32 index) {
   return true;
 }
 
-// It never got there, and is to be made again; or the actor is gone.
-inline void creation_comes_back(Transaction& t, u32 i, bool again) {
+// It never got there, and is to be made again; or the actor is gone, and starts again from its checkpoint if it has
+// any.  Its calls have come back by then.
+inline void creation_comes_back(Transaction& t, u32 i, bool again, bool died) {
   Task& task = t.m.task(i);
   u32 a = task.actor;
   Actor& actor = t.m.actor(a);
   bool killed = actor.failure_code;
+  bool restarts = died && actor.interval && actor.deaths < ACTOR_DEATHS_MAX && !killed;
+  restarts = restarts && t.m.object(actor.object).references && resources::feasible(t.h, t.m.shape(actor.shape));
   if (t.m.object(actor.object).task == i) unsettle_actor(t, i);
+  if (restarts) {
+    t.set(actor.peer, NIL);
+    return mailbox::restart(t, a, NIL, false);
+  }
   if (again && !killed) {
     t.set(actor.state, ACTOR_CREATING);
     t.set(actor.peer, NIL);
@@ -265,7 +289,11 @@ inline void come_back(Transaction& t, u32 i, bool unmade, bool died) {
   Task& task = t.m.task(i);
   t.set(task.peer, NIL);
   bool ended = task.flags & JOB_ENDED;
-  if (is_creation(task)) return creation_comes_back(t, i, unmade && !ended && !died);
+  if (is_creation(task)) return creation_comes_back(t, i, unmade && !ended && !died, died && !ended);
+  if (task.flags & LOGGED) {  // it runs again, for what else is lost
+    t.set(task.flags, task.flags & ~u32(LOGGED));
+    return t.set(task.state, TASK_HELD);
+  }
   if (is_call(task) && task.lane) {
     if (unmade && !ended) return unsend(t, i);
     leave_lane(t, i);
@@ -336,6 +364,7 @@ inline void remote_object_sealed(Transaction& t, u32 i, u32 task) {
   Object& o = t.m.object(i);
   bool stored = o.origin & STORED;
   bool is_result = loan::is_result(t.m, i);
+  if (is_result && task && away::is_call(t.m.task(task))) t.write(o.turn, t.m.task(task).turn);
   t.set(o.origin, (o.origin & ~u32(LOCATED | STORED | WANTED)) | (is_result ? u32(DONE) : 0));
   if (is_result || o.origin & ASKED) news::add(t, i);
   if (stored) away::one_less_stored(t, task);

@@ -256,12 +256,13 @@ class Checker {
       bool kept = t.state == TASK_HELD && TaskKind(t.kind) == TaskKind::actor_create;
       if (t.state == TASK_AWAY) {
         expect(!t.pending && is_peer(t.peer), "task ", i, " is away nowhere");
-        expect(t.returns || t.stored, "task ", i, " is away for nothing");
+        expect(t.returns || t.stored || t.flags & LOGGED, "task ", i, " is away for nothing");
         promised_ += t.stored;
         stored_[i] = t.stored;
-        if (!away::is_call(t) || !t.lane) places_[i] += 1;
-        else expect(t.returns, "call ", i, " is done, and in its lane");
+        if (!away::is_call(t) || (!t.lane && !(t.flags & LOGGED))) places_[i] += 1;
+        else expect(t.returns || !t.lane, "call ", i, " is done, and in its lane");
       }
+      if (t.flags & LOGGED) expect(t.state == TASK_AWAY && !t.lane && !t.returns, "call ", i, " is logged and not done");
       if (waits || kept || (t.state == TASK_DROPPING && t.pending)) places_[i] += 1;
     }
     expect(running == h.running_count, running, " tasks run, not ", h.running_count);
@@ -410,8 +411,11 @@ class Checker {
     u32 last = NIL, n = 0;
     for (u32 i = head; i && place(i); i = m.task(i).next) {
       const Task& t = m.task(i);
-      expect((t.state == TASK_HELD || t.state == TASK_WAITING) && t.actor == a, "call ", i, " is in the list of those ",
-             what);
+      bool logged = t.flags & LOGGED && t.peer == m.actor(a).peer;
+      expect((t.state == TASK_HELD || t.state == TASK_WAITING || logged) && t.actor == a, "call ", i,
+             " is in the list of those ", what);
+      if (logged && last && m.task(last).flags & LOGGED)
+        expect(mailbox::is_before(m.task(last).turn, t.turn), "call ", i, " is logged behind a later one");
       last = i;
       ++n;
     }

@@ -277,8 +277,12 @@ class Client {
   std::vector<TaskIdBytes> drop_received(u32 peer, std::span<const TaskIdBytes> ids);
   // A result from that peer; not `here`: it is stored there, and only size and format are known.
   // False: nobody waits for it here.
+  // `turn`: of a call's result, which of the actor's turns that was there.
   bool finish_return(u32 peer, const ObjectIdBytes& id, const Value& v, bool here, std::span<const IdRef> nested,
-                     bool journal);
+                     bool journal, u32 turn = 0);
+  // Of an actor that this peer serves, a value that is here, and covers its calls up to that turn.  False: it is of no
+  // use.
+  bool take_checkpoint(u32 peer, u32 actor_object, u32 turn, u32 o);
 
   std::optional<Location> location(u32 o);
   std::vector<News> news(u32 most, i64 timeout_ms);
@@ -359,7 +363,9 @@ class Client {
   bool is_away(const Away& away, u32 peer);
   void settle(const Away& away, u32 peer);
   bool come_back(const Away& away, u32 peer, bool died);
-  bool finish_return(u32 peer, u32 o, const Value& v, bool here, std::span<const u32> contained, bool journal);
+  bool finish_return(u32 peer, u32 o, const Value& v, bool here, std::span<const u32> contained, bool journal,
+                     u32 turn);
+  void forget_covered(u32 a);
   template <typename Add>
   void in_pieces(u32 th, size_t count, Add add);
   bool is_served_here(const IdRef& actor);
@@ -370,6 +376,8 @@ class Client {
   void take_news(std::vector<News>& out);
   void add_what_is_left(Transaction& t, u32 i);
   u32 renew_calls(Transaction& t, u32 i, u32 peer);
+  u32 renew_checkpoint(Transaction& t, u32 a, u32 peer);
+  void take_checkpoint_news(Transaction& t, u32 i, News& item);
   void take_last_news(Transaction& t, u32 i, News& item);
   void take_notes(Transaction& t, u32 i, News& item);
   void want(std::span<const u32> list);

@@ -9,6 +9,8 @@
 //      actor ends.
 //   4. Of an actor that is away its calls go there in the order of their lane, and stay in it until their results are
 //      known: in each lane the first ones are away.  Its lanes are ready when there is one to be sent.
+//   5. Of an actor with checkpoints that is away, the calls whose results are known and that its checkpoint here does
+//      not cover are in `done`, in the order in which they were executed.
 #pragma once
 
 #include "task.hpp"
@@ -42,6 +44,7 @@ inline u32 make_record(Transaction& t, const u8* id, u32 cls, u32 shape, u32 int
   actor.waits = actor.wait_next = actor.work_next = actor.working = 0;
   actor.shape = shape;
   actor.job = job;
+  actor.turns = actor.reached = actor.covered = 0;
   if (cls) object::reference(t, cls);
   return a;
 }
@@ -283,6 +286,35 @@ inline void keep(Transaction& t, Actor& actor, u32 i) {
   t.set(actor.done_count, actor.done_count + 1);
 }
 
+// Turns go round: the earlier of two is less than half of the way before the other.
+inline bool is_before(u32 turn, u32 other) { return i32(turn - other) < 0; }
+
+// Calls of one actor run one after the other, so where it is served their order is that in which they begin.  One
+// that runs again keeps its turn.
+inline void give_turn(Transaction& t, u32 i) {
+  Task& task = t.m.task(i);
+  Actor& actor = t.m.actor(task.actor);
+  if (!actor.interval || task.turn || !owner_of(t.m.object(actor.object))) return;
+  t.set(actor.turns, actor.turns + 1 ? actor.turns + 1 : 1);
+  t.set(task.turn, actor.turns);
+}
+
+// The same of one that another node has done.  Results come in that order, but not behind a link that broke.
+inline void keep_logged(Transaction& t, Actor& actor, u32 i) {
+  Task& task = t.m.task(i);
+  u32 before = actor.done_tail;
+  if (before && !is_before(t.m.task(before).turn, task.turn)) {
+    before = NIL;
+    for (u32 x = actor.done_head; is_before(t.m.task(x).turn, task.turn); x = t.m.task(x).next) before = x;
+  }
+  u32& link = before ? t.m.task(before).next : actor.done_head;
+  t.set(task.flags, task.flags | u32(LOGGED));
+  t.write(task.next, link);
+  if (!link) t.set(actor.done_tail, i);
+  t.set(link, i);
+  t.set(actor.done_count, actor.done_count + 1);
+}
+
 // What was done since the last checkpoint need not run again.
 inline void forget_done(Transaction& t, Actor& actor) {
   if (!actor.done_head) return;
@@ -308,6 +340,17 @@ inline void die(Transaction& t, u32 a, SystemFailure code, i32 status, u32 pid) 
   add_work(t, a);
 }
 
+// To run again, before whatever else does.
+inline void line_up_done(Transaction& t, Actor& actor) {
+  if (!actor.done_head) return;
+  t.set(t.m.task(actor.done_tail).next, actor.replay_head);
+  t.set(actor.replay_head, actor.done_head);
+  if (!actor.replay_tail) t.set(actor.replay_tail, actor.done_tail);
+  t.set(actor.done_head, NIL);
+  t.set(actor.done_tail, NIL);
+  t.set(actor.done_count, 0u);
+}
+
 // The node that serves it is to be told that it shall end; until it has been, this keeps it here.
 inline void end_away(Transaction& t, u32 a) {
   Actor& actor = t.m.actor(a);
@@ -330,6 +373,7 @@ inline void lose(Transaction& t, u32 a, SystemFailure why = SystemFailure::actor
   Actor& actor = t.m.actor(a);
   stop_ending(t, a);
   t.set(actor.peer, NIL);
+  line_up_done(t, actor);  // those of them that have results to be made fail
   die(t, a, why, 0, 0);
 }
 
@@ -344,14 +388,8 @@ inline void restart(Transaction& t, u32 a, u32 running, bool rests) {
     if (!actor.replay_tail) t.set(actor.replay_tail, running);
     t.set(t.m.task(running).state, TASK_WAITING);
   }
-  if (actor.done_head) {
-    t.set(t.m.task(actor.done_tail).next, actor.replay_head);
-    t.set(actor.replay_head, actor.done_head);
-    if (!actor.replay_tail) t.set(actor.replay_tail, actor.done_tail);
-    t.set(actor.done_head, NIL);
-    t.set(actor.done_tail, NIL);
-    t.set(actor.done_count, 0u);
-  }
+  line_up_done(t, actor);
+  t.set(actor.reached, actor.covered);
   t.set(actor.state, ACTOR_CREATING);
   t.set(actor.deaths, actor.deaths + 1);
   Task& creation = t.m.task(actor.creation);

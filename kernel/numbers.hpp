@@ -18,7 +18,7 @@ inline constexpr u32 NIL = 0;
 
 inline constexpr u32 ANY_USER = ~0u;  // a number that the system gives to nobody: (uid_t)-1, setresuid(2)
 inline constexpr u64 ARENA_MAGIC = 0x52415941'52454e41ull;
-inline constexpr u32 LAYOUT_VERSION = 4;
+inline constexpr u32 LAYOUT_VERSION = 5;
 
 inline constexpr u32 UNIT = 10'000;  // resources are whole numbers of 1/10,000
 inline constexpr u32 RESOURCE_KINDS = 3;
@@ -126,6 +126,6 @@ enum class SystemFailure : u32 {
   node_died = 8,
   actor_node_died = 9
 };
-enum class NewsKind : u32 { done = 1, wanted = 2, gone = 3, sealed = 4, queued = 5, calls = 6 };
+enum class NewsKind : u32 { done = 1, wanted = 2, gone = 3, sealed = 4, queued = 5, calls = 6, checkpoint = 7 };
 
 }  // namespace ray

@@ -103,11 +103,12 @@ nb::object from_news(Arena& a, const News& n) {
   nb::object held = a.id_of(n.object);
   nb::object ends = n.ends ? nb::object(bytes_of(n.id.id)) : nb::none();
   if (n.kind == NewsKind::calls) return nb::make_tuple(u32(n.kind), held, n.peer, ends);
+  if (n.kind == NewsKind::checkpoint) return nb::make_tuple(u32(n.kind), held, n.peer, bytes_of(n.id.id), n.turn);
   if (n.kind != NewsKind::done) return nb::make_tuple(u32(n.kind), held);
   u32 value = a.c().value_of(n.object);
   const Object& object = a.c().m().object(value);
   return nb::make_tuple(u32(n.kind), n.id.owner, bytes_of(n.id.id), object.format, data_of(a, value), object.size_bytes,
-                        to_list(n.nested, from_ref), n.failed);
+                        to_list(n.nested, from_ref), n.failed, n.turn);
 }
 
 }  // namespace
@@ -238,15 +239,21 @@ void add_peers(nb::class_<Arena>& arena) {
       .def(
           "finish_return",
           [](Arena& a, u32 peer, nb::bytes object_id, u32 fmt, nb::handle data, u64 size, nb::handle nested,
-             bool failed) {
+             bool failed, u32 turn) {
             std::vector<IdRef> refs = list_from(nested, ref_from);
             if (data.is_none())
               return a.c().finish_return(peer, object_from(object_id), Value{nullptr, size, NIL, fmt}, false, refs,
-                                         false);
+                                         false, turn);
             Payload p(a.shared, data, fmt);
-            return a.c().finish_return(peer, object_from(object_id), p.value, true, refs, failed);
+            return a.c().finish_return(peer, object_from(object_id), p.value, true, refs, failed, turn);
           },
-          "peer"_a, "object_id"_a, "fmt"_a, "data"_a.none(), "size"_a, "nested"_a, "failed"_a = false)
+          "peer"_a, "object_id"_a, "fmt"_a, "data"_a.none(), "size"_a, "nested"_a, "failed"_a = false, "turn"_a = 0)
+      .def(
+          "take_checkpoint",
+          [](Arena& a, u32 peer, Id actor, u32 turn, Id value) {
+            return a.c().take_checkpoint(peer, a.index_of(*actor), turn, a.index_of(*value));
+          },
+          "peer"_a, "actor"_a, "turn"_a, "value"_a)
       .def(
           "location",
           [](Arena& a, Id oid) -> nb::object {

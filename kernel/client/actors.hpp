@@ -40,7 +40,9 @@ inline void Client::checkpoint(const Value& v, std::span<const u32> nested) {
     object::reference(t, o);
     u32 old = actor.checkpoint;
     t.set(actor.checkpoint, o);
+    t.set(actor.covered, actor.reached);
     mailbox::forget_done(t, actor);
+    if (owner_of(m().object(actor.object))) news::tell_checkpoint(t, actor.object);
     if (old) object::unreference(t, old);
     t.commit();
   }

@@ -112,6 +112,7 @@ inline void Client::launch(Transaction& t, u32 th, u32 i) {
     if (task.pending == 0) task_may_run(t, i);
     return;
   }
+  t.write(task.turn, 0u);  // its arguments are all there
   u32 a = task.actor;
   if (m().actor(a).state == ACTOR_DEAD) {
     t.set(task.flags, task.flags | u32(ACTOR_GONE));

@@ -49,6 +49,40 @@ inline Away Client::send_call(u32 peer, u32 actor_object, std::optional<TaskIdBy
   return sent;
 }
 
+inline bool Client::take_checkpoint(u32 peer, u32 actor_object, u32 turn, u32 o) {
+  must_be_open();
+  must_be_actor(actor_object);
+  u32 a = m().object(actor_object).actor;
+  bool taken;
+  {
+    Transaction t(m(), thread());
+    Actor& actor = m().actor(a);
+    bool served_there = actor.state == ACTOR_AWAY && actor.peer == peer && actor.interval;
+    bool has_value = m().object(o).state == OBJECT_SEALED && m().object(o).format < FORMAT_ERROR;
+    taken = served_there && has_value && mailbox::is_before(actor.covered, turn);
+    if (taken) {
+      object::reference(t, o);
+      u32 old = actor.checkpoint;
+      t.set(actor.checkpoint, o);
+      t.set(actor.covered, turn);
+      if (old) object::unreference(t, old);
+    }
+    t.commit();
+  }
+  if (taken) forget_covered(a);
+  return taken;
+}
+
+// Also what a process that died had left of it.
+inline void Client::forget_covered(u32 a) {
+  for (bool more = true; more;) {
+    Transaction t(m(), thread());
+    more = m().actor(a).state == ACTOR_AWAY && away::forget_covered(t, m().actor(a));
+    t.commit();
+  }
+  drain();
+}
+
 inline void Client::heard_of_end(u32 peer, const ObjectIdBytes& actor_id) {
   must_be_open();
   {

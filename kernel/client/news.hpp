@@ -81,6 +81,8 @@ inline void Client::take_news(std::vector<News>& out) {
     item.id = ref_of(i);
     if (!o.references) {
       take_last_news(t, i, item);
+    } else if (o.state == OBJECT_ACTOR && o.origin & DONE) {
+      take_checkpoint_news(t, i, item);
     } else if (o.state == OBJECT_ACTOR) {
       const Actor& actor = m().actor(o.actor);
       if (actor.state == ACTOR_AWAY && (actor.ready_head || actor.failure_code)) item.kind = NewsKind::calls;
@@ -92,6 +94,7 @@ inline void Client::take_news(std::vector<News>& out) {
       t.write(o.origin, o.origin & ~u32(DONE | FAILED));  // it is in the log since it was taken from the list
       bool alive = m().process(item.id.owner).state == PROCESS_ALIVE;
       if (alive && loan::is_result(m(), i)) item.kind = NewsKind::done;
+      item.turn = o.turn;
       add_what_is_left(t, i);
     } else if (o.origin & ASKED && away::is_known(o)) {
       t.write(o.origin, o.origin & ~u32(ASKED));  // a new node manager is asked anew
@@ -103,8 +106,8 @@ inline void Client::take_news(std::vector<News>& out) {
       take_notes(t, i, item);
     }
     if (item.kind != NewsKind{} && item.kind != NewsKind::gone) {
-      item.object = i;
-      hold_all({&i, 1}, t, fresh);
+      if (!item.object) item.object = i;
+      hold_all({&item.object, 1}, t, fresh);
     }
     t.commit();
   }
@@ -121,6 +124,23 @@ inline void Client::take_news(std::vector<News>& out) {
       throw;
     }
   if (item.kind != NewsKind{}) out.push_back(std::move(item));
+}
+
+// Its owner knows the actor by the id of its handles.
+inline void Client::take_checkpoint_news(Transaction& t, u32 i, News& item) {
+  Object& o = m().object(i);
+  const Actor& actor = m().actor(o.actor);
+  if (o.origin & AGAIN) {
+    t.write(o.origin, o.origin & ~u32(AGAIN));  // it is in the log since it was taken from the list
+    return news::add(t, i);
+  }
+  t.write(o.origin, o.origin & ~u32(DONE));
+  if (!actor.checkpoint || m().process(item.id.owner).state != PROCESS_ALIVE) return;
+  item.kind = NewsKind::checkpoint;
+  item.object = actor.checkpoint;
+  item.turn = actor.covered;
+  item.peer = item.id.owner;
+  task::return_id(item.id.id.data(), item.id.id.data(), ACTOR_INDEX);
 }
 
 // An object is in the list once, and may be there for more than one reason.
@@ -163,8 +183,17 @@ inline u32 Client::renew_calls(Transaction& t, u32 i, u32 peer) {
   return 1;
 }
 
+// After its calls' results, as before.
+inline u32 Client::renew_checkpoint(Transaction& t, u32 a, u32 peer) {
+  const Actor& actor = m().actor(a);
+  bool served = actor.state == ACTOR_ALIVE || actor.state == ACTOR_CREATING;
+  if (!served || !actor.checkpoint || owner_of(m().object(actor.object)) != peer) return 0;
+  news::tell_checkpoint(t, actor.object);
+  return 1;
+}
+
 // After a new connection to that peer: results that it has not returned, what is awaited of it, and calls
-// to its actors are news again.
+// to its actors are news again; then checkpoints of its actors here.
 inline void Client::renew_news(u32 peer) {
   must_be_open();
   walk(h_.objects, [&](Transaction& t, u32 i) {
@@ -182,6 +211,7 @@ inline void Client::renew_news(u32 peer) {
     news::add(t, i);
     return 1u;
   });
+  walk(h_.actors, [&](Transaction& t, u32 a) { return renew_checkpoint(t, a, peer); });
 }
 
 // What is awaited and must come from another node is told to the node manager.

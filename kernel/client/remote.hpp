@@ -70,10 +70,11 @@ struct Location {
 struct News {
   NewsKind kind{};
   IdRef id{};
-  u32 object = NIL;   // done, wanted, sealed, calls: held for the caller
-  u32 peer = NIL;     // calls: where they go
+  u32 object = NIL;   // done, wanted, sealed, calls, checkpoint (its value): held for the caller
+  u32 peer = NIL;     // calls: where they go; checkpoint: who owns the actor of this id
   bool ends = false;  // and before them, that the actor of this id shall end
   bool failed = false;
+  u32 turn = 0;  // done: of a call's result, at which turn of its actor; checkpoint: the last that it covers
   std::vector<IdRef> nested;
   std::vector<std::pair<u32, u32>> notes;  // gone: peers, and how often each had lent it
   u32 located = NIL;

@@ -213,7 +213,9 @@ inline std::vector<TaskIdBytes> Client::away(u32 peer) {
   for (const Away& task : tasks_away(peer)) {
     settle(task, peer);
     Transaction t(m(), thread());
-    if (is_away(task, peer)) out.push_back(task.id);
+    // What is logged has been done and told of; the peer need not know it any more.
+    const Task& record = m().task(task.index);
+    if (is_away(task, peer) && (!(record.flags & LOGGED) || record.stored)) out.push_back(task.id);
     t.commit();
   }
   return out;
@@ -242,7 +244,7 @@ inline std::vector<Away> Client::with_calls(u32 peer, const std::vector<Away>& t
   std::vector<Away> all = tasks_away(peer);
   std::erase_if(all, [&](const Away& away) {
     const Task& task = m().task(away.index);
-    bool follows = away::is_call(task) && task.lane && actors.count(task.actor);
+    bool follows = away::is_call(task) && (task.lane || task.flags & LOGGED) && actors.count(task.actor);
     return !follows && !chosen.count(away.sequence);
   });
   return all;
@@ -251,7 +253,9 @@ inline std::vector<Away> Client::with_calls(u32 peer, const std::vector<Away>& t
 inline u32 Client::recall(u32 peer, const std::set<TaskIdBytes>& ids) {
   must_be_open();
   u32 count = 0;
-  for (const Away& task : with_calls(peer, tasks_away(peer, &ids))) {
+  std::vector<Away> chosen = tasks_away(peer, &ids);
+  std::erase_if(chosen, [&](const Away& away) { return m().task(away.index).flags & LOGGED; });
+  for (const Away& task : with_calls(peer, chosen)) {
     settle(task, peer);
     count += come_back(task, peer, false);
   }
@@ -281,14 +285,14 @@ inline bool Client::come_back(const Away& away, u32 peer, bool died) {
 }
 
 inline bool Client::finish_return(u32 peer, const ObjectIdBytes& id, const Value& v, bool here,
-                                  std::span<const IdRef> nested, bool journal) {
+                                  std::span<const IdRef> nested, bool journal, u32 turn) {
   must_be_open();
   std::vector<u32> contained = take_in(nested, peer);
   u32 o = resolve(id.data(), 0);
   bool fresh = false;
   if (o) {
     if (here && contained.size() > AT_ONCE && !ready(o)) add_nested(o, contained);
-    fresh = finish_return(peer, o, v, here, contained, journal);
+    fresh = finish_return(peer, o, v, here, contained, journal, turn);
     drop_local(o);
   }
   for (u32 each : contained) drop_local(each);
@@ -297,7 +301,7 @@ inline bool Client::finish_return(u32 peer, const ObjectIdBytes& id, const Value
 }
 
 inline bool Client::finish_return(u32 peer, u32 o, const Value& v, bool here, std::span<const u32> contained,
-                                  bool journal) {
+                                  bool journal, u32 turn) {
   Away away{};
   bool fresh = false;
   {
@@ -306,6 +310,7 @@ inline bool Client::finish_return(u32 peer, u32 o, const Value& v, bool here, st
     u32 i = object.state == OBJECT_PENDING ? object.task : NIL;
     const Task& task = m().task(i);
     if (i) away = {i, task.serial, {}, 0};
+    if (i && turn && task.state == TASK_AWAY && task.peer == peer && away::is_call(task)) t.set(m().task(i).turn, turn);
     if (here && object.state == OBJECT_PENDING) {
       if (contained.size() <= AT_ONCE)
         for (u32 each : contained) object::add_nested(t, o, each);

@@ -33,10 +33,10 @@ inline void call_there(Stage& s, u32 returns, u32 times, bool with_ids = true) {
 
 inline std::vector<SentTask> send_calls(Stage& s, u32 count = 100) { return s.c.send_calls(peer(s, 1), s.x, count); }
 
-inline void tell_sum(Stage& s, const Promise& p, bool here = true) {
+inline void tell_sum(Stage& s, const Promise& p, bool here = true, u32 turn = 0) {
   Value v{reinterpret_cast<const u8*>(&p.sum), sizeof p.sum, NIL, FORMAT_TEST};
   s.board.runs[p.tag] = 1;
-  s.c.finish_return(peer(s, 1), id_of(s, p.object), v, here, {}, false);
+  s.c.finish_return(peer(s, 1), id_of(s, p.object), v, here, {}, false, turn);
 }
 
 inline void add_calls_that_go(Situations& list) {
@@ -446,6 +446,168 @@ inline void add_placements(Situations& list) {
   }));
 }
 
+// --- checkpoints of actors that one node has and another serves -----------------------------------------------
+
+// Of the parent's, at the peer: the sum is that of so many calls.
+inline bool take_checkpoint(Stage& s, u64 sum) {
+  u32 o = foreign(s, 1, peer(s, 1))[0];
+  s.c.seal(o, Value{reinterpret_cast<const u8*>(&sum), sizeof sum, NIL, FORMAT_TEST}, {});
+  return s.c.take_checkpoint(peer(s, 1), s.x, u32(sum), o);
+}
+
+// One was made there, and calls done in this order.
+inline void placed_and_called(Stage& s, u32 calls, const std::vector<u32>& done, u32 stored = ~0u) {
+  placed(s, calls, false);
+  send_calls(s, calls - 1);
+  ObjectIdBytes hidden;
+  u32 creation = s.m.actor(s.m.object(s.x).actor).creation;
+  task::return_id(hidden.data(), s.m.task(creation).id, 0);
+  s.c.finish_return(peer(s, 1), hidden, Value{}, true, {}, false);
+  for (u32 n : done) tell_sum(s, s.promises[n], n != stored, n + 1);
+  s.deaths = 1;  // what was done there may be done again
+}
+
+inline void add_logs(Situations& list) {
+  list.push_back(tells(
+      "of a call to an actor with checkpoints", [](Stage& s) { placed_and_called(s, 4, {0}); },
+      [](Stage& s) { tell_sum(s, s.promises[1], true, 2); }));
+  list.push_back(tells(
+      "of calls to an actor with checkpoints, not as they were executed",
+      [](Stage& s) { placed_and_called(s, 7, {1, 4}); },
+      [](Stage& s) {
+        for (u32 n : {3, 2, 0, 5}) tell_sum(s, s.promises[n], true, n + 1);
+      }));
+  for (u32 covered : {2u, 4u})
+    list.push_back(with_peers(
+        "take a checkpoint that covers " + std::to_string(covered) + " calls",
+        [](Stage& s) { placed_and_called(s, 7, {0, 1, 2, 3, 4}, 1); },
+        [=](Stage& s) {
+          if (!take_checkpoint(s, covered)) s.board.complain("a checkpoint is not taken");
+          if (take_checkpoint(s, covered - 1)) s.board.complain("an older checkpoint is taken");
+          if (!take_checkpoint(s, covered + 1)) s.board.complain("a newer checkpoint is not taken");
+        }));
+  list.push_back(with_peers(
+      "drop the results of calls that are logged",
+      [](Stage& s) {
+        placed_and_called(s, 5, {0, 1, 2}, 1);
+        let_go(s, {s.promises[1].object, s.promises[0].object});
+      },
+      [](Stage& s) {
+        hear(s);
+        take_checkpoint(s, 2);
+      }));
+  auto bury = [](Stage& s) { s.c.bury_peer(peer(s, 1)); };
+  for (u32 covered : {0u, 2u})
+    for (bool stored : {false, true})
+      list.push_back(with_peers(
+          "bury a peer that serves an actor with " + std::to_string(covered) + " calls covered" +
+              (stored ? ", and a result stored there" : ""),
+          [=](Stage& s) {
+            placed_and_called(s, 7, {0, 1, 3, 2}, stored ? 2 : ~0u);
+            if (covered) take_checkpoint(s, covered);
+          },
+          bury));
+  list.push_back(with_peers(
+      "bury a peer that serves an actor that was to end, with calls logged",
+      [](Stage& s) {
+        s.tasks_may_fail = true;
+        placed_and_called(s, 7, {0, 1, 2, 3}, 2);
+        s.c.kill_actor(s.x);
+      },
+      bury));
+  list.push_back(with_peers(
+      "bury a peer that serves an actor which nobody here can",
+      [](Stage& s) {
+        s.tasks_may_fail = s.actors_may_die = true;
+        Options o;
+        o.shape = 5;
+        s.held.push_back(s.x = s.actor(2, Act::actor_new, 0, o));
+        call_there(s, 1, 4, false);
+        send_all(s);
+        send_calls(s);
+        for (u32 n : {0, 1}) tell_sum(s, s.promises[n], n != 1, n + 1);
+        s.h.total[CPU] -= UNIT;  // as if it were more than this node has
+        s.h.free[CPU] -= UNIT;
+      },
+      bury, {}, ProcessKind::node_manager,
+      [](Stage& s) {
+        s.h.total[CPU] += UNIT;
+        s.h.free[CPU] += UNIT;
+      }));
+}
+
+// An actor with checkpoints that this node serves, and calls to it.
+inline void serves_with_calls(Stage& s, u32 calls) {
+  s.actors_may_die = s.tasks_may_fail = true;
+  SentTask creation = sent(s, {Act::actor_new, s.new_tag(), 0, 4}, 0);
+  creation.interval = 2;
+  receive(s, creation);
+  std::optional<TaskIdBytes> after;
+  for (u32 n = 0; n < calls; ++n) {
+    SentTask call = sent(s, {Act::actor_add, s.new_tag(), 1, 0}, n % 2);
+    call.function.reset();
+    call.actor = IdRef{{}, NIL};
+    task::return_id(call.actor->id.data(), creation.id.data(), SERVED_INDEX);
+    call.after = after;
+    after = call.id;
+    receive(s, call);
+  }
+}
+
+inline void add_checkpoints_for_owners(Situations& list) {
+  auto ready = [](Stage& s) {
+    take_and_do(s);
+    for (u32 n = 0; n < 2; ++n) {
+      finish_task(s);
+      do_task(s);
+    }
+  };
+  list.push_back(with_peers(
+      "finish calls to an actor with checkpoints that this node serves", [](Stage& s) { serves_with_calls(s, 3); },
+      [](Stage& s) {
+        finish_task(s);
+        do_task(s);
+      },
+      ready, ProcessKind::worker));
+  list.push_back(with_peers(
+      "checkpoint of an actor that this node serves", [](Stage& s) { serves_with_calls(s, 3); },
+      [](Stage& s) {
+        s.c.checkpoint(Value{reinterpret_cast<const u8*>(&s.memory.sum), 8, NIL, FORMAT_TEST}, {});
+        s.c.checkpoint(Value{reinterpret_cast<const u8*>(&s.memory.sum), 8, NIL, FORMAT_TEST}, {});
+      },
+      [=](Stage& s) {
+        ready(s);
+        finish_task(s);
+      },
+      ProcessKind::worker));
+  list.push_back(with_peers(
+      "hear of a checkpoint, and again after a new connection",
+      [](Stage& s) {
+        serves_with_calls(s, 5);
+        s.start_worker();
+        Actor& actor = s.m.actor(s.m.header().actors.high_water);
+        s.board.until([&] { return std::atomic_ref(actor.checkpoint).load() != 0 && !s.h.running_count; });
+      },
+      [](Stage& s) {
+        auto told = [&] {
+          u32 results = 0, checkpoints = 0;
+          for (const News& each : hear(s)) {
+            results += each.kind == NewsKind::done && each.turn;
+            if (each.kind != NewsKind::checkpoint) continue;
+            ++checkpoints;
+            if (each.turn > results) s.board.complain("a checkpoint comes before results that it covers");
+          }
+          if (checkpoints != 1) s.board.complain("a checkpoint is told of %u times", checkpoints);
+        };
+        told();
+        s.c.renew_news(peer(s, 1));
+        s.c.renew_news(peer(s, 1));
+        told();
+        s.c.renew_news(peer(s, 2));
+        if (!hear(s).empty()) s.board.complain("another peer is told");
+      }));
+}
+
 inline void add_calls_away_situations(Situations& list) {
   add_placements(list);
   add_calls_that_go(list);
@@ -453,6 +615,8 @@ inline void add_calls_away_situations(Situations& list) {
   add_results_of_calls(list);
   add_ends_elsewhere(list);
   add_calls_that_come(list);
+  add_logs(list);
+  add_checkpoints_for_owners(list);
 }
 
 }  // namespace ray::testing

@@ -64,6 +64,7 @@ NEWS_GONE: int
 NEWS_SEALED: int
 NEWS_QUEUED: int
 NEWS_CALLS: int
+NEWS_CHECKPOINT: int
 
 class KernelError(Exception): ...
 class StoreFull(KernelError): ...  # no room in the heap: args = (wanted, capacity, used) bytes, nothing may be spilled
@@ -133,16 +134,20 @@ SentTask: TypeAlias = tuple[
     bytes, int, IdRef | None, bytes | Block, list[IdRef], list[IdRef], int, int, int, int, int, int, IdRef | None,
     bytes | None, int | None
 ]
-# (NEWS_DONE, peer, id, format, data or None, size, nested, failed): a result of a task of that peer's. Data up to 64 KiB;
-#     nested are lent to the peer; failed: with a failure that belongs into the journal there
+# (NEWS_DONE, peer, id, format, data or None, size, nested, failed, turn): a result of a task of that peer's. Data up to
+#     64 KiB; nested are lent to the peer; failed: with a failure that belongs into the journal there; turn: of a call to
+#     an actor with checkpoints, which of its turns that was, else 0
 # (NEWS_WANTED, id): somebody waits for its value here, which its owner has, or the peer where it is located
 # (NEWS_GONE, id, owner, [(peer, times)], located): nothing refers to it here any more; those peers had lent it
 # (NEWS_SEALED, id): of `subscribe`
 # (NEWS_QUEUED,): since the last look a task became ready that may be sent and that nobody takes here at once
 # (NEWS_CALLS, actor, peer, ends): there are calls to an actor that this peer serves; ends: before them, the actor that
 #     the peer knows by this id shall end
+# (NEWS_CHECKPOINT, value, peer, actor, turn): of the actor that the peer knows by this id, and this node serves; it
+#     covers all turns up to this one, and the results of these were news before
 News: TypeAlias = (
-    tuple[int, int, bytes, int, bytes | None, int, list[IdRef], bool]
+    tuple[int, int, bytes, int, bytes | None, int, list[IdRef], bool, int]
+    | tuple[int, ObjectID, int, bytes, int]
     | tuple[int, ObjectID]
     | tuple[int, ObjectID, int, bytes | None]
     | tuple[int, bytes, int, list[tuple[int, int]], int]
@@ -374,9 +379,13 @@ class Arena:
         size: int,
         nested: list[IdRef],  # noted from that peer
         failed: bool = False,  # is entered in the journal
+        turn: int = 0,  # of a call's result, which of its actor's turns that was
     ) -> bool:
         """False: it had its value, or nothing here refers to it. The caller returns the id to the peer unless it is
         stored there."""
+    def take_checkpoint(self, peer: int, actor: ObjectID, turn: int, value: ObjectID) -> bool:
+        """An actor that the peer serves can go on from this value, without the calls up to that turn: if that node dies,
+        it starts from there, and the calls since run again. False: it is of no use, or older than what is here."""
     def location(self, oid: ObjectID) -> tuple[int, int, int] | None: ...  # peer, size and format of a stored one
     def news(self, max_items: int, timeout_ms: int) -> list[News]: ...  # waits for some; `nudge` ends the wait
     def listen(self, fd: int | None) -> None:

@@ -172,11 +172,19 @@ class Node:
         items = self.manager.news(1000, 0)
         for item in items:
             if item[0] == _kernel.NEWS_DONE:
-                _, peer, raw, fmt, data, size, nested, failed = item
+                _, peer, raw, fmt, data, size, nested, failed, turn = item
                 node = self.network.nodes.get(self.name(peer))
                 if node:
-                    message = (raw, fmt, data, size, self.outward(nested), failed)
+                    message = (raw, fmt, data, size, self.outward(nested), failed, turn)
                     self.network.send(self, node, "result", message)
+            elif item[0] == _kernel.NEWS_CHECKPOINT:
+                _, value, peer, actor, turn = item
+                if (node := self.network.nodes.get(self.name(peer))) is not None:
+                    self.manager.lend(peer, [value])
+                    fmt, data = self.manager.get(value, 0)
+                    refs = self.outward(self.manager.lend_nested(peer, value))
+                    told = (actor, turn, value.binary(), fmt, bytes(data), refs)
+                    self.network.send(self, node, "checkpoint", told)
             elif item[0] == _kernel.NEWS_CALLS:
                 _, actor, peer, ends = item
                 if (other := self.network.nodes.get(self.name(peer))) is not None:
@@ -197,11 +205,22 @@ class Node:
         return sum(item[0] != _kernel.NEWS_QUEUED for item in items)
 
     def on_result(self, sender: "Node", result: tuple) -> None:  # type: ignore[type-arg]
-        raw, fmt, data, size, nested, failed = result
+        raw, fmt, data, size, nested, failed, turn = result
         peer = self.peer(sender)
-        fresh = self.manager.finish_return(peer, raw, fmt, data, size, self.inward(nested), failed)
+        fresh = self.manager.finish_return(peer, raw, fmt, data, size, self.inward(nested), failed, turn)
         if data is not None or not fresh:
             self.network.send(self, sender, "return", (raw, 1))
+
+    def on_checkpoint(self, sender: "Node", told: tuple) -> None:  # type: ignore[type-arg]
+        actor, turn, raw, fmt, data, nested = told
+        peer = self.peer(sender)
+        refs = self.inward(nested)
+        held = [self.manager.foreign(ref) for ref in refs]
+        self.manager.note(peer, [(raw, peer), *refs])
+        value = self.manager.foreign((raw, peer))
+        if not self.manager.is_ready(value):
+            self.manager.seal(value, data, fmt, held)
+        self.manager.take_checkpoint(peer, self.manager.foreign((actor, 0)), turn, value)
 
     def on_return(self, sender: "Node", returned: tuple[bytes, int]) -> None:
         self.manager.take_back(self.peer(sender), [returned])
@@ -270,12 +289,16 @@ class Node:
 
 
 class Host(threading.Thread):
-    """A worker that serves an actor, which remembers the sums that it is told; in this process."""
+    """A worker that serves an actor, which remembers the sums that it is told; in this process.
 
-    def __init__(self, node: Node) -> None:
+    With an interval it saves them after so many calls, and begins with what was saved."""
+
+    def __init__(self, node: Node, interval: int = 0) -> None:
         super().__init__()
         self.arena = _kernel.Arena.attach(node.manager.fd)
+        self.interval = interval
         self.told: list[int] = []
+        self.began_with: list[int] = []
         self.start()
 
     def run(self) -> None:
@@ -287,13 +310,23 @@ class Host(threading.Thread):
         created = self.arena.next()
         assert created is not None
         assert created[0] == _kernel.ACTOR_CREATE
+        if self.interval and (saved := self.arena.last_checkpoint()) is not None:
+            data = bytes(self.arena.get(saved, 0)[1])
+            self.told = [decoded(data[start:]) for start in range(0, len(data), 8)]
+            self.began_with = list(self.told)
+            del saved
         self.arena.complete()
+        unsaved = 0
         while (call := self.arena.next()) is not None:
             _, _, payload, deps, num_returns, _ = call
             self.told.append(decoded(payload) + sum(decoded(self.arena.get(dep, 0)[1]) for dep in deps or []))
             del deps, call
             self.arena.finish([(encoded(len(self.told)), RAW, None)] * num_returns)
             self.arena.complete()
+            unsaved += 1
+            if unsaved == self.interval:
+                unsaved = 0
+                self.arena.checkpoint(b"".join(encoded(number, 8) for number in self.told), RAW)
         self.arena.leave()
 
 

@@ -180,14 +180,14 @@ def test_the_node_of_a_caller_dies(network: Network) -> None:
     all_is_gone(network, host)
 
 
-def placed(owner: Node, host: Node) -> tuple[_kernel.ObjectID, Host]:
+def placed(owner: Node, host: Node, interval: int = 0) -> tuple[_kernel.ObjectID, Host]:
     """An actor of the one that the other serves."""
     cls = owner.driver.put(encoded(1), RAW)
-    actor = owner.create(cls)
+    actor = owner.create(cls, interval=interval)
     del cls
     assert owner.offload(host) == 1
     owner.network.until(lambda: host.manager.stats()["ready_tasks"] == 1)
-    serving = Host(host)
+    serving = Host(host, interval)
     owner.network.settle(work=False)
     return actor, serving
 

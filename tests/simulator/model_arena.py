@@ -471,6 +471,7 @@ class ModelArena:
         size: int,
         nested: Iterable[IdRef],
         failed: bool = False,
+        turn: int = 0,
     ) -> bool:
         nested = list(nested)
         held = self._take_in(peer, nested)
@@ -637,7 +638,7 @@ class ModelArena:
         size = len(value.data)
         data = value.data if size <= SMALL_BYTES else None
         return (
-            _kernel.NEWS_DONE, entry.owner, key, value.fmt, data, size, self._refs(value.nested), False
+            _kernel.NEWS_DONE, entry.owner, key, value.fmt, data, size, self._refs(value.nested), False, 0
         )  # fmt: skip
 
     def _add_what_is_left(self, key: bytes, entry: Entry) -> None:

@@ -4,6 +4,7 @@ from ray.wire import messages
 from ray.wire.messages import (
     Borrow,
     Bye,
+    Checkpoint,
     Code,
     CodeGiven,
     CodeWanted,
@@ -62,6 +63,8 @@ SAMPLES: list[Message] = [
     Run([Task(TASK, OBJECT, NODE, REF, b"", [], [], 0, NEEDS, 0, 0, interval=10)]),
     Kill([OBJECT]),
     Killed([OBJECT]),
+    Checkpoint(OBJECT, (1 << 32) - 1, OBJECT, RESULT),
+    Checkpoint(OBJECT, 1, OBJECT, None),
     Results([RESULT, Result(OBJECT, 1, None, 1 << 40, [], True)]),
     Return([(OBJECT, 1), (NODE, 300)]),
     Borrow([OBJECT]),

@@ -158,7 +158,8 @@ class Result(Part, frozen=True):
     """The value of an object; without `data` it is one that the sender has stored, to be fetched from there.
 
     `nested` ids are lent to the receiver. `failed`: it is a failure that belongs into the journal of the
-    task's owner. `sources`: nodes that have it stored, if not the sender alone.
+    task's owner. `sources`: nodes that have it stored, if not the sender alone. `turn`: of a call to an actor with
+    checkpoints, its number in the order in which the sender has executed them.
     """
 
     id: ObjectId
@@ -168,6 +169,7 @@ class Result(Part, frozen=True):
     nested: list[Ref]
     failed: bool = False
     sources: list[NodeId] = []
+    turn: Annotated[int, Meta(ge=0, le=(1 << 32) - 1)] = 0
 
 
 class Results(Message, frozen=True, tag=11):
@@ -186,6 +188,16 @@ class Killed(Message, frozen=True, tag=13):
     """The receiver's `Kill` of these was heard."""
 
     actors: list[ObjectId]
+
+
+class Checkpoint(Message, frozen=True, tag=14):
+    """An actor of the receiver's that the sender serves can go on from this value, an object of the sender's lent to
+    the receiver, without the calls up to this turn. Their results were sent before."""
+
+    actor: ObjectId
+    turn: Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
+    value: ObjectId
+    data: Result | None  # the value itself, if it is small
 
 
 # --- references -----------------------------------------------------------------------------------
@@ -450,6 +462,7 @@ AnyMessage = (
     | Help
     | Kill
     | Killed
+    | Checkpoint
 )
 
 DamagedMessageError = msgspec.DecodeError  # of which msgspec's ValidationError is one

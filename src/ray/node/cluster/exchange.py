@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from ray import _kernel
+from ray.node.cluster.checkpoints import Checkpoints
 from ray.policy.cluster.transfers import Answer, Spread
 from ray.wire import messages
 from ray.wire.messages import Message
@@ -100,6 +101,7 @@ class Exchange:
         # and says whether any went.
         self.on_located: Callable[[_kernel.ObjectID, bytes, int], bool] = lambda oid, node, size_bytes: False
         self.is_leaving = False  # no tasks of others are taken any more
+        self.checkpoints = Checkpoints(self)
         for number, node_id in arena.peers():
             self._add(number, node_id)
         for job, home, root in arena.guests():
@@ -183,6 +185,7 @@ class Exchange:
         return kept
 
     def _forget_link(self, peer: Peer) -> None:
+        self.checkpoints.on_link_down(peer.number)
         peer.up = peer.synced = False
         peer.waiting.clear()
         peer.returns.clear()
@@ -547,7 +550,14 @@ class Exchange:
         for result in results.results:
             nested = [self._ref(ref, peer) for ref in result.nested]
             fresh = self.arena.finish_return(
-                peer.number, result.id, result.format, result.data, result.size, nested, result.failed
+                peer.number,
+                result.id,
+                result.format,
+                result.data,
+                result.size,
+                nested,
+                result.failed,
+                result.turn,
             )
             self._came_from(peer.number, nested)
             if not fresh or result.data is not None:
@@ -557,6 +567,39 @@ class Exchange:
         if returned:
             self._return(peer.number, returned)
         return finished
+
+    # --- checkpoints of actors ---
+
+    def _on_checkpoint(self, peer: Peer, told: messages.Checkpoint) -> None:
+        self.checkpoints.on_told(peer, told)
+
+    def send_to(self, peer: Peer, message: Message) -> None:
+        self._send(peer.number, message)
+
+    def noted(self, peer: Peer, raw: bytes) -> _kernel.ObjectID:
+        """An object of that peer's, which it has lent to this node once more."""
+        oid = self.arena.foreign((raw, peer.number))
+        self.arena.note(peer.number, [(raw, peer.number)])
+        self._came_from(peer.number, [(raw, peer.number)])
+        return oid
+
+    def small_value(self, number: int, oid: _kernel.ObjectID) -> messages.Result | None:
+        """None: it is large, and to be asked for."""
+        return self._value_for(number, oid)
+
+    def take_value(self, peer: Peer, value: messages.Result, oid: _kernel.ObjectID) -> None:
+        """It has come unasked."""
+        nested = [self._ref(ref, peer) for ref in value.nested]
+        held = [self.arena.foreign(ref) for ref in nested]
+        self.arena.note(peer.number, nested)
+        self._came_from(peer.number, nested)
+        if value.data is not None:
+            self._arrived(oid, value.format, value.data, held)
+
+    def want(self, oid: _kernel.ObjectID, owner: int) -> None:
+        """An object of that peer's, whose value will be `NEWS_SEALED`."""
+        if self.arena.subscribe(oid):
+            self._want(oid.binary(), owner, owner)
 
     # --- values ---
 
@@ -728,13 +771,14 @@ class Exchange:
         results: dict[int, list[messages.Result]] = defaultdict(list)
         returns: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
         calls: list[tuple[_kernel.ObjectID, int, bytes | None]] = []
+        checkpoints: list[tuple[int, bytes, int, _kernel.ObjectID]] = []
         item: Any
         for item in news:
             kind = item[0]
             if kind == _kernel.NEWS_DONE:
-                _, number, raw, fmt, data, size, nested, failed = item
+                _, number, raw, fmt, data, size, nested, failed, turn = item
                 refs = [self._wire_ref(ref) for ref in nested]
-                results[number].append(messages.Result(raw, fmt, data, size, refs, failed))
+                results[number].append(messages.Result(raw, fmt, data, size, refs, failed, turn=turn))
             elif kind == _kernel.NEWS_GONE:
                 _, raw, owner, noted, located = item
                 self._wanted.pop(raw, None)
@@ -747,6 +791,9 @@ class Exchange:
                     returns[located].append((raw, 1))
             elif kind == _kernel.NEWS_CALLS:
                 calls.append(item[1:])
+            elif kind == _kernel.NEWS_CHECKPOINT:
+                _, value, number, raw, turn = item
+                checkpoints.append((number, raw, turn, value))
             elif kind == _kernel.NEWS_WANTED:
                 oid = item[1]
                 owner = self.arena.owner(oid)
@@ -761,8 +808,11 @@ class Exchange:
                 for number in self._askers.pop(raw, ()):
                     if number in self.peers:
                         self._on_want(self.peers[number], messages.Want([raw]))
+                self.checkpoints.on_sealed()
         for number, finished in results.items():
             self._send(number, messages.Results(finished))
+        for checkpoint in checkpoints:  # behind the results of the calls that they cover
+            self.checkpoints.tell(*checkpoint)
         for number, returned in returns.items():
             self._return(number, returned)
         for actor, number, ends in calls:
@@ -782,4 +832,5 @@ class Exchange:
         messages.Values: _on_values,
         messages.Elsewhere: _on_elsewhere,
         messages.Have: _on_have,
+        messages.Checkpoint: _on_checkpoint,
     }
