@@ -108,15 +108,10 @@ inline void forget_location(Transaction& t, u32 i) {
 
 // --- sent ---------------------------------------------------------------------------------------------------
 
-// What an earlier attempt has made half of is finished here.  An actor is not served where it may have been called
-// already: those calls go around by this node, and have their results there.
-inline bool may_go(Mapping& m, u32 i, u32 peer) {
+// What an earlier attempt has made half of is finished here.
+inline bool may_go(Mapping& m, u32 i) {
   const Task& task = m.task(i);
-  if (task.flags & STAYS) return false;
-  if (is_creation(task)) {
-    const Actor& actor = m.actor(task.actor);
-    if (actor.state != ACTOR_CREATING || loan::find(m, actor.object, peer)) return false;
-  }
+  if (task.flags & STAYS || (is_creation(task) && m.actor(task.actor).state != ACTOR_CREATING)) return false;
   return (!task.returns || !is_known(m.object(task.returns)));
 }
 
@@ -175,7 +170,7 @@ inline bool is_at(Mapping& m, u32 o, u32 peer) {
 inline bool may_follow(Mapping& m, u32 i) {
   const Task& task = m.task(i);
   if (TaskKind(task.kind) != TaskKind::task || task.state != TASK_WAITING || task.pending != 1) return false;
-  if (!may_go(m, i, NIL)) return false;
+  if (!may_go(m, i)) return false;
   u32 e = task.deps;
   for (u32 n = 0; e && n < PIECE; ++n) e = m.edge(e).next;
   return !e;

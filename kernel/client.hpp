@@ -272,7 +272,7 @@ class Client {
   void heard_of_end(u32 peer, const ObjectIdBytes& actor_id);
   std::vector<TaskIdBytes> away(u32 peer);
   u32 recall(u32 peer, const std::set<TaskIdBytes>& ids);
-  bool receive_task(u32 peer, const SentTask& sent, const Value& payload);
+  void receive_task(u32 peer, const SentTask& sent, const Value& payload);
   std::vector<TaskIdBytes> received(u32 peer);
   std::vector<TaskIdBytes> drop_received(u32 peer, std::span<const TaskIdBytes> ids);
   // A result from that peer; not `here`: it is stored there, and only size and format are known.
@@ -336,6 +336,7 @@ class Client {
   u32 lane_for(Transaction& t, u32 th, u32 a, bool& opened);
   void remember_lane(u32 a);
   u32 lane_of_received(Transaction& t, u32 a);
+  bool may_stay(u32 a, u32 here);
 
   template <typename Visit>
   void walk(const Pool& pool, Visit visit);
@@ -369,10 +370,10 @@ class Client {
   template <typename Add>
   void in_pieces(u32 th, size_t count, Add add);
   bool is_served_here(const IdRef& actor);
-  bool knows_handle(const SentTask& creation);
-  bool build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, u32 actor_object,
+  void build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, u32 actor_object,
                       const Value& payload);
-  void build_rest_of_received(u32 peer, u32 i, u32 results, std::span<const u32> deps, std::span<const u32> nested);
+  void build_rest_of_received(u32 peer, u32 i, u32 end, u32 results, std::span<const u32> deps,
+                              std::span<const u32> nested);
   void take_news(std::vector<News>& out);
   void add_what_is_left(Transaction& t, u32 i);
   u32 renew_calls(Transaction& t, u32 i, u32 peer);

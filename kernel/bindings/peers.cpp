@@ -63,12 +63,12 @@ nb::object from_sent(const SentTask& s) {
   nb::object after = s.after ? nb::object(bytes_of(*s.after)) : nb::none();
   return nb::make_tuple(bytes_of(s.id), s.job, function, nb::bytes(s.payload.data(), s.payload.size()),
                         to_list(s.deps, from_ref), to_list(s.nested, from_ref), s.num_returns, s.need[CPU], s.need[GPU],
-                        s.need[CUSTOM], s.attempt, s.retries_left, actor, after, interval);
+                        s.need[CUSTOM], s.attempt, s.retries_left, actor, after, interval, s.around);
 }
 
 SentTask sent_from(const nb::tuple& task) {
   SentTask s{};
-  if (task.size() != 15) throw nb::value_error("a task that is sent has 15 parts");
+  if (task.size() != 16) throw nb::value_error("a task that is sent has 16 parts");
   s.id = task_from(task[0]);
   s.job = nb::cast<u32>(task[1]);
   if (!task[2].is_none()) s.function = ref_from(task[2]);
@@ -81,6 +81,7 @@ SentTask sent_from(const nb::tuple& task) {
   if (!task[12].is_none()) s.actor = ref_from(task[12]);
   if (!task[13].is_none()) s.after = task_from(task[13]);
   if (!task[14].is_none()) s.interval = nb::cast<u32>(task[14]);
+  s.around = nb::cast<bool>(task[15]);
   return s;
 }
 
@@ -217,14 +218,12 @@ void add_peers(nb::class_<Arena>& arena) {
       .def(
           "receive_tasks",
           [](Arena& a, u32 peer, nb::list tasks) {
-            std::vector<TaskIdBytes> refused;
             for (nb::handle h : tasks) {
               nb::tuple task = nb::cast<nb::tuple>(h);
               SentTask sent = sent_from(task);
               Payload payload(a.shared, task[3], 0);
-              if (!a.c().receive_task(peer, sent, payload.value)) refused.push_back(sent.id);
+              a.c().receive_task(peer, sent, payload.value);
             }
-            return to_list(refused, bytes_of<TASK_ID_BYTES>);
           },
           "peer"_a, "tasks"_a)
       .def(

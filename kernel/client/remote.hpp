@@ -52,6 +52,7 @@ struct SentTask {
   std::optional<IdRef> actor;        // of a call
   std::optional<u32> interval;       // of a creation: the actor's
   std::optional<TaskIdBytes> after;  // the call before it of the same caller, if that was not known to be done
+  bool around = false;               // a call of the peer's own, which has come here from there
 };
 
 struct Away {

@@ -47,9 +47,9 @@ inline Away Client::send_task(u32 peer, u32 shape, Away& from) {
   u32 queue = resources::index_of(shape);
   bool still = from.index && last.serial == from.serial && last.state == TASK_READY && last.shape == queue;
   u32 i = still ? from.index : resources::is_current(m(), shape) ? m().shape(queue).head : NIL;
-  for (u32 n = 0; i && n < PEER_LOOK && !away::may_go(m(), i, peer); ++n) i = m().task(i).next;
+  for (u32 n = 0; i && n < PEER_LOOK && !away::may_go(m(), i); ++n) i = m().task(i).next;
   from = at(i);
-  if (i && away::may_go(m(), i, peer)) {
+  if (i && away::may_go(m(), i)) {
     sent = at(i);
     from = at(m().task(i).next);
     away::send(t, i, peer);
@@ -166,6 +166,7 @@ inline SentTask Client::describe(u32 i, u32 peer) {
   sent.job = task.job;
   if (sends_function(task)) sent.function = ref_of(task.function);
   if (away::is_call(task)) sent.actor = served_as(m().actor(task.actor).object);
+  if (away::is_call(task)) sent.around = task.returns && owner_of(m().object(task.returns)) == peer;
   if (away::is_creation(task)) sent.interval = m().actor(task.actor).interval;
   for (u32 e = task.deps; e; e = m().edge(e).next) sent.deps.push_back(ref_of(m().edge(e).object));
   for (u32 e = task.nested; e; e = m().edge(e).next) sent.nested.push_back(ref_of(m().edge(e).object));
@@ -288,7 +289,10 @@ inline bool Client::finish_return(u32 peer, const ObjectIdBytes& id, const Value
                                   std::span<const IdRef> nested, bool journal, u32 turn) {
   must_be_open();
   std::vector<u32> contained = take_in(nested, peer);
-  u32 o = resolve(id.data(), 0);
+  ObjectIdBytes known_as;
+  bool around = object::index_of(id.data()) >> 30 == AROUND_INDEX >> 30;
+  task::return_id(known_as.data(), id.data(), around ? object::place_of(id.data()) : object::index_of(id.data()));
+  u32 o = resolve(known_as.data(), 0);
   bool fresh = false;
   if (o) {
     if (here && contained.size() > AT_ONCE && !ready(o)) add_nested(o, contained);

@@ -339,14 +339,9 @@ inline void add_placements(Situations& list) {
           s.held.push_back(s.x = s.actor(n, Act::actor_new, 0, {}));
           s.call(s.x);
         }
-        s.c.lend(peer(s, 2), {&s.x, 1});
+        s.c.lend(peer(s, 1), {&s.x, 1});
       },
-      [](Stage& s) {
-        send_all(s, 2);  // not the one that it has a handle of
-        if (s.m.actor(s.m.object(s.x).actor).state != ACTOR_CREATING)
-          s.board.complain("an actor went to a node that may have called it");
-        send_all(s);
-      }));
+      [](Stage& s) { send_all(s); }));
   list.push_back(with_peers(
       "recall the creation of an actor", [](Stage& s) { placed(s, 3); },
       [](Stage& s) {
@@ -404,25 +399,10 @@ inline void add_placements(Situations& list) {
         "the creation of an actor with " + std::to_string(deps) + " arguments",
         [](Stage& s) { s.actors_may_die = s.tasks_may_fail = true; },
         [=](Stage& s) { return creation(s, made_up(s, deps, peer(s, 1))); }));
-  list.push_back(with_peers("refuse an actor of which there is a handle", nothing, [=](Stage& s) {
-    SentTask task = creation(s, made_up(s, 3, peer(s, 1)));
-    IdRef handle{{}, peer(s, 1)};
-    task::return_id(handle.id.data(), task.id.data(), ACTOR_INDEX);
-    u32 actor = s.c.take_in({&handle, 1}, peer(s, 2))[0];
-    Value payload{reinterpret_cast<const u8*>(task.payload.data()), task.payload.size(), NIL, 0};
-    if (s.c.receive_task(peer(s, 1), task, payload)) s.board.complain("an actor that was called is served here");
-    SentTask call = sent(s, {Act::actor_add, s.new_tag(), 0, 0}, 1, made_up(s, 2, peer(s, 1)));
-    call.function.reset();
-    call.actor = IdRef{handle.id, NIL};
-    task::return_id(call.actor->id.data(), task.id.data(), SERVED_INDEX);
-    s.c.receive_task(peer(s, 1), call, payload);  // which its node recalls
-    let_go(s, {actor});
-    hear(s);
-    if (!s.c.received(peer(s, 1)).empty()) s.board.complain("what was refused is here");
-  }));
-  auto serves = [=](Stage& s) {
+  auto serves = [=](Stage& s, u32 interval = 0) {
     s.actors_may_die = s.tasks_may_fail = true;
     SentTask task = creation(s, {});
+    task.interval = interval;
     receive(s, task);
     s.start_worker();  // which serves it
     IdRef handle{{}, peer(s, 1)};
@@ -431,14 +411,40 @@ inline void add_placements(Situations& list) {
     s.held.push_back(s.x);
     s.bytes.push_back({handle.id.begin(), handle.id.end()});
   };
-  list.push_back(with_peers(
-      "call an actor that this node serves for another", serves,
-      [](Stage& s) {
-        s.call_with(s.x, {Act::actor_add, s.new_tag(), 1, 0});
-        if (s.m.actor(s.m.object(s.x).actor).ready_head) s.board.complain("a call goes around");
-      },
-      [](Stage& s) { s.take(s.x); }, ProcessKind::driver));
-  list.push_back(with_peers("return an actor that this node serves for another", serves, [](Stage& s) {
+  for (u32 interval : {0u, 2u})
+    list.push_back(with_peers(
+        "call an actor that this node serves for another" + named(interval),
+        [=](Stage& s) { serves(s, interval); },
+        [=](Stage& s) {
+          s.call_with(s.x, {Act::actor_add, s.new_tag(), 1, 0});
+          bool goes_around = s.m.actor(s.m.object(s.x).actor).ready_head;
+          if (goes_around != bool(interval)) s.board.complain("a call does not go the right way");
+        },
+        [](Stage& s) { s.take(s.x); }, ProcessKind::driver));
+  for (u32 returns : {0u, 1u, 20u})
+    list.push_back(with_peers(
+        "receive calls that have come around, with " + std::to_string(returns) + " returns",
+        [=](Stage& s) {
+          actor_there(s);
+          call_there(s, returns, 2, false);
+          s.tasks_may_fail = true;
+          SentTask task = creation(s, {});
+          memcpy(task.id.data(), s.m.object(s.x).id, TASK_ID_BYTES);
+          receive(s, task);
+          s.start_worker();
+        },
+        [](Stage& s) {
+          for (SentTask& call : send_calls(s)) {
+            call.around = true;
+            call.job = guest(s);
+            task::return_id(call.actor->id.data(), call.actor->id.data(), SERVED_INDEX);
+            call.actor->owner = NIL;
+            receive(s, call);
+            receive(s, call);  // once more: it is here
+          }
+          if (s.c.received(peer(s, 1)).size() != 3) s.board.complain("calls that came around are not here");
+        }));
+  list.push_back(with_peers("return an actor that this node serves for another", [=](Stage& s) { serves(s); }, [](Stage& s) {
     ObjectIdBytes served = to_id(s.bytes[0].data());
     task::return_id(served.data(), served.data(), SERVED_INDEX);
     std::vector<IdTimes> returned{{served, 1}};

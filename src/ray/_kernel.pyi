@@ -132,7 +132,7 @@ IdRef: TypeAlias = tuple[bytes, int]
 # caller that it comes after, if that may be unfinished; of the creation of an actor its checkpoint_interval
 SentTask: TypeAlias = tuple[
     bytes, int, IdRef | None, bytes | Block, list[IdRef], list[IdRef], int, int, int, int, int, int, IdRef | None,
-    bytes | None, int | None
+    bytes | None, int | None, bool
 ]
 # (NEWS_DONE, peer, id, format, data or None, size, nested, failed, turn): a result of a task of that peer's. Data up to
 #     64 KiB; nested are lent to the peer; failed: with a failure that belongs into the journal there; turn: of a call to
@@ -364,9 +364,9 @@ class Arena:
     def away(self, peer: int) -> list[bytes]: ...  # task ids; also those kept for results that are stored there
     def recall(self, peer: int, task_ids: list[bytes]) -> int:
         """Those that are away there go back to their queue, as if they had never been sent; returns how many."""
-    def receive_tasks(self, peer: int, tasks: list[SentTask]) -> list[bytes]:
-        """The job is this arena's number, the ids' owners are its numbers. A task that is here is passed over. Returns
-        the ids of those that are refused: creations of actors of which this node has a handle."""
+    def receive_tasks(self, peer: int, tasks: list[SentTask]) -> None:
+        """The job is this arena's number, the ids' owners are its numbers. A task that is here is passed over, and a call
+        to an actor that is not here any more."""
     def received(self, peer: int) -> list[bytes]: ...  # its task ids that are not done, or have results here for it
     def drop_received(self, peer: int, task_ids: list[bytes]) -> list[bytes]:
         """Those that have not begun are gone; returns their ids."""

@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Callable
 
 from ray import _kernel
+from ray.node.cluster.exchange import around, as_owned
 
 CPU = 10_000
 RAW = 2
 SMALL = 64 << 10
-ACTOR_INDEX = bytes((0, 0, 0, 0xC0))  # how the id of an actor ends, after its creation's
 Ref = tuple[bytes, bytes]  # an id and its owner's node id
 Known = tuple[bytes, int]  # an id and the number of its owner here
 
@@ -154,12 +154,7 @@ class Node:
         ref = self.inward([function])[0] if function else None
         served = self.inward([actor])[0] if actor else None
         received = (task_id, job, ref, payload, self.inward(deps), self.inward(nested), *rest, served, *last)
-        for refused in self.manager.receive_tasks(self.peer(sender), [received]):
-            self.network.send(self, sender, "borrow", refused + ACTOR_INDEX)
-            self.network.send(self, sender, "untaken", refused)
-
-    def on_untaken(self, sender: "Node", task_id: bytes) -> None:
-        self.manager.recall(self.peer(sender), [task_id])
+        self.manager.receive_tasks(self.peer(sender), [received])
 
     def on_kill(self, sender: "Node", raw: bytes) -> None:
         self.manager.kill_actor(self.manager.foreign((raw, 0)))
@@ -194,14 +189,19 @@ class Node:
             elif item[0] == _kernel.NEWS_WANTED:
                 oid = item[1]
                 where = self.manager.location(oid)
-                source = self.name(where[0] if where else self.manager.owner(oid))
+                owner = self.manager.owner(oid)
+                source = self.name(where[0] if where else owner)
+                raw = around(oid.binary()) if where and where[0] == owner else oid.binary()
                 if source in self.network.nodes:
-                    self.network.send(self, self.network.nodes[source], "want", oid.binary())
+                    self.network.send(self, self.network.nodes[source], "want", raw)
             elif item[0] == _kernel.NEWS_GONE:
-                _, raw, _, notes, located = item
-                for peer, times in [*notes, *([(located, 1)] if located else [])]:
+                _, raw, owner, notes, located = item
+                there = around(raw) if located and located == owner else raw
+                returned = [(peer, (raw, times)) for peer, times in notes]
+                returned += [(located, (there, 1))] if located else []
+                for peer, counted in returned:
                     if (node := self.network.nodes.get(self.name(peer))) is not None:
-                        self.network.send(self, node, "return", (raw, times))
+                        self.network.send(self, node, "return", counted)
         return sum(item[0] != _kernel.NEWS_QUEUED for item in items)
 
     def on_result(self, sender: "Node", result: tuple) -> None:  # type: ignore[type-arg]
@@ -250,7 +250,7 @@ class Node:
         refs = self.inward(nested)
         held = [self.manager.foreign(ref) for ref in refs]
         self.manager.note(self.peer(sender), refs)
-        oid = self.manager.foreign((raw, 0))
+        oid = self.manager.foreign((as_owned(raw), 0))
         where = self.manager.location(oid)
         self.manager.seal(oid, data, fmt, held)
         if where is not None:

@@ -388,7 +388,7 @@ class ModelArena:
             retries = max(0, task.retries - task.attempt)
             sent.append(
                 (task.id, task.job, None, task.payload, deps, nested, len(task.returns), 0, 0, 0,
-                 task.attempt, retries, None, None, None)
+                 task.attempt, retries, None, None, None, False)
             )  # fmt: skip
         return sent
 
@@ -404,7 +404,7 @@ class ModelArena:
                 count += 1
         return count
 
-    def receive_tasks(self, peer: int, tasks: Iterable[SentTask]) -> list[bytes]:
+    def receive_tasks(self, peer: int, tasks: Iterable[SentTask]) -> None:
         self._must_be_peer(peer)
         for sent in tasks:
             task_id, job, _, payload, deps, nested, num_returns, _, _, _, attempt, retries, *_ = sent
@@ -430,7 +430,6 @@ class ModelArena:
                 Task(task_id, job, payload, dep_ids, nested_ids, returns, attempt, attempt + retries, True)
             )
             del held
-        return []
 
     def received(self, peer: int) -> list[bytes]:
         """Its tasks whose results it has not returned, those that are not done among them."""

@@ -146,6 +146,9 @@ class Task(Part, frozen=True):
     interval: Small | None = (
         None  # of an actor that the receiver is to create: calls between checkpoints, 0: none
     )
+    around: bool = (
+        False  # a call that has come to the sender from the receiver, which has its results already
+    )
 
 
 class Run(Message, frozen=True, tag=10):
@@ -409,7 +412,6 @@ class Untaken(Message, frozen=True, tag=71):
     """Tasks of the receiver that the sender has not begun, and won't."""
 
     tasks: list[TaskId]
-    leaves: bool = True  # the sender does; no: it has handles of the actors that these would create
 
 
 class Offer(Message, frozen=True, tag=72):

@@ -17,53 +17,54 @@ Coming = tuple[int, _kernel.ObjectID]  # the turn that it covers, and its value
 
 
 class Checkpoints:
-    def __init__(self, exchange: "Exchange") -> None:
-        self._exchange = exchange
-        self._arena = exchange.arena
+    """Of one exchange, which each method is given: it would be kept alive by one that refers to it."""
+
+    def __init__(self) -> None:
         # Of an actor, by the peer that serves it, the one whose value is on its way, and the newest after it: if each
         # newer one put an end to that, none would ever arrive.
         self._coming: dict[tuple[int, bytes], list[Coming]] = {}
 
     # --- the server's ---
 
-    def tell(self, number: int, actor: bytes, turn: int, value: _kernel.ObjectID) -> None:
+    @staticmethod
+    def tell(exchange: "Exchange", number: int, actor: bytes, turn: int, value: _kernel.ObjectID) -> None:
         """To the owner, if there is a link; else it is news again with the next one."""
-        peer = self._exchange.peers.get(number)
+        peer = exchange.peers.get(number)
         if peer is None or not peer.synced:
             return
-        self._arena.lend(number, [value])
-        self._exchange.send_to(
-            peer, messages.Checkpoint(actor, turn, value.binary(), self._exchange.small_value(number, value))
+        exchange.arena.lend(number, [value])
+        exchange.send_to(
+            peer, messages.Checkpoint(actor, turn, value.binary(), exchange.small_value(number, value))
         )
 
     # --- the owner's ---
 
-    def on_told(self, peer: "Peer", told: messages.Checkpoint) -> None:
-        value = self._exchange.noted(peer, told.value)
-        if told.data is not None and not self._arena.is_ready(value):
-            self._exchange.take_value(peer, told.data, value)
+    def on_told(self, exchange: "Exchange", peer: "Peer", told: messages.Checkpoint) -> None:
+        value = exchange.noted(peer, told.value)
+        if told.data is not None and not exchange.arena.is_ready(value):
+            exchange.take_value(peer, told.data, value)
         coming = self._coming.setdefault((peer.number, told.actor), [])
         del coming[1:]
         coming.append((told.turn, value))
-        self._look(peer.number, told.actor)
+        self._look(exchange, peer.number, told.actor)
 
-    def on_sealed(self) -> None:
+    def on_sealed(self, exchange: "Exchange") -> None:
         """One of those that were on their way may have arrived."""
         for number, actor in list(self._coming):
-            self._look(number, actor)
+            self._look(exchange, number, actor)
 
-    def on_link_down(self, number: int) -> None:
+    def on_link_down(self, exchange: "Exchange", number: int) -> None:
         """What has arrived is of use; the rest is told of again, or lost."""
         for key in [key for key in self._coming if key[0] == number]:
-            self._look(*key)
+            self._look(exchange, *key)
             self._coming.pop(key, None)
 
-    def _look(self, number: int, actor: bytes) -> None:
+    def _look(self, exchange: "Exchange", number: int, actor: bytes) -> None:
         coming = self._coming[number, actor]
-        while coming and self._arena.is_ready(coming[0][1]):
+        while coming and exchange.arena.is_ready(coming[0][1]):
             turn, value = coming.pop(0)
-            self._arena.take_checkpoint(number, self._arena.foreign((actor, 0)), turn, value)
+            exchange.arena.take_checkpoint(number, exchange.arena.foreign((actor, 0)), turn, value)
         if coming:
-            self._exchange.want(coming[0][1], number)
+            exchange.want(coming[0][1], number)
         else:
             del self._coming[number, actor]

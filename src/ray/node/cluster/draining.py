@@ -16,7 +16,7 @@ from itertools import islice
 
 from ray import _kernel
 from ray.core.logs import of_job, open_log
-from ray.node.cluster.exchange import THIS_NODE, Exchange
+from ray.node.cluster.exchange import THIS_NODE, Exchange, as_owned
 from ray.policy.cluster.draining import Drain, Leave, Offer, Seen
 from ray.session.record import SessionRecord
 from ray.session.say import say
@@ -174,7 +174,9 @@ class Takeover:
         peer = self.exchange.by_node.get(node)
         if peer is not None:
             foreign = self.exchange.arena.foreign
-            self._wanted.setdefault(node, {}).update((raw, foreign((raw, peer.number))) for raw in offer.ids)
+            self._wanted.setdefault(node, {}).update(
+                (raw, foreign((as_owned(raw), peer.number))) for raw in offer.ids
+            )
 
     def on_link_down(self, node: bytes) -> None:
         """It offers anew, or is dead."""

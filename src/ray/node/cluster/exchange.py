@@ -26,9 +26,21 @@ THIS_NODE = 0  # as the number of an owner
 ENTRIES_AT_ONCE = 100_000  # in one part of a Sync
 CALLS_AT_ONCE = 512  # to one actor, before others have their turn
 FIRST_RETURN = bytes(4)  # how the id of a task's first result ends
-ACTOR_INDEX = bytes((0, 0, 0, 0xC0))  # and that of the actor it creates
 GRACE_S = 15.0  # longer than a link that breaks is away
 FUNCTIONS_KEPT = 1_000  # of one job
+AROUND = 0x40  # in the last byte of an id, of the result of a call that its actor's owner has sent back
+
+
+def around(raw: bytes) -> bytes:
+    """What the node that owns a result, and has also executed the call, knows that result by as the executor: it was
+    sent the call by the actor's owner, to whom it had sent it before."""
+    return raw[:-1] + bytes((raw[-1] | AROUND,))
+
+
+def as_owned(raw: bytes) -> bytes:
+    """What its owner knows a result by, and all others do."""
+    is_around = raw[-1] & 0xC0 == AROUND
+    return raw[:-1] + bytes((raw[-1] & ~AROUND,)) if is_around else raw
 
 
 class Network(Protocol):
@@ -101,7 +113,7 @@ class Exchange:
         # and says whether any went.
         self.on_located: Callable[[_kernel.ObjectID, bytes, int], bool] = lambda oid, node, size_bytes: False
         self.is_leaving = False  # no tasks of others are taken any more
-        self.checkpoints = Checkpoints(self)
+        self.checkpoints = Checkpoints()
         for number, node_id in arena.peers():
             self._add(number, node_id)
         for job, home, root in arena.guests():
@@ -185,7 +197,7 @@ class Exchange:
         return kept
 
     def _forget_link(self, peer: Peer) -> None:
-        self.checkpoints.on_link_down(peer.number)
+        self.checkpoints.on_link_down(self, peer.number)
         peer.up = peer.synced = False
         peer.waiting.clear()
         peer.returns.clear()
@@ -404,7 +416,7 @@ class Exchange:
         told = []
         for sent in tasks:
             (raw, job, function, payload, deps, nested, num_returns, cpu, gpu, custom, attempt, retries,
-             actor, after, interval) = sent  # fmt: skip
+             actor, after, interval, is_around) = sent  # fmt: skip
             known = self.arena.job_root(job)
             if known is None:  # its driver has ended just now; its tasks are failed by that
                 if actor is not None:  # those of the calls that are away
@@ -430,6 +442,7 @@ class Exchange:
                     actor=None if actor is None else self._wire_ref(actor),
                     after=after,
                     interval=interval,
+                    around=is_around,
                 )
             )
         if told:
@@ -497,13 +510,11 @@ class Exchange:
             actor = None if task.actor is None else self._ref(task.actor, peer)
             tasks.append(
                 (task.id, job, function, task.payload, deps, nested, task.num_returns, need.cpu, need.gpu,
-                 need.custom, task.attempt, task.retries, actor, task.after, task.interval)
+                 need.custom, task.attempt, task.retries, actor, task.after, task.interval,
+                 task.around)
             )  # fmt: skip
-        refused = self.arena.receive_tasks(peer.number, tasks)
+        self.arena.receive_tasks(peer.number, tasks)
         self._came_from(peer.number, refs)
-        if refused:  # the peer hears of the handles first, and sends them here no more
-            self._send(peer.number, messages.Borrow([task + ACTOR_INDEX for task in refused]))
-            self._send(peer.number, messages.Untaken(refused, leaves=False))
         for _, job, function, *_ in tasks:
             if function is not None and function[1] != THIS_NODE:
                 kept = self.functions[job]
@@ -571,7 +582,7 @@ class Exchange:
     # --- checkpoints of actors ---
 
     def _on_checkpoint(self, peer: Peer, told: messages.Checkpoint) -> None:
-        self.checkpoints.on_told(peer, told)
+        self.checkpoints.on_told(self, peer, told)
 
     def send_to(self, peer: Peer, message: Message) -> None:
         self._send(peer.number, message)
@@ -685,7 +696,7 @@ class Exchange:
                 # Failures are kept by owners: it is not there any more, since the owner has it by now.
                 self._again[value.id] = None
                 continue
-            oid = self.arena.foreign((value.id, owner))
+            oid = self.arena.foreign((as_owned(value.id), owner))
             if value.data is None:
                 self.transfers.pull(peer.node, value, oid, held)
             else:
@@ -711,12 +722,17 @@ class Exchange:
     def _arrived(
         self, oid: _kernel.ObjectID, fmt: int, data: bytes | _kernel.Block, nested: list[_kernel.ObjectID]
     ) -> None:
-        raw = oid.binary()
-        self._wanted.pop(raw, None)
         location = self.arena.location(oid)
+        raw = self._name_at(oid, None if location is None else location[0])
+        self._wanted.pop(raw, None)
         self.arena.seal(oid, data, fmt, nested)
         if location is not None:
             self._return(location[0], [(raw, 1)])
+
+    def _name_at(self, oid: _kernel.ObjectID, holder: int | None) -> bytes:
+        """What that peer, if it has it stored, knows it by."""
+        raw = oid.binary()
+        return around(raw) if holder is not None and holder == self.arena.owner(oid) else raw
 
     def _on_elsewhere(self, peer: Peer, message: messages.Elsewhere) -> None:
         for raw, node in message.places:
@@ -760,10 +776,11 @@ class Exchange:
 
     def _want_anew(self, raw: bytes, owner: int) -> None:
         """Of its owner; what is this node's own, where it is now."""
-        oid = self.arena.foreign((raw, owner))
+        oid = self.arena.foreign((as_owned(raw), owner))
         if not self.arena.is_ready(oid):
             location = self.arena.location(oid)
-            self._want(raw, owner, owner if location is None else location[0])
+            holder = None if location is None else location[0]
+            self._want(self._name_at(oid, holder), owner, owner if holder is None else holder)
 
     # --- news of the arena ---
 
@@ -781,14 +798,15 @@ class Exchange:
                 results[number].append(messages.Result(raw, fmt, data, size, refs, failed, turn=turn))
             elif kind == _kernel.NEWS_GONE:
                 _, raw, owner, noted, located = item
-                self._wanted.pop(raw, None)
+                there = around(raw) if located and located == owner else raw
+                self._wanted.pop(there, None)
                 self._borrowed.discard(raw)
                 self._borrowing.pop(raw, None)
                 self._end_sharing(raw, owner)
                 for number, times in noted:
                     returns[number].append((raw, times))
                 if located:
-                    returns[located].append((raw, 1))
+                    returns[located].append((there, 1))
             elif kind == _kernel.NEWS_CALLS:
                 calls.append(item[1:])
             elif kind == _kernel.NEWS_CHECKPOINT:
@@ -802,17 +820,18 @@ class Exchange:
                     went = self.on_located(oid, self.peers[location[0]].node, location[1])
                     if went and not self.arena.is_wanted(oid):  # nothing waits for it here any more
                         continue
-                self._want(oid.binary(), owner, location[0] if location is not None else owner)
+                holder = None if location is None else location[0]
+                self._want(self._name_at(oid, holder), owner, owner if holder is None else holder)
             elif kind == _kernel.NEWS_SEALED:
                 raw = item[1].binary()
                 for number in self._askers.pop(raw, ()):
                     if number in self.peers:
                         self._on_want(self.peers[number], messages.Want([raw]))
-                self.checkpoints.on_sealed()
+                self.checkpoints.on_sealed(self)
         for number, finished in results.items():
             self._send(number, messages.Results(finished))
         for checkpoint in checkpoints:  # behind the results of the calls that they cover
-            self.checkpoints.tell(*checkpoint)
+            self.checkpoints.tell(self, *checkpoint)
         for number, returned in returns.items():
             self._return(number, returned)
         for actor, number, ends in calls:

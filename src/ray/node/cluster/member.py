@@ -304,7 +304,7 @@ class Member:
             else:
                 finished += self.exchange.on_message(node, message)
                 self._stirred.set()
-                if isinstance(message, Untaken) and message.leaves:
+                if isinstance(message, Untaken):
                     self.scheduler.avoid(node)
                 elif isinstance(message, Return):
                     self.departure.on_return(node, message)
