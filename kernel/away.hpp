@@ -37,6 +37,12 @@ inline void let_go_if_done(Transaction& t, u32 i) {
     task::release_actor(t, task);
   }
   if (is_creation(task)) task::release_actor(t, task);
+  if (task.flags & REPLAYED) {
+    Actor& actor = t.m.actor(task.actor);
+    t.set(task.flags, task.flags & ~u32(REPLAYED));
+    t.set(actor.replaying, actor.replaying - 1);
+    mailbox::activate(t, task.actor);
+  }
   if (task.stored || task.flags & LOGGED) return;
   if (is_creation(task)) t.set(t.m.actor(task.actor).creation, NIL);
   task::let_go(t, i);
@@ -46,7 +52,8 @@ inline void let_go_if_done(Transaction& t, u32 i) {
 inline bool forget_covered(Transaction& t, Actor& actor) {
   u32 i = actor.done_head;
   Task& task = t.m.task(i);
-  if (!i || !(task.flags & LOGGED) || mailbox::is_before(actor.covered, task.turn)) return false;
+  if (!i || !(task.flags & LOGGED) || task.flags & REPLAYED) return false;
+  if (mailbox::is_before(actor.covered, task.turn)) return false;
   t.set(actor.done_head, task.next);
   if (!task.next) t.set(actor.done_tail, NIL);
   t.set(actor.done_count, actor.done_count - 1);
@@ -120,7 +127,8 @@ inline void mark_sent(Transaction& t, u32 i, u32 peer) {
   Task& task = t.m.task(i);
   if (!task.returns) {
     u8 id[ID_BYTES];
-    task::return_id(id, task.id, 0);
+    // One that runs again has results, which others may have.
+    task::return_id(id, task.id, task.flags & REPLAYED ? AROUND_INDEX : 0);
     u32 o = object::create(t, id, i, NIL);
     t.m.object(o).next_return = NIL;
     object::reference(t, o);
@@ -137,11 +145,11 @@ inline void settle_actor(Transaction& t, u32 i, u32 peer) {
   Actor& actor = t.m.actor(task.actor);
   Object& o = t.m.object(actor.object);
   t.set(actor.state, ACTOR_AWAY);
-  t.set(actor.peer, peer);
+  t.write(actor.peer, peer);  // read only while it is away
   t.set(o.origin, o.origin | u32(LOCATED | STORED));
   t.set(o.task, i);
   t.set(task.stored, 1u);
-  if (actor.ready_head) mailbox::activate(t, task.actor);
+  mailbox::activate(t, task.actor);
 }
 
 inline void unsettle_actor(Transaction& t, u32 i) {
@@ -200,7 +208,14 @@ inline void forget_wanted(Transaction& t, u32 i) {
 // The next call to an actor that this peer serves, of one of its callers whose turn it is; NIL if there is none.
 inline u32 send_call(Transaction& t, u32 a, u32 peer) {
   Actor& actor = t.m.actor(a);
-  if (actor.state != ACTOR_AWAY || actor.peer != peer || !actor.ready_head) return NIL;
+  if (actor.state != ACTOR_AWAY || actor.peer != peer || !mailbox::may_send(actor)) return NIL;
+  if (actor.replay_head) {
+    u32 before = actor.done_tail;
+    u32 i = mailbox::take_to_replay(t, actor);
+    t.write(t.m.task(i).previous, before);
+    mark_sent(t, i, peer);
+    return i;
+  }
   u32 l = mailbox::pop_ready(t, actor);
   Lane& lane = t.m.lane(l);
   u32 i = mailbox::next_call(t.m, lane);
@@ -260,11 +275,13 @@ inline void creation_comes_back(Transaction& t, u32 i, bool again, bool died) {
   Actor& actor = t.m.actor(a);
   bool killed = actor.failure_code;
   bool restarts = died && actor.interval && actor.deaths < ACTOR_DEATHS_MAX && !killed;
-  restarts = restarts && t.m.object(actor.object).references && resources::feasible(t.h, t.m.shape(actor.shape));
+  restarts = restarts && t.m.object(actor.object).references;
   if (t.m.object(actor.object).task == i) unsettle_actor(t, i);
   if (restarts) {
     t.set(actor.peer, NIL);
-    return mailbox::restart(t, a, NIL, false);
+    t.set(actor.turns, actor.covered);
+    if (actor.replaying) t.set(actor.replaying, 0u);
+    return mailbox::restart(t, a, NIL, false, false);
   }
   if (again && !killed) {
     t.set(actor.state, ACTOR_CREATING);
@@ -278,6 +295,36 @@ inline void creation_comes_back(Transaction& t, u32 i, bool again, bool died) {
   task::drop(t, i);
 }
 
+// It is to run again.  A result that was lost is made then if that is here, where it has its name; its actor stays for
+// it, if it can.
+inline void logged_comes_back(Transaction& t, u32 i, bool died) {
+  Task& task = t.m.task(i);
+  Actor& actor = t.m.actor(task.actor);
+  if (!died) mailbox::line_up_replayed(t, actor, i);
+  Task& creation = t.m.task(actor.creation);
+  if (task.returns && !(creation.flags & STAYS)) t.set(creation.flags, creation.flags | u32(STAYS));
+  t.set(task.flags, task.flags & ~u32(LOGGED | REPLAYED));
+  t.set(task.state, TASK_HELD);
+}
+
+// A result that only the node knows is made anew when it is sent again; one that can't be made again fails.  False: none
+// is left of these.
+inline bool give_up_result(Transaction& t, u32 i) {
+  Task& task = t.m.task(i);
+  u32 o = task.returns;
+  if (!o) return false;
+  bool hidden = task.flags & REPLAYED && object::index_of(t.m.object(o).id) == AROUND_INDEX;
+  const Actor& actor = t.m.actor(task.actor);
+  if (!hidden && resources::feasible(t.h, t.m.shape(actor.shape))) return false;
+  if (!hidden) {
+    t.write(task.flags, task.flags | u32(NODE_DIED));
+    task::fail_return(t, task, o);
+  }
+  t.set(task.returns, t.m.object(o).next_return);
+  object::unreference(t, o);
+  return task.returns;
+}
+
 // Out of the peer's hands, with `unmade` results or none: to its queue or lane again, or done, or failed with the
 // peer's death.  What a call has done to its actor is done: it is not called again for a result that is lost.
 inline void come_back(Transaction& t, u32 i, bool unmade, bool died) {
@@ -285,10 +332,7 @@ inline void come_back(Transaction& t, u32 i, bool unmade, bool died) {
   t.set(task.peer, NIL);
   bool ended = task.flags & JOB_ENDED;
   if (is_creation(task)) return creation_comes_back(t, i, unmade && !ended && !died, died && !ended);
-  if (task.flags & LOGGED) {  // it runs again, for what else is lost
-    t.set(task.flags, task.flags & ~u32(LOGGED));
-    return t.set(task.state, TASK_HELD);
-  }
+  if (task.flags & LOGGED) return logged_comes_back(t, i, died);
   if (is_call(task) && task.lane) {
     if (unmade && !ended) return unsend(t, i);
     leave_lane(t, i);

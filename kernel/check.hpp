@@ -262,7 +262,8 @@ class Checker {
         if (!away::is_call(t) || (!t.lane && !(t.flags & LOGGED))) places_[i] += 1;
         else expect(t.returns || !t.lane, "call ", i, " is done, and in its lane");
       }
-      if (t.flags & LOGGED) expect(t.state == TASK_AWAY && !t.lane && !t.returns, "call ", i, " is logged and not done");
+      if (t.flags & LOGGED) expect(t.state == TASK_AWAY && !t.lane, "call ", i, " is logged and not done");
+      if (t.flags & REPLAYED) expect(t.flags & LOGGED && t.returns, "call ", i, " runs again, and is not logged");
       if (waits || kept || (t.state == TASK_DROPPING && t.pending)) places_[i] += 1;
     }
     expect(running == h.running_count, running, " tasks run, not ", h.running_count);
@@ -376,7 +377,9 @@ class Checker {
         if (lane.thread) ++called_lanes_;
       }
       calls(actor.replay_head, actor.replay_tail, a, "to run again");
-      u32 done = calls(actor.done_head, actor.done_tail, a, "done");
+      u32 done = calls(actor.done_head, actor.done_tail, a, "done"), again = 0;
+      for (u32 i = actor.done_head, n = 0; i && n < done; i = m.task(i).next, ++n) again += bool(m.task(i).flags & REPLAYED);
+      expect(again == actor.replaying, "actor ", a, " has ", again, " calls that run again, not ", actor.replaying);
       expect(done == actor.done_count, "actor ", a, " has ", done, " calls done, not ", actor.done_count);
       if (actor.state == ACTOR_DEAD) continue;
       u32 end = NIL;

@@ -210,7 +210,10 @@ class Client {
 
   u32 own_actor();
   void actor_failed(const Value& v);
-  void checkpoint(const Value& v, std::span<const u32> nested);
+  // `leaves`: of an actor that this node serves for another, which goes on elsewhere from there.
+  void checkpoint(const Value& v, std::span<const u32> nested, bool leaves = false);
+  // Those with checkpoints that this node serves for others, held for this process.
+  std::vector<u32> served_actors();
   u32 kill_actor(u32 actor_object);
 
   // --- journal --------------------------------------------------------------------------------------
@@ -283,6 +286,9 @@ class Client {
   // Of an actor that this peer serves, a value that is here, and covers its calls up to that turn.  False: it is of no
   // use.
   bool take_checkpoint(u32 peer, u32 actor_object, u32 turn, u32 o);
+  // An actor that this peer serves no more is placed anew, with the calls that it has not executed.  False: it was not
+  // there.
+  bool reclaim_actor(u32 peer, u32 actor_object);
 
   std::optional<Location> location(u32 o);
   std::vector<News> news(u32 most, i64 timeout_ms);
@@ -356,6 +362,7 @@ class Client {
   void each_waiting(u32 o, Look look);
   Away send_call(u32 peer, u32 actor_object, std::optional<TaskIdBytes>& after);
   static bool sends_function(const Task& task);
+  u32 checkpoint_of(const Task& task);
   IdRef served_as(u32 actor_object);
   size_t lend_ids(Transaction& t, u32 i, u32 peer, size_t n);
   SentTask describe(u32 i, u32 peer);
@@ -373,7 +380,8 @@ class Client {
   void build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, u32 actor_object,
                       const Value& payload);
   void build_rest_of_received(u32 peer, u32 i, u32 end, u32 results, std::span<const u32> deps,
-                              std::span<const u32> nested);
+                              std::span<const u32> nested, bool awaits_last);
+  void begin_at(Transaction& t, u32 a, u32 checkpoint, u32 turn);
   void take_news(std::vector<News>& out);
   void add_what_is_left(Transaction& t, u32 i);
   u32 renew_calls(Transaction& t, u32 i, u32 peer);

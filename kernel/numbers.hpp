@@ -125,7 +125,8 @@ enum class SystemFailure : u32 {
   object_lost = 6,
   job_ended = 7,
   node_died = 8,
-  actor_node_died = 9
+  actor_node_died = 9,
+  actor_left = 10  // it is to go on at another node
 };
 enum class NewsKind : u32 { done = 1, wanted = 2, gone = 3, sealed = 4, queued = 5, calls = 6, checkpoint = 7 };
 

@@ -95,6 +95,7 @@ enum TaskFlag : u32 {
   TAKEN_BACK = 64,      // received, and not to be run: its results come from elsewhere
   NODE_DIED = 128,      // fails because the node that it was sent to has died
   LOGGED = 256,         // a call that another node has done, and that no checkpoint here covers
+  REPLAYED = 512,       // logged, and sent to another node to run again there: its end is yet to be heard of
   ONE_STOP = 1u << 16,  // from this bit on: how often it was stopped
 };
 
@@ -222,9 +223,10 @@ struct alignas(64) Actor {
   u32 job;
   u32 peer;  // that serves it, while it is away
   // Of one with checkpoints that one node serves for another.  Turns go round, and 0 is none.
-  u32 turns;    // the last turn given, where it is served
-  u32 reached;  // the last turn done there, by this process
-  u32 covered;  // the last one that its checkpoint covers, at both
+  u32 turns;      // the last turn given, where it is served; at its owner the last of a call that runs again there
+  u32 reached;    // the last turn done there, by this process
+  u32 covered;    // the last one that its checkpoint covers, at both
+  u32 replaying;  // at its owner: calls that run again there
 };
 
 // The calls of one caller to one actor, in order.

@@ -63,12 +63,13 @@ nb::object from_sent(const SentTask& s) {
   nb::object after = s.after ? nb::object(bytes_of(*s.after)) : nb::none();
   return nb::make_tuple(bytes_of(s.id), s.job, function, nb::bytes(s.payload.data(), s.payload.size()),
                         to_list(s.deps, from_ref), to_list(s.nested, from_ref), s.num_returns, s.need[CPU], s.need[GPU],
-                        s.need[CUSTOM], s.attempt, s.retries_left, actor, after, interval, s.around);
+                        s.need[CUSTOM], s.attempt, s.retries_left, actor, after, interval, s.around,
+                        s.checkpoint ? from_ref(*s.checkpoint) : nb::none(), s.turn);
 }
 
 SentTask sent_from(const nb::tuple& task) {
   SentTask s{};
-  if (task.size() != 16) throw nb::value_error("a task that is sent has 16 parts");
+  if (task.size() != 18) throw nb::value_error("a task that is sent has 18 parts");
   s.id = task_from(task[0]);
   s.job = nb::cast<u32>(task[1]);
   if (!task[2].is_none()) s.function = ref_from(task[2]);
@@ -82,6 +83,8 @@ SentTask sent_from(const nb::tuple& task) {
   if (!task[13].is_none()) s.after = task_from(task[13]);
   if (!task[14].is_none()) s.interval = nb::cast<u32>(task[14]);
   s.around = nb::cast<bool>(task[15]);
+  if (!task[16].is_none()) s.checkpoint = ref_from(task[16]);
+  s.turn = nb::cast<u32>(task[17]);
   return s;
 }
 
@@ -104,7 +107,7 @@ nb::object from_news(Arena& a, const News& n) {
   nb::object held = a.id_of(n.object);
   nb::object ends = n.ends ? nb::object(bytes_of(n.id.id)) : nb::none();
   if (n.kind == NewsKind::calls) return nb::make_tuple(u32(n.kind), held, n.peer, ends);
-  if (n.kind == NewsKind::checkpoint) return nb::make_tuple(u32(n.kind), held, n.peer, bytes_of(n.id.id), n.turn);
+  if (n.kind == NewsKind::checkpoint) return nb::make_tuple(u32(n.kind), held, n.peer, bytes_of(n.id.id), n.turn, n.ends);
   if (n.kind != NewsKind::done) return nb::make_tuple(u32(n.kind), held);
   u32 value = a.c().value_of(n.object);
   const Object& object = a.c().m().object(value);
@@ -253,6 +256,12 @@ void add_peers(nb::class_<Arena>& arena) {
             return a.c().take_checkpoint(peer, a.index_of(*actor), turn, a.index_of(*value));
           },
           "peer"_a, "actor"_a, "turn"_a, "value"_a)
+      .def(
+          "reclaim_actor",
+          [](Arena& a, u32 peer, Id actor) { return a.c().reclaim_actor(peer, a.index_of(*actor)); }, "peer"_a,
+          "actor"_a)
+      .def("served_actors",
+           [](Arena& a) { return to_list(a.c().served_actors(), [&](u32 o) { return a.id_of(o); }); })
       .def(
           "location",
           [](Arena& a, Id oid) -> nb::object {

@@ -85,7 +85,7 @@ inline void Client::take_news(std::vector<News>& out) {
       take_checkpoint_news(t, i, item);
     } else if (o.state == OBJECT_ACTOR) {
       const Actor& actor = m().actor(o.actor);
-      if (actor.state == ACTOR_AWAY && (actor.ready_head || actor.failure_code)) item.kind = NewsKind::calls;
+      if (actor.state == ACTOR_AWAY && (mailbox::may_send(actor) || actor.failure_code)) item.kind = NewsKind::calls;
       item.peer = actor.peer;
       item.ends = actor.failure_code;
       item.id = served_as(i);
@@ -139,6 +139,7 @@ inline void Client::take_checkpoint_news(Transaction& t, u32 i, News& item) {
   item.kind = NewsKind::checkpoint;
   item.object = actor.checkpoint;
   item.turn = actor.covered;
+  item.ends = mailbox::has_left(actor);
   item.peer = item.id.owner;
   task::return_id(item.id.id.data(), item.id.id.data(), ACTOR_INDEX);
 }
@@ -177,7 +178,7 @@ inline void Client::take_notes(Transaction& t, u32 i, News& item) {
 
 inline u32 Client::renew_calls(Transaction& t, u32 i, u32 peer) {
   const Actor& actor = m().actor(m().object(i).actor);
-  bool any = actor.ready_head || actor.failure_code;
+  bool any = mailbox::may_send(actor) || actor.failure_code;
   if (!object::is_in_use(m(), i) || actor.state != ACTOR_AWAY || actor.peer != peer || !any) return 0;
   news::add(t, i);
   return 1;
@@ -186,8 +187,9 @@ inline u32 Client::renew_calls(Transaction& t, u32 i, u32 peer) {
 // After its calls' results, as before.
 inline u32 Client::renew_checkpoint(Transaction& t, u32 a, u32 peer) {
   const Actor& actor = m().actor(a);
-  bool served = actor.state == ACTOR_ALIVE || actor.state == ACTOR_CREATING;
-  if (!served || !actor.checkpoint || owner_of(m().object(actor.object)) != peer) return 0;
+  bool served = actor.state == ACTOR_ALIVE || actor.state == ACTOR_CREATING || mailbox::has_left(actor);
+  if (!served || owner_of(m().object(actor.object)) != peer) return 0;
+  if (!actor.checkpoint || (owner_of(m().object(actor.checkpoint)) && !mailbox::has_left(actor))) return 0;
   news::tell_checkpoint(t, actor.object);
   return 1;
 }

@@ -12,6 +12,7 @@ inline void Client::receive_task(u32 peer, const SentTask& sent, const Value& pa
   if (sent.function) refs.push_back(*sent.function);
   refs.insert(refs.end(), sent.deps.begin(), sent.deps.end());
   refs.insert(refs.end(), sent.nested.begin(), sent.nested.end());
+  if (sent.checkpoint) refs.push_back(*sent.checkpoint);
   std::vector<u32> objects = take_in(refs, peer);
   u32 actor = NIL;
   bool is_late = sent.actor && !is_served_here(*sent.actor);
@@ -51,7 +52,8 @@ inline u32 Client::lane_of_received(Transaction& t, u32 a) {
 inline bool Client::is_served_here(const IdRef& actor) {
   if (object::index_of(actor.id.data()) != SERVED_INDEX) return true;
   Transaction t(m(), thread());
-  bool is = object::find(m(), actor.id.data());
+  u32 o = object::find(m(), actor.id.data());
+  bool is = o && !mailbox::has_left(m().actor(m().object(o).actor));
   t.commit();
   return is;
 }
@@ -96,6 +98,7 @@ inline void Client::build_received(u32 peer, const SentTask& sent, std::span<con
       m().task(i).flags = RECEIVED | STAYS | COUNTS_ACTOR;
       object::reference(t, m().actor(a).object);
       t.write(m().actor(a).creation, i);
+      if (sent.checkpoint) begin_at(t, a, objects.back(), sent.turn);
     } else {
       u32 attempts = sent.attempt + sent.retries_left;
       i = task::create(t, {TaskKind::task, function, sent.num_returns, index, attempts, sent.job, NIL, sent.id.data(),
@@ -107,6 +110,7 @@ inline void Client::build_received(u32 peer, const SentTask& sent, std::span<con
       for (u32 r = results; r > 0; --r) away::add_result(t, i, first_index + r - 1, peer);
       for (u32 o : deps) task::add_dependency(t, i, o);
       for (u32 o : nested) task::add_nested(t, i, o);
+      if (sent.checkpoint) task::wait_with(t, i, m().task(i).nested);  // the last of them
       if (!actor_object) task::await_function(t, i);
       launch(t, th, i);
     } else {
@@ -117,18 +121,28 @@ inline void Client::build_received(u32 peer, const SentTask& sent, std::span<con
     break;
   }
   payload.taken();
-  if (!at_once) build_rest_of_received(peer, i, first_index + results, results, deps, nested);
+  if (!at_once)
+    build_rest_of_received(peer, i, first_index + results, results, deps, nested, sent.checkpoint.has_value());
   drain();
 }
 
+// It has been elsewhere, and goes on from its last checkpoint.
+inline void Client::begin_at(Transaction& t, u32 a, u32 checkpoint, u32 turn) {
+  Actor& actor = m().actor(a);
+  actor.checkpoint = checkpoint;
+  actor.turns = actor.reached = actor.covered = turn;
+  object::reference(t, checkpoint);
+}
+
 inline void Client::build_rest_of_received(u32 peer, u32 i, u32 end, u32 results, std::span<const u32> deps,
-                                           std::span<const u32> nested) {
+                                           std::span<const u32> nested, bool awaits_last) {
   u32 th = thread();
   try {
     in_pieces(th, results, [&](Transaction& t, size_t k) { away::add_result(t, i, end - 1 - u32(k), peer); });
     in_pieces(th, deps.size(), [&](Transaction& t, size_t k) { task::add_dependency(t, i, deps[k]); });
     in_pieces(th, nested.size(), [&](Transaction& t, size_t k) { task::add_nested(t, i, nested[k]); });
     Transaction t(m(), th);
+    if (awaits_last) task::wait_with(t, i, m().task(i).nested);
     if (!away::is_call(m().task(i))) task::await_function(t, i);
     t.set(m().thread(th).building, NIL);
     launch(t, th, i);

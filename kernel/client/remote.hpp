@@ -52,7 +52,10 @@ struct SentTask {
   std::optional<IdRef> actor;        // of a call
   std::optional<u32> interval;       // of a creation: the actor's
   std::optional<TaskIdBytes> after;  // the call before it of the same caller, if that was not known to be done
-  bool around = false;               // a call of the peer's own, which has come here from there
+  // A call whose results the peer may know already: they are its own, and it has come here from there, or it runs again.
+  bool around = false;
+  std::optional<IdRef> checkpoint;  // of a creation: it goes on from there,
+  u32 turn = 0;                     // behind that turn
 };
 
 struct Away {
@@ -73,7 +76,7 @@ struct News {
   IdRef id{};
   u32 object = NIL;   // done, wanted, sealed, calls, checkpoint (its value): held for the caller
   u32 peer = NIL;     // calls: where they go; checkpoint: who owns the actor of this id
-  bool ends = false;  // and before them, that the actor of this id shall end
+  bool ends = false;  // calls: and before them, that the actor of this id shall end; checkpoint: it is the last here
   bool failed = false;
   u32 turn = 0;  // done: of a call's result, at which turn of its actor; checkpoint: the last that it covers
   std::vector<IdRef> nested;

@@ -399,6 +399,16 @@ inline void add_placements(Situations& list) {
         "the creation of an actor with " + std::to_string(deps) + " arguments",
         [](Stage& s) { s.actors_may_die = s.tasks_may_fail = true; },
         [=](Stage& s) { return creation(s, made_up(s, deps, peer(s, 1))); }));
+  for (u32 deps : {0u, 20u})
+    list.push_back(receives(
+        "an actor that goes on from a checkpoint, with " + std::to_string(deps) + " arguments",
+        [](Stage& s) { s.actors_may_die = s.tasks_may_fail = true; },
+        [=](Stage& s) {
+          SentTask task = creation(s, made_up(s, deps, peer(s, 1)));
+          task.checkpoint = made_up(s, 1, peer(s, 1))[0];
+          task.turn = 7;
+          return task;
+        }));
   auto serves = [=](Stage& s, u32 interval = 0) {
     s.actors_may_die = s.tasks_may_fail = true;
     SentTask task = creation(s, {});
@@ -431,7 +441,7 @@ inline void add_placements(Situations& list) {
           SentTask task = creation(s, {});
           memcpy(task.id.data(), s.m.object(s.x).id, TASK_ID_BYTES);
           receive(s, task);
-          s.start_worker();
+          if (returns < 2) s.start_worker();  // who makes one result
         },
         [](Stage& s) {
           for (SentTask& call : send_calls(s)) {
@@ -521,24 +531,105 @@ inline void add_logs(Situations& list) {
         s.c.kill_actor(s.x);
       },
       bury));
+  auto starts_again = [](Stage& s, u32 covered) {
+    placed_and_called(s, 7, {0, 1, 3, 2});
+    if (covered) take_checkpoint(s, covered);
+    s.c.bury_peer(peer(s, 1));
+    s.c.flush_drops();
+  };
+  auto send_to_second = [](Stage& s, u32 calls = 100) {
+    send_all(s, 2);
+    return s.c.send_calls(peer(s, 2), s.x, calls);
+  };
+  auto hidden = [](Stage& s, const Promise& p) {
+    ObjectIdBytes id = id_of(s, p.object);
+    task::return_id(id.data(), id.data(), AROUND_INDEX);
+    return id;
+  };
+  for (u32 covered : {0u, 2u})
+    list.push_back(with_peers(
+        "send an actor that starts again with " + std::to_string(covered) + " calls covered",
+        [=](Stage& s) { starts_again(s, covered); },
+        [=](Stage& s) {
+          std::vector<SentTask> calls = send_to_second(s);
+          if (calls.size() != 4 - covered) s.board.complain("%zu calls run again", calls.size());
+          for (const SentTask& call : calls)
+            if (!call.around || bool(call.after) != (&call != &calls[0]))
+              s.board.complain("a call that runs again is not sent as one, or without the one before it");
+        }));
+  for (u32 told : {1u, 2u})
+    list.push_back(with_peers(
+        "a result: of " + std::to_string(told) + " of two calls that run again elsewhere",
+        [=](Stage& s) {
+          starts_again(s, 2);
+          send_to_second(s);
+          hear(s);
+        },
+        [=](Stage& s) {
+          for (u32 n = 0; n < told; ++n) {
+            u64 sum = 0;
+            Value v{reinterpret_cast<const u8*>(&sum), sizeof sum, NIL, FORMAT_TEST};
+            s.c.finish_return(peer(s, 2), hidden(s, s.promises[n + 2]), v, n == 0, {}, false, n + 3);
+          }
+          hear(s);
+          size_t calls = s.c.send_calls(peer(s, 2), s.x, 100).size();
+          if (calls != (told == 2 ? 3 : 0)) s.board.complain("%zu calls are sent after those", calls);
+        }));
+  for (bool all : {false, true})
+    list.push_back(with_peers(
+        all ? "recall an actor that starts again, with its calls" : "recall calls that were to run again",
+        [=](Stage& s) {
+          starts_again(s, 0);
+          send_to_second(s, 3);
+        },
+        [=](Stage& s) {
+          std::vector<TaskIdBytes> ids = s.c.away(peer(s, 2));
+          std::set<TaskIdBytes> lost{ids.begin(), ids.end()};
+          TaskIdBytes first{};
+          memcpy(first.data(), s.m.object(s.promises[0].object).id, TASK_ID_BYTES);
+          TaskIdBytes creation{};
+          memcpy(creation.data(), s.m.object(s.x).id, TASK_ID_BYTES);
+          if (!all) lost.erase(first), lost.erase(creation);
+          s.c.recall(peer(s, 2), lost);
+          if (!all) s.c.send_calls(peer(s, 2), s.x, 1);
+        }));
   list.push_back(with_peers(
-      "bury a peer that serves an actor which nobody here can",
+      "bury a second peer, where calls run again",
+      [=](Stage& s) {
+        starts_again(s, 0);
+        send_to_second(s, 3);
+        u64 sum = 1;
+        Value v{reinterpret_cast<const u8*>(&sum), sizeof sum, NIL, FORMAT_TEST};
+        s.c.finish_return(peer(s, 2), hidden(s, s.promises[0]), v, true, {}, false, 1);
+        s.deaths = 2;
+      },
+      [](Stage& s) { s.c.bury_peer(peer(s, 2)); }));
+  list.push_back(with_peers(
+      "reclaim an actor",
       [](Stage& s) {
-        s.tasks_may_fail = s.actors_may_die = true;
-        Options o;
-        o.shape = 5;
-        s.held.push_back(s.x = s.actor(2, Act::actor_new, 0, o));
-        call_there(s, 1, 4, false);
-        send_all(s);
-        send_calls(s);
-        for (u32 n : {0, 1}) tell_sum(s, s.promises[n], n != 1, n + 1);
-        s.h.total[CPU] -= UNIT;  // as if it were more than this node has
-        s.h.free[CPU] -= UNIT;
+        placed_and_called(s, 7, {0, 1});
+        take_checkpoint(s, 2);
+      },
+      [](Stage& s) {
+        s.c.reclaim_actor(peer(s, 1), s.x);
+        if (s.c.reclaim_actor(peer(s, 1), s.x)) s.board.complain("it comes back twice");
+      }));
+  // With a result that only a node that can't serve the actor could make again.
+  list.push_back(with_peers(
+      "bury a peer with a result of an actor that nobody here can serve",
+      [](Stage& s) {
+        s.tasks_may_fail = true;
+        placed_and_called(s, 6, {0, 1, 2}, 1);
+        s.h.total[CPU] -= ARENA_CPUS * UNIT;
+        s.h.free[CPU] -= ARENA_CPUS * UNIT;
       },
       bury, {}, ProcessKind::node_manager,
       [](Stage& s) {
-        s.h.total[CPU] += UNIT;
-        s.h.free[CPU] += UNIT;
+        s.h.total[CPU] += ARENA_CPUS * UNIT;
+        s.h.free[CPU] += ARENA_CPUS * UNIT;
+        Transaction t(s.m, s.c.thread());
+        queue::offer(t);
+        t.commit();
       }));
 }
 
@@ -586,6 +677,52 @@ inline void add_checkpoints_for_owners(Situations& list) {
         finish_task(s);
       },
       ProcessKind::worker));
+  list.push_back(with_peers(
+      "the last checkpoint of an actor that leaves", [](Stage& s) { serves_with_calls(s, 5); },
+      [](Stage& s) {
+        s.c.checkpoint(Value{reinterpret_cast<const u8*>(&s.memory.sum), 8, NIL, FORMAT_TEST}, {}, true);
+        finish_task(s);
+      },
+      [=](Stage& s) {
+        ready(s);
+        finish_task(s);
+        do_task(s);
+      },
+      ProcessKind::worker));
+  list.push_back(with_peers(
+      "hear of the last checkpoint, and of calls that come behind it",
+      [](Stage& s) {
+        serves_with_calls(s, 3);
+        pid_t last = s.helper([&s] {
+          s.c.enter(ProcessKind::worker, nullptr);
+          take_and_do(s);
+          finish_task(s);
+          do_task(s);
+          s.c.checkpoint(Value{reinterpret_cast<const u8*>(&s.memory.sum), 8, NIL, FORMAT_TEST}, {}, true);
+          s.c.next(nullptr, s.assignment);
+          s.c.leave();
+        });
+        s.board.until([&] { return !s.helpers.count(last) || (s.reap(), !s.helpers.count(last)); });
+        s.x = s.m.actor(s.m.header().actors.high_water).object;
+      },
+      [](Stage& s) {
+        u32 last = 0;
+        for (const News& each : hear(s)) last += each.kind == NewsKind::checkpoint && each.ends;
+        if (last != 1) s.board.complain("an actor has left, and its owner is not told");
+        SentTask call = sent(s, {Act::actor_add, s.new_tag(), 1, 0}, 1);
+        call.function.reset();
+        call.actor = IdRef{id_of(s, s.x), NIL};
+        receive(s, call);
+        s.c.renew_news(peer(s, 1));
+        std::vector<IdTimes> returned{{id_of(s, s.x), 1}};
+        s.c.take_back(peer(s, 1), returned);
+        if (!s.c.served_actors().empty()) s.board.complain("an actor that has left is served");
+      }));
+  list.push_back(with_peers(
+      "look for the actors that this node serves", [](Stage& s) { serves_with_calls(s, 1); },
+      [](Stage& s) {
+        if (s.c.served_actors().size() != 1) s.board.complain("one actor is served");
+      }));
   list.push_back(with_peers(
       "hear of a checkpoint, and again after a new connection",
       [](Stage& s) {

@@ -129,10 +129,12 @@ Work: TypeAlias = tuple[int, int, bytes, list[ObjectID] | None, int, int]
 IdRef: TypeAlias = tuple[bytes, int]
 # task id (16 bytes), job, function, arguments, dependencies, ids only kept alive, number of returns, cpu, gpu, custom,
 # attempt, retries left; of a call its actor, then instead of retries the number of its method, and the call of the same
-# caller that it comes after, if that may be unfinished; of the creation of an actor its checkpoint_interval
+# caller that it comes after, if that may be unfinished; of the creation of an actor its checkpoint_interval; of a call,
+# whether the peer may know its results already; of an actor that has been elsewhere, its checkpoint, and what turn that
+# covers
 SentTask: TypeAlias = tuple[
     bytes, int, IdRef | None, bytes | Block, list[IdRef], list[IdRef], int, int, int, int, int, int, IdRef | None,
-    bytes | None, int | None, bool
+    bytes | None, int | None, bool, IdRef | None, int
 ]
 # (NEWS_DONE, peer, id, format, data or None, size, nested, failed, turn): a result of a task of that peer's. Data up to
 #     64 KiB; nested are lent to the peer; failed: with a failure that belongs into the journal there; turn: of a call to
@@ -143,11 +145,11 @@ SentTask: TypeAlias = tuple[
 # (NEWS_QUEUED,): since the last look a task became ready that may be sent and that nobody takes here at once
 # (NEWS_CALLS, actor, peer, ends): there are calls to an actor that this peer serves; ends: before them, the actor that
 #     the peer knows by this id shall end
-# (NEWS_CHECKPOINT, value, peer, actor, turn): of the actor that the peer knows by this id, and this node serves; it
-#     covers all turns up to this one, and the results of these were news before
+# (NEWS_CHECKPOINT, value, peer, actor, turn, is_last): of the actor that the peer knows by this id, and this node serves;
+#     it covers all turns up to this one, and the results of these were news before; is_last: the actor has left
 News: TypeAlias = (
     tuple[int, int, bytes, int, bytes | None, int, list[IdRef], bool, int]
-    | tuple[int, ObjectID, int, bytes, int]
+    | tuple[int, ObjectID, int, bytes, int, bool]
     | tuple[int, ObjectID]
     | tuple[int, ObjectID, int, bytes | None]
     | tuple[int, bytes, int, list[tuple[int, int]], int]
@@ -278,8 +280,11 @@ class Arena:
         """method: a number that `events` repeats."""
     def actor_failed(self, data: bytes, fmt: int) -> None:
         """Worker: the constructor failed; this is what every call, queued or later, returns."""
-    def checkpoint(self, data: Data, fmt: int, nested: list[ObjectID] | None = None) -> None:
-        """Worker: the state after the calls finished so far; these need not run again."""
+    def checkpoint(
+        self, data: Data, fmt: int, nested: list[ObjectID] | None = None, leaves: bool = False
+    ) -> None:
+        """Worker: the state after the calls finished so far; these need not run again. `leaves`: an actor that this node
+        serves for another ends here, and goes on elsewhere from that state."""
     def last_checkpoint(self) -> ObjectID | None: ...
     def kill_actor(self, actor: ObjectID) -> int: ...  # the process to kill, or 0; no restart follows
 
@@ -386,6 +391,10 @@ class Arena:
     def take_checkpoint(self, peer: int, actor: ObjectID, turn: int, value: ObjectID) -> bool:
         """An actor that the peer serves can go on from this value, without the calls up to that turn: if that node dies,
         it starts from there, and the calls since run again. False: it is of no use, or older than what is here."""
+    def reclaim_actor(self, peer: int, actor: ObjectID) -> bool:
+        """It has left that peer: it is placed anew, with the calls that were not executed there. False: it was not
+        there."""
+    def served_actors(self) -> list[ObjectID]: ...  # those with checkpoints that this node serves for others
     def location(self, oid: ObjectID) -> tuple[int, int, int] | None: ...  # peer, size and format of a stored one
     def news(self, max_items: int, timeout_ms: int) -> list[News]: ...  # waits for some; `nudge` ends the wait
     def listen(self, fd: int | None) -> None:

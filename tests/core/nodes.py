@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Callable
 
 from ray import _kernel
-from ray.node.cluster.exchange import around, as_owned
+from ray.node.cluster.exchange import SERVED_INDEX, around, as_owned
 
 CPU = 10_000
 RAW = 2
 SMALL = 64 << 10
+LEAVE = 1 << 62  # the number of a call with which an actor is to leave its node
 Ref = tuple[bytes, bytes]  # an id and its owner's node id
 Known = tuple[bytes, int]  # an id and the number of its owner here
 
@@ -144,16 +145,19 @@ class Node:
             function = self.outward([task[2]])[0] if task[2] else None
             deps, nested = self.outward(task[4]), self.outward(task[5])
             actor = self.outward([task[12]])[0] if task[12] else None
-            rest = (task[3], deps, nested, task[6:12], actor, task[13:])
+            checkpoint = self.outward([task[16]])[0] if task[16] else None
+            rest = (task[3], deps, nested, task[6:12], actor, task[13:16], checkpoint, task[17])
             self.network.send(self, other, "run", (task[0], self.name(home), root, function, *rest))
         return len(tasks)
 
     def on_run(self, sender: "Node", task: tuple) -> None:  # type: ignore[type-arg]
-        task_id, home, root, function, payload, deps, nested, rest, actor, last = task
+        task_id, home, root, function, payload, deps, nested, rest, actor, last, checkpoint, turn = task
         job = self.driver.job if home == self.node_id else self.manager.enter_guest(self.number(home), root)
         ref = self.inward([function])[0] if function else None
         served = self.inward([actor])[0] if actor else None
-        received = (task_id, job, ref, payload, self.inward(deps), self.inward(nested), *rest, served, *last)
+        saved = self.inward([checkpoint])[0] if checkpoint else None
+        ids = self.inward(deps), self.inward(nested)
+        received = (task_id, job, ref, payload, *ids, *rest, served, *last, saved, turn)
         self.manager.receive_tasks(self.peer(sender), [received])
 
     def on_kill(self, sender: "Node", raw: bytes) -> None:
@@ -173,12 +177,12 @@ class Node:
                     message = (raw, fmt, data, size, self.outward(nested), failed, turn)
                     self.network.send(self, node, "result", message)
             elif item[0] == _kernel.NEWS_CHECKPOINT:
-                _, value, peer, actor, turn = item
+                _, value, peer, actor, turn, is_last = item
                 if (node := self.network.nodes.get(self.name(peer))) is not None:
                     self.manager.lend(peer, [value])
                     fmt, data = self.manager.get(value, 0)
                     refs = self.outward(self.manager.lend_nested(peer, value))
-                    told = (actor, turn, value.binary(), fmt, bytes(data), refs)
+                    told = (actor, turn, value.binary(), fmt, bytes(data), refs, is_last)
                     self.network.send(self, node, "checkpoint", told)
             elif item[0] == _kernel.NEWS_CALLS:
                 _, actor, peer, ends = item
@@ -212,7 +216,7 @@ class Node:
             self.network.send(self, sender, "return", (raw, 1))
 
     def on_checkpoint(self, sender: "Node", told: tuple) -> None:  # type: ignore[type-arg]
-        actor, turn, raw, fmt, data, nested = told
+        actor, turn, raw, fmt, data, nested, is_last = told
         peer = self.peer(sender)
         refs = self.inward(nested)
         held = [self.manager.foreign(ref) for ref in refs]
@@ -221,6 +225,9 @@ class Node:
         if not self.manager.is_ready(value):
             self.manager.seal(value, data, fmt, held)
         self.manager.take_checkpoint(peer, self.manager.foreign((actor, 0)), turn, value)
+        if is_last:
+            self.manager.reclaim_actor(peer, self.manager.foreign((actor, 0)))
+            self.network.send(self, sender, "return", (actor[:-4] + SERVED_INDEX, 1))
 
     def on_return(self, sender: "Node", returned: tuple[bytes, int]) -> None:
         self.manager.take_back(self.peer(sender), [returned])
@@ -305,6 +312,9 @@ class Host(threading.Thread):
         with contextlib.suppress(_kernel.ArenaClosed):  # its node is dead
             self.serve()
 
+    def saved(self) -> bytes:
+        return b"".join(encoded(number, 8) for number in self.told)
+
     def serve(self) -> None:
         self.arena.register(_kernel.WORKER)
         created = self.arena.next()
@@ -319,6 +329,10 @@ class Host(threading.Thread):
         unsaved = 0
         while (call := self.arena.next()) is not None:
             _, _, payload, deps, num_returns, _ = call
+            if decoded(payload) == LEAVE:
+                self.arena.checkpoint(self.saved(), RAW, leaves=True)
+                self.arena.complete()
+                continue
             self.told.append(decoded(payload) + sum(decoded(self.arena.get(dep, 0)[1]) for dep in deps or []))
             del deps, call
             self.arena.finish([(encoded(len(self.told)), RAW, None)] * num_returns)
@@ -326,7 +340,7 @@ class Host(threading.Thread):
             unsaved += 1
             if unsaved == self.interval:
                 unsaved = 0
-                self.arena.checkpoint(b"".join(encoded(number, 8) for number in self.told), RAW)
+                self.arena.checkpoint(self.saved(), RAW)
         self.arena.leave()
 
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from ray import _kernel
-from tests.core.nodes import Host, Network, Node, decoded
+from tests.core.nodes import LEAVE, Host, Network, Node, decoded, encoded
 from tests.core.test_actors_elsewhere import all_is_gone, failure, given, placed
 
 INTERVAL = 4
@@ -170,14 +170,9 @@ def test_it_goes_on_though_its_first_process_had_died(network: Network) -> None:
     ended(b, host)
 
 
-@pytest.mark.parametrize("how", ["killed", "dropped", "too large"])
+@pytest.mark.parametrize("how", ["killed", "dropped"])
 def test_one_that_does_not_start_again(network: Network, how: str) -> None:
-    a, b, c = network.all
-    if how == "too large":
-        network = Network(0)
-        a, b, c = (Node(network, cpus) for cpus in (0, 2, 2))
-        network.all = [a, b, c]
-        network.nodes = {node.node_id: node for node in network.all}
+    a, b, _ = network.all
     actor, host = placed(a, b, INTERVAL)
     calls = [asked(a, actor, number) for number in range(INTERVAL + 1)]
     network.until_ready(*((a, call) for call in calls))
@@ -189,7 +184,7 @@ def test_one_that_does_not_start_again(network: Network, how: str) -> None:
         a.let_go()
     network.die(b)
     a.check()
-    if how != "dropped":
+    if how == "killed":
         late = asked(a, actor, 1)
         network.until_ready((a, late))
         assert failure(a, late) == _kernel.ACTOR_NODE_DIED
@@ -198,3 +193,106 @@ def test_one_that_does_not_start_again(network: Network, how: str) -> None:
     del calls
     all_is_gone(network)
     ended(b, host)
+
+
+def serving(owner: Node, node: Node) -> Host:
+    """The owner's actor, which waits there, goes to that node."""
+    assert owner.offload(node) == 1
+    owner.network.until(lambda: node.manager.stats()["ready_tasks"] == 1)
+    return Host(node, INTERVAL)
+
+
+@pytest.mark.parametrize("loses", [False, True])
+@pytest.mark.parametrize("count", [0, 2, INTERVAL, 2 * INTERVAL + 3])
+def test_it_goes_on_at_a_third_node_and_then_at_a_fourth(count: int, loses: bool) -> None:
+    network = Network(4)
+    a, b, c, d = network.all
+    actor, first = placed(a, b, INTERVAL)
+    handles = {a: actor, c: given(a, c, actor)}
+    calls: dict[Node, list[_kernel.ObjectID]] = {a: [], c: []}
+    numbers: dict[Node, list[int]] = {a: [], c: []}
+
+    def call(many: int) -> None:
+        for _ in range(many):
+            for node, handle in handles.items():
+                numbers[node].append(len(numbers[a]) + len(numbers[c]))
+                calls[node].append(asked(node, handle, numbers[node][-1]))
+
+    call(count)
+    network.until_ready(*((node, each) for node in calls for each in calls[node]))
+    network.settle(work=False)
+    call(2)
+    network.step()
+    network.die(b)
+    a.check()
+    call(2)
+    if loses:
+        assert a.offload(c) == 1
+        for _ in range(3):
+            a.tell_news()
+            network.deliver(a, c)
+        network.lose(a, c)
+        a.check()
+        network.settle(work=False)
+    else:
+        assert a.offload(c) == 1
+    if c.manager.stats()["ready_tasks"] == 0:
+        a.offload(c)
+        network.until(lambda: c.manager.stats()["ready_tasks"] == 1)
+    second = Host(c, INTERVAL)
+    call(3)
+    for node in (a, c):
+        node.check()
+    network.until_ready(*((node, each) for node in calls for each in calls[node]))
+    call(1)
+    network.step()
+    a.check()
+    before = positions(a, calls[a][:-1])
+    handles.pop(c)
+    theirs = numbers[c][:-1], positions(c, calls[c][:-1])
+    network.die(c)
+    third = serving(a, d)
+    call(4)
+    network.until_ready(*((a, each) for each in calls[a]))
+    assert positions(a, calls[a][: len(before)]) == before
+    assert [third.told[place - 1] for place in positions(a, calls[a])] == numbers[a]
+    assert [third.told[place - 1] for place in theirs[1]] == theirs[0]
+    assert len(set(third.told)) == len(third.told)
+    del actor, handles, calls
+    all_is_gone(network, third)
+    ended(b, first)
+    ended(c, second)
+
+
+@pytest.mark.parametrize("loses", [False, True])
+@pytest.mark.parametrize("count", [0, 2, INTERVAL, 2 * INTERVAL + 3])
+def test_it_leaves_a_node_and_nothing_is_run_twice(network: Network, count: int, loses: bool) -> None:
+    a, b, c = network.all
+    actor, first = placed(a, b, INTERVAL)
+    handle = given(a, c, actor)
+    calls = [asked(a, actor, number) for number in range(count)]
+    network.until_ready(*((a, each) for each in calls))
+    theirs = [asked(c, handle, 1_000 + number) for number in range(5)]
+    calls += [asked(a, actor, number) for number in range(count, count + 5)]
+    for _ in range(2):
+        network.step()
+    (served,) = b.manager.served_actors()
+    b.manager.call(served, encoded(LEAVE), None, None, 0)
+    del served
+    calls += [asked(a, actor, number) for number in range(count + 5, count + 10)]
+    first.join()
+    if loses:
+        b.tell_news()
+        network.lose(a, b)
+    network.settle(work=False)
+    assert b.manager.served_actors() == []
+    for node in network.all:
+        node.check()
+    second = serving(a, c)
+    network.until_ready(*((a, each) for each in calls), *((c, each) for each in theirs))
+    assert second.began_with == first.told
+    assert sorted(second.told) == [*range(count + 10), *range(1_000, 1_005)]
+    assert [second.told[place - 1] for place in positions(a, calls)] == list(range(count + 10))
+    assert [second.told[place - 1] for place in positions(c, theirs)] == list(range(1_000, 1_005))
+    del actor, handle, calls, theirs, node
+    all_is_gone(network, second)

@@ -388,7 +388,7 @@ class ModelArena:
             retries = max(0, task.retries - task.attempt)
             sent.append(
                 (task.id, task.job, None, task.payload, deps, nested, len(task.returns), 0, 0, 0,
-                 task.attempt, retries, None, None, None, False)
+                 task.attempt, retries, None, None, None, False, None, 0)
             )  # fmt: skip
         return sent
 
@@ -403,6 +403,9 @@ class ModelArena:
                 self._come_back(task, died=False)
                 count += 1
         return count
+
+    def served_actors(self) -> list[ModelObjectID]:
+        return []
 
     def receive_tasks(self, peer: int, tasks: Iterable[SentTask]) -> None:
         self._must_be_peer(peer)

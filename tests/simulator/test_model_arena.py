@@ -18,7 +18,7 @@ def arena() -> ModelArena:
 
 
 def sent(task: bytes, deps: "list[tuple[bytes, int]]", num_returns: int = 1) -> SentTask:
-    return (task, 1, None, b"", deps, [], num_returns, 0, 0, 0, 0, 0, None, None, None, False)
+    return (task, 1, None, b"", deps, [], num_returns, 0, 0, 0, 0, 0, None, None, None, False, None, 0)
 
 
 def test_the_last_reference_frees(arena: ModelArena) -> None:

@@ -33,6 +33,7 @@ ObjectId = Annotated[bytes, Meta(min_length=20, max_length=20)]
 TaskId = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Small = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
+Turn = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]  # goes round; 0: none
 Format = Annotated[int, Meta(ge=0, le=255)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Name = Annotated[str, Meta(max_length=256)]
@@ -146,9 +147,10 @@ class Task(Part, frozen=True):
     interval: Small | None = (
         None  # of an actor that the receiver is to create: calls between checkpoints, 0: none
     )
-    around: bool = (
-        False  # a call that has come to the sender from the receiver, which has its results already
-    )
+    # Of a call: the receiver may know its results already, since they are its own, or since it runs again.
+    around: bool = False
+    checkpoint: Ref | None = None  # of an actor that has been elsewhere: its state, behind this turn
+    turn: Turn = 0
 
 
 class Run(Message, frozen=True, tag=10):
@@ -172,7 +174,7 @@ class Result(Part, frozen=True):
     nested: list[Ref]
     failed: bool = False
     sources: list[NodeId] = []
-    turn: Annotated[int, Meta(ge=0, le=(1 << 32) - 1)] = 0
+    turn: Turn = 0
 
 
 class Results(Message, frozen=True, tag=11):
@@ -198,9 +200,12 @@ class Checkpoint(Message, frozen=True, tag=14):
     the receiver, without the calls up to this turn. Their results were sent before."""
 
     actor: ObjectId
-    turn: Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
+    turn: Turn
     value: ObjectId
     data: Result | None  # the value itself, if it is small
+    is_last: bool = (
+        False  # the sender serves the actor no more: what it was not called yet it is not called there
+    )
 
 
 # --- references -----------------------------------------------------------------------------------

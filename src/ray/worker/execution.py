@@ -7,7 +7,7 @@ from ray._kernel import ACTOR_CALL, TASK, ArenaClosed, ObjectID
 from ray.core.arguments import decode
 from ray.core.failures import Failed, failed
 from ray.core.invocation import ArgumentFailed, Definitions, Sealed, arguments, results
-from ray.core.names import name_behind
+from ray.core.names import LEAVE, name_behind
 from ray.core.session_state import Current
 from ray.core.store import NO_ROOM, sealable, with_room
 from ray.worker.actor_host import ActorHost
@@ -131,6 +131,8 @@ class Executor:
             self.interruptible = True
             args, kwargs = arguments(self.session, payload, deps, host.name) if deps else decode(payload, [])
             method = args[0]
+            if method == LEAVE:
+                return self._leave(host)
             self._name, subject = host.known_names.get(method) or host.names(method)
             call = getattr(host.instance, method)
             value = call(*args[1:], **kwargs) if kwargs or len(args) > 1 else call()
@@ -153,6 +155,14 @@ class Executor:
             if state is not None:
                 host.store(state)
         return result
+
+    def _leave(self, host: ActorHost) -> Result:
+        """The actor goes on at another node. If its state can't be saved it stays here, as long as this node does."""
+        state = host.state()
+        self.interruptible = False
+        if state is not None:
+            host.store(state, leaves=True)
+        return _NOTHING
 
     def _create_actor(self, key: int, payload: bytes, deps: list[ObjectID] | None) -> Result:
         self._name = ""

@@ -1,8 +1,9 @@
 """Checkpoints of actors that one node serves for another: told of by the server, kept by the owner.
 
-Each comes behind the results of the calls that it covers (`NEWS_CHECKPOINT`), and is of use as soon as its value is
-here. Until then the one before it stays, and what was called since is in the owner's log. What is forgotten here
-with a link or a node manager is told of again with the next link.
+Each comes behind the results of the calls that it covers (`NEWS_CHECKPOINT`), and is of use as soon as its
+value is here. Until then the one before it stays, and what was called since is in the owner's log. The last
+one of a node that leaves says so: then the owner places the actor anew. What is forgotten here with a link or a node
+manager is told of again with the next link.
 """
 
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from ray.wire import messages
 if TYPE_CHECKING:
     from ray.node.cluster.exchange import Exchange, Peer
 
-Coming = tuple[int, _kernel.ObjectID]  # the turn that it covers, and its value
+Coming = tuple[int, _kernel.ObjectID, bool]  # the turn that it covers, its value, and whether it is the last
 
 
 class Checkpoints:
@@ -27,15 +28,16 @@ class Checkpoints:
     # --- the server's ---
 
     @staticmethod
-    def tell(exchange: "Exchange", number: int, actor: bytes, turn: int, value: _kernel.ObjectID) -> None:
+    def tell(
+        exchange: "Exchange", number: int, actor: bytes, turn: int, value: _kernel.ObjectID, is_last: bool
+    ) -> None:
         """To the owner, if there is a link; else it is news again with the next one."""
         peer = exchange.peers.get(number)
         if peer is None or not peer.synced:
             return
         exchange.arena.lend(number, [value])
-        exchange.send_to(
-            peer, messages.Checkpoint(actor, turn, value.binary(), exchange.small_value(number, value))
-        )
+        small = exchange.small_value(number, value)
+        exchange.send_to(peer, messages.Checkpoint(actor, turn, value.binary(), small, is_last))
 
     # --- the owner's ---
 
@@ -45,7 +47,7 @@ class Checkpoints:
             exchange.take_value(peer, told.data, value)
         coming = self._coming.setdefault((peer.number, told.actor), [])
         del coming[1:]
-        coming.append((told.turn, value))
+        coming.append((told.turn, value, told.is_last))
         self._look(exchange, peer.number, told.actor)
 
     def on_sealed(self, exchange: "Exchange") -> None:
@@ -62,8 +64,10 @@ class Checkpoints:
     def _look(self, exchange: "Exchange", number: int, actor: bytes) -> None:
         coming = self._coming[number, actor]
         while coming and exchange.arena.is_ready(coming[0][1]):
-            turn, value = coming.pop(0)
+            turn, value, is_last = coming.pop(0)
             exchange.arena.take_checkpoint(number, exchange.arena.foreign((actor, 0)), turn, value)
+            if is_last:
+                exchange.served_no_more(number, actor)
         if coming:
             exchange.want(coming[0][1], number)
         else:

@@ -28,6 +28,7 @@ CALLS_AT_ONCE = 512  # to one actor, before others have their turn
 FIRST_RETURN = bytes(4)  # how the id of a task's first result ends
 GRACE_S = 15.0  # longer than a link that breaks is away
 FUNCTIONS_KEPT = 1_000  # of one job
+SERVED_INDEX = bytes((1, 0, 0, 0xC0))  # how the id of an actor ends where it is served for another node
 AROUND = 0x40  # in the last byte of an id, of the result of a call that its actor's owner has sent back
 
 
@@ -416,7 +417,7 @@ class Exchange:
         told = []
         for sent in tasks:
             (raw, job, function, payload, deps, nested, num_returns, cpu, gpu, custom, attempt, retries,
-             actor, after, interval, is_around) = sent  # fmt: skip
+             actor, after, interval, is_around, checkpoint, turn) = sent  # fmt: skip
             known = self.arena.job_root(job)
             if known is None:  # its driver has ended just now; its tasks are failed by that
                 if actor is not None:  # those of the calls that are away
@@ -443,6 +444,8 @@ class Exchange:
                     after=after,
                     interval=interval,
                     around=is_around,
+                    checkpoint=None if checkpoint is None else self._wire_ref(checkpoint),
+                    turn=turn,
                 )
             )
         if told:
@@ -494,15 +497,16 @@ class Exchange:
             function = None if task.function is None else self._ref(task.function, peer)
             deps = [self._ref(ref, peer) for ref in task.deps]
             nested = [self._ref(ref, peer) for ref in task.nested]
-            refs += [function] if function is not None else []
-            refs += deps
-            refs += nested
+            checkpoint = None if task.checkpoint is None else self._ref(task.checkpoint, peer)
+            named = [ref for ref in (function, *deps, *nested, checkpoint) if ref is not None]
+            refs += named
             is_untaken = self.is_leaving and task.actor is None  # the calls of its actors are still done here
             if is_untaken:
                 untaken.append(task.id)
-            known = self._known_results(peer, task) if self._dead and job is not None else []
+            may_be_known = bool(self._dead) and job is not None and not task.around
+            known = self._known_results(peer, task) if may_be_known else []
             if job is None or known or is_untaken:  # the job has ended, and so will the task at the sender
-                self.arena.note(peer.number, [*deps, *nested] + ([function] if function is not None else []))
+                self.arena.note(peer.number, named)
                 if known:
                     self._send(peer.number, messages.Results(known))
                 continue
@@ -511,7 +515,7 @@ class Exchange:
             tasks.append(
                 (task.id, job, function, task.payload, deps, nested, task.num_returns, need.cpu, need.gpu,
                  need.custom, task.attempt, task.retries, actor, task.after, task.interval,
-                 task.around)
+                 task.around, checkpoint, task.turn)
             )  # fmt: skip
         self.arena.receive_tasks(peer.number, tasks)
         self._came_from(peer.number, refs)
@@ -606,6 +610,11 @@ class Exchange:
         self._came_from(peer.number, nested)
         if value.data is not None:
             self._arrived(oid, value.format, value.data, held)
+
+    def served_no_more(self, number: int, actor: bytes) -> None:
+        """It is placed anew, and the peer need not keep anything of it."""
+        self.arena.reclaim_actor(number, self.arena.foreign((actor, THIS_NODE)))
+        self._return(number, [(actor[: -len(SERVED_INDEX)] + SERVED_INDEX, 1)])
 
     def want(self, oid: _kernel.ObjectID, owner: int) -> None:
         """An object of that peer's, whose value will be `NEWS_SEALED`."""
@@ -788,7 +797,7 @@ class Exchange:
         results: dict[int, list[messages.Result]] = defaultdict(list)
         returns: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
         calls: list[tuple[_kernel.ObjectID, int, bytes | None]] = []
-        checkpoints: list[tuple[int, bytes, int, _kernel.ObjectID]] = []
+        checkpoints: list[tuple[int, bytes, int, _kernel.ObjectID, bool]] = []
         item: Any
         for item in news:
             kind = item[0]
@@ -810,8 +819,8 @@ class Exchange:
             elif kind == _kernel.NEWS_CALLS:
                 calls.append(item[1:])
             elif kind == _kernel.NEWS_CHECKPOINT:
-                _, value, number, raw, turn = item
-                checkpoints.append((number, raw, turn, value))
+                _, value, number, raw, turn, is_last = item
+                checkpoints.append((number, raw, turn, value, is_last))
             elif kind == _kernel.NEWS_WANTED:
                 oid = item[1]
                 owner = self.arena.owner(oid)
