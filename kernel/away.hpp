@@ -307,8 +307,8 @@ inline void logged_comes_back(Transaction& t, u32 i, bool died) {
   t.set(task.state, TASK_HELD);
 }
 
-// A result that only the node knows is made anew when it is sent again; one that can't be made again fails.  False: none
-// is left of these.
+// A result that only the node knows is made anew when it is sent again; one that can't be made again fails.  False:
+// none is left of these.
 inline bool give_up_result(Transaction& t, u32 i) {
   Task& task = t.m.task(i);
   u32 o = task.returns;

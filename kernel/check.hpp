@@ -378,7 +378,8 @@ class Checker {
       }
       calls(actor.replay_head, actor.replay_tail, a, "to run again");
       u32 done = calls(actor.done_head, actor.done_tail, a, "done"), again = 0;
-      for (u32 i = actor.done_head, n = 0; i && n < done; i = m.task(i).next, ++n) again += bool(m.task(i).flags & REPLAYED);
+      for (u32 i = actor.done_head, n = 0; i && n < done; i = m.task(i).next, ++n)
+        again += bool(m.task(i).flags & REPLAYED);
       expect(again == actor.replaying, "actor ", a, " has ", again, " calls that run again, not ", actor.replaying);
       expect(done == actor.done_count, "actor ", a, " has ", done, " calls done, not ", actor.done_count);
       if (actor.state == ACTOR_DEAD) continue;

@@ -107,7 +107,8 @@ nb::object from_news(Arena& a, const News& n) {
   nb::object held = a.id_of(n.object);
   nb::object ends = n.ends ? nb::object(bytes_of(n.id.id)) : nb::none();
   if (n.kind == NewsKind::calls) return nb::make_tuple(u32(n.kind), held, n.peer, ends);
-  if (n.kind == NewsKind::checkpoint) return nb::make_tuple(u32(n.kind), held, n.peer, bytes_of(n.id.id), n.turn, n.ends);
+  if (n.kind == NewsKind::checkpoint)
+    return nb::make_tuple(u32(n.kind), held, n.peer, bytes_of(n.id.id), n.turn, n.ends);
   if (n.kind != NewsKind::done) return nb::make_tuple(u32(n.kind), held);
   u32 value = a.c().value_of(n.object);
   const Object& object = a.c().m().object(value);
@@ -257,11 +258,9 @@ void add_peers(nb::class_<Arena>& arena) {
           },
           "peer"_a, "actor"_a, "turn"_a, "value"_a)
       .def(
-          "reclaim_actor",
-          [](Arena& a, u32 peer, Id actor) { return a.c().reclaim_actor(peer, a.index_of(*actor)); }, "peer"_a,
-          "actor"_a)
-      .def("served_actors",
-           [](Arena& a) { return to_list(a.c().served_actors(), [&](u32 o) { return a.id_of(o); }); })
+          "reclaim_actor", [](Arena& a, u32 peer, Id actor) { return a.c().reclaim_actor(peer, a.index_of(*actor)); },
+          "peer"_a, "actor"_a)
+      .def("served_actors", [](Arena& a) { return to_list(a.c().served_actors(), [&](u32 o) { return a.id_of(o); }); })
       .def(
           "location",
           [](Arena& a, Id oid) -> nb::object {

@@ -52,7 +52,8 @@ struct SentTask {
   std::optional<IdRef> actor;        // of a call
   std::optional<u32> interval;       // of a creation: the actor's
   std::optional<TaskIdBytes> after;  // the call before it of the same caller, if that was not known to be done
-  // A call whose results the peer may know already: they are its own, and it has come here from there, or it runs again.
+  // A call whose results the peer may know already: they are its own, and it has come here from there, or it runs
+  // again.
   bool around = false;
   std::optional<IdRef> checkpoint;  // of a creation: it goes on from there,
   u32 turn = 0;                     // behind that turn

@@ -224,7 +224,8 @@ inline std::vector<TaskIdBytes> Client::away(u32 peer) {
     Transaction t(m(), thread());
     // What is logged has been done and told of; the peer need not know it any more.
     const Task& record = m().task(task.index);
-    if (is_away(task, peer) && (!(record.flags & LOGGED) || record.flags & REPLAYED || record.stored)) out.push_back(task.id);
+    if (is_away(task, peer) && (!(record.flags & LOGGED) || record.flags & REPLAYED || record.stored))
+      out.push_back(task.id);
     t.commit();
   }
   return out;

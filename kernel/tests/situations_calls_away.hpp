@@ -423,8 +423,7 @@ inline void add_placements(Situations& list) {
   };
   for (u32 interval : {0u, 2u})
     list.push_back(with_peers(
-        "call an actor that this node serves for another" + named(interval),
-        [=](Stage& s) { serves(s, interval); },
+        "call an actor that this node serves for another" + named(interval), [=](Stage& s) { serves(s, interval); },
         [=](Stage& s) {
           s.call_with(s.x, {Act::actor_add, s.new_tag(), 1, 0});
           bool goes_around = s.m.actor(s.m.object(s.x).actor).ready_head;
@@ -454,12 +453,14 @@ inline void add_placements(Situations& list) {
           }
           if (s.c.received(peer(s, 1)).size() != 3) s.board.complain("calls that came around are not here");
         }));
-  list.push_back(with_peers("return an actor that this node serves for another", [=](Stage& s) { serves(s); }, [](Stage& s) {
-    ObjectIdBytes served = to_id(s.bytes[0].data());
-    task::return_id(served.data(), served.data(), SERVED_INDEX);
-    std::vector<IdTimes> returned{{served, 1}};
-    s.c.take_back(peer(s, 1), returned);
-  }));
+  list.push_back(with_peers(
+      "return an actor that this node serves for another", [=](Stage& s) { serves(s); },
+      [](Stage& s) {
+        ObjectIdBytes served = to_id(s.bytes[0].data());
+        task::return_id(served.data(), served.data(), SERVED_INDEX);
+        std::vector<IdTimes> returned{{served, 1}};
+        s.c.take_back(peer(s, 1), returned);
+      }));
 }
 
 // --- checkpoints of actors that one node has and another serves -----------------------------------------------

@@ -103,3 +103,91 @@ def test_it_goes_on_when_its_node_is_killed(
     assert ray.get(actor.weight.remote(), timeout=PATIENCE_MS) == ballast_bytes
     # Executed twice were those since the last checkpoint that had come here, and those whose results had not.
     assert len(executed(log)) - 1 <= total + LOST_CALLS
+
+
+def test_it_goes_on_where_alone_it_fits_and_loses_nothing_when_its_node_dies_twice(
+    make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    cluster = make_cluster(1)
+    actor, node = made_elsewhere(cluster, log, spare=False)
+    results = [actor.add.remote(1) for _ in range(25)]
+    ray.get(results, timeout=PATIENCE_MS)
+    cluster.kill_node(node)
+    results += [actor.add.remote(1) for _ in range(25)]  # which wait for a node that can
+    assert ray.wait(results[-1:], timeout=1_000)[0] == []
+    second = cluster.add_node(num_custom_resource=1)
+    third = cluster.add_node(num_custom_resource=1)
+    assert ray.get(results, timeout=3 * PATIENCE_MS) == list(range(1, 51))
+    at = place(actor)
+    assert at in (second.record.token, third.record.token)
+    results += [actor.add.remote(1) for _ in range(25)]
+    cluster.kill_node(second if at == second.record.token else third)
+    results += [actor.add.remote(1) for _ in range(25)]
+    assert ray.get(results, timeout=3 * PATIENCE_MS) == list(range(1, 101))
+    assert place(actor) in (second.record.token, third.record.token)
+
+
+def test_a_node_cut_off_ends_its_copy_and_the_actor_stays_where_it_is(
+    make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    """What the copy does after the cut nobody sees."""
+    log = tmp_path / "log"
+    cluster = make_cluster(1, num_custom_resource=1)
+    actor, node = made_elsewhere(cluster, log)
+    results = [actor.add.remote(1) for _ in range(25)]
+    ray.get(results, timeout=PATIENCE_MS)
+    _, pid = ray.get(actor.place.remote(), timeout=PATIENCE_MS)
+    cluster.partition(node)
+    results += [actor.add.remote(1) for _ in range(25)]
+    assert ray.get(results, timeout=3 * PATIENCE_MS) == list(range(1, 51))
+    assert place(actor) == cluster.head.record.token
+    cluster.heal()
+    assert wait_for(lambda: not os.path.exists(f"/proc/{pid}") or None, 2 * PATIENCE_S)
+    results += [actor.add.remote(1) for _ in range(25)]
+    assert ray.get(results, timeout=PATIENCE_MS) == list(range(1, 76))
+    assert place(actor) == cluster.head.record.token
+    assert len(deaths(cluster)) == 1
+
+
+def test_a_node_that_is_drained_hands_it_over_and_nothing_is_run_twice(
+    make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    cluster = make_cluster(1)
+    actor, node = made_elsewhere(cluster, log, LARGE_BYTES, spare=False)
+    other = cluster.add_node(num_custom_resource=1)
+    theirs = [add_ones.remote(actor, 20) for _ in range(3)]
+    results = [actor.add.remote(1) for _ in range(300)]
+    ray.get(results[50], timeout=PATIENCE_MS)
+    drainer = threading.Thread(target=cluster.drain_node, args=(node,))
+    drainer.start()
+    results += [actor.add.remote(1) for _ in range(300)]
+    sums = ray.get(results, timeout=3 * PATIENCE_MS)
+    told = ray.get(theirs, timeout=PATIENCE_MS)
+    drainer.join()
+    assert place(actor) == other.record.token
+    assert sorted([*sums, *(each for one in told for each in one)]) == list(range(1, len(sums) + 61))
+    assert sums == sorted(sums)
+    assert ray.get(actor.weight.remote(), timeout=PATIENCE_MS) == LARGE_BYTES
+    assert len(executed(log)) == len(sums) + 60
+
+
+@ray.remote(num_custom_resource=1)
+def pass_on_and_wait(box: list[Any]) -> int:
+    """Uses a handle that came inside, on the node that alone can hold the actor."""
+    return int(ray.get(box[0].add.remote(7)))
+
+
+@pytest.mark.parametrize("interval", [None, INTERVAL])
+def test_an_actor_fits_only_where_its_first_caller_waits(
+    make_cluster: MakeCluster, tmp_path: Path, interval: int | None
+) -> None:
+    cluster = make_cluster(1)
+    options = {} if interval is None else {"checkpoint_interval": interval}
+    actor = ray.remote(num_custom_resource=1, **options)(Sum).remote(str(tmp_path / "log"))
+    waits = pass_on_and_wait.remote([actor])
+    node = cluster.add_node(num_custom_resource=2)
+    assert ray.get(waits, timeout=PATIENCE_MS) == 7
+    assert ray.get(actor.add.remote(1), timeout=PATIENCE_MS) == 8
+    assert place(actor) == node.record.token

@@ -300,10 +300,11 @@ class Host(threading.Thread):
 
     With an interval it saves them after so many calls, and begins with what was saved."""
 
-    def __init__(self, node: Node, interval: int = 0) -> None:
+    def __init__(self, node: Node, interval: int = 0, ballast_bytes: int = 0) -> None:
         super().__init__()
         self.arena = _kernel.Arena.attach(node.manager.fd)
         self.interval = interval
+        self.ballast_bytes = ballast_bytes
         self.told: list[int] = []
         self.began_with: list[int] = []
         self.start()
@@ -313,7 +314,9 @@ class Host(threading.Thread):
             self.serve()
 
     def saved(self) -> bytes:
-        return b"".join(encoded(number, 8) for number in self.told)
+        return b"".join(encoded(number, 8) for number in (len(self.told), *self.told)) + bytes(
+            self.ballast_bytes
+        )
 
     def serve(self) -> None:
         self.arena.register(_kernel.WORKER)
@@ -322,7 +325,7 @@ class Host(threading.Thread):
         assert created[0] == _kernel.ACTOR_CREATE
         if self.interval and (saved := self.arena.last_checkpoint()) is not None:
             data = bytes(self.arena.get(saved, 0)[1])
-            self.told = [decoded(data[start:]) for start in range(0, len(data), 8)]
+            self.told = [decoded(data[8 * place :]) for place in range(1, decoded(data) + 1)]
             self.began_with = list(self.told)
             del saved
         self.arena.complete()

@@ -222,7 +222,7 @@ def test_an_actor_is_placed_on_another_node(network: Network) -> None:
 def test_an_actor_is_placed_where_calls_of_it_are_on_their_way(
     network: Network, killed: bool, interval: int
 ) -> None:
-    """They go around by its owner, and come back to where their results belong; later ones stay behind them."""
+    """They go around by its owner, back to where their results belong; later ones stay behind them."""
     a, b, c = network.all
     cls = a.driver.put(encoded(1), RAW)
     actor = a.create(cls, interval=interval)

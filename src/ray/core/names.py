@@ -8,8 +8,6 @@ from ray._kernel import JOURNAL_FUNCTION, Arena, KernelError, ObjectID, View
 from ray.serialization.formats import RAW
 from ray.serialization.functions import describe
 
-LEAVE = "__ray_leave__"  # a method that no actor has: it is to go on at another node
-
 
 def display_name(qualified: str) -> str:
     """Without the functions that it was defined in."""

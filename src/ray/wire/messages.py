@@ -163,8 +163,8 @@ class Result(Part, frozen=True):
     """The value of an object; without `data` it is one that the sender has stored, to be fetched from there.
 
     `nested` ids are lent to the receiver. `failed`: it is a failure that belongs into the journal of the
-    task's owner. `sources`: nodes that have it stored, if not the sender alone. `turn`: of a call to an actor with
-    checkpoints, its number in the order in which the sender has executed them.
+    task's owner. `sources`: nodes that have it stored, if not the sender alone. `turn`: of a call to
+    an actor with checkpoints, its number in the order in which the sender has executed them.
     """
 
     id: ObjectId
@@ -196,8 +196,8 @@ class Killed(Message, frozen=True, tag=13):
 
 
 class Checkpoint(Message, frozen=True, tag=14):
-    """An actor of the receiver's that the sender serves can go on from this value, an object of the sender's lent to
-    the receiver, without the calls up to this turn. Their results were sent before."""
+    """An actor of the receiver's that the sender serves can go on from this value, an object of the sender's
+    lent to the receiver, without the calls up to this turn. Their results were sent before."""
 
     actor: ObjectId
     turn: Turn

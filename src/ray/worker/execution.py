@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ray._kernel import ACTOR_CALL, TASK, ArenaClosed, ObjectID
+from ray.core import leaving
 from ray.core.arguments import decode
 from ray.core.failures import Failed, failed
 from ray.core.invocation import ArgumentFailed, Definitions, Sealed, arguments, results
-from ray.core.names import LEAVE, name_behind
+from ray.core.names import name_behind
 from ray.core.session_state import Current
 from ray.core.store import NO_ROOM, sealable, with_room
 from ray.worker.actor_host import ActorHost
@@ -131,7 +132,7 @@ class Executor:
             self.interruptible = True
             args, kwargs = arguments(self.session, payload, deps, host.name) if deps else decode(payload, [])
             method = args[0]
-            if method == LEAVE:
+            if method == leaving.METHOD:
                 return self._leave(host)
             self._name, subject = host.known_names.get(method) or host.names(method)
             call = getattr(host.instance, method)
@@ -157,7 +158,7 @@ class Executor:
         return result
 
     def _leave(self, host: ActorHost) -> Result:
-        """The actor goes on at another node. If its state can't be saved it stays here, as long as this node does."""
+        """It goes on at another node; if its state can't be saved, it stays for as long as this one."""
         state = host.state()
         self.interruptible = False
         if state is not None:

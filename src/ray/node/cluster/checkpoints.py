@@ -2,8 +2,8 @@
 
 Each comes behind the results of the calls that it covers (`NEWS_CHECKPOINT`), and is of use as soon as its
 value is here. Until then the one before it stays, and what was called since is in the owner's log. The last
-one of a node that leaves says so: then the owner places the actor anew. What is forgotten here with a link or a node
-manager is told of again with the next link.
+one of a node that leaves says so: then the owner places the actor anew. What is forgotten here with a link or
+a node manager is told of again with the next link.
 """
 
 from typing import TYPE_CHECKING
@@ -21,8 +21,8 @@ class Checkpoints:
     """Of one exchange, which each method is given: it would be kept alive by one that refers to it."""
 
     def __init__(self) -> None:
-        # Of an actor, by the peer that serves it, the one whose value is on its way, and the newest after it: if each
-        # newer one put an end to that, none would ever arrive.
+        # Of an actor, by the peer that serves it, the one whose value is on its way, and the newest after it:
+        # if each newer one put an end to that, none would ever arrive.
         self._coming: dict[tuple[int, bytes], list[Coming]] = {}
 
     # --- the server's ---

@@ -5,21 +5,20 @@ session's record, so that a new node manager goes on with it and drivers are not
 
 Actors with checkpoints that this node serves for others leave before it: each saves its state between two
 calls, and goes on where its owner places it. Not handed over are actors without, nor any that this node owns.
-Calls of those that have come are done, since they count as tasks; who calls later is told that the actor's node
-is gone.
+Calls of those that have come are done, since they count as tasks; who calls later is told that the actor's
+node is gone.
 """
 
 import contextlib
 import dataclasses
 import os
-import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from ray import _kernel
+from ray.core import leaving
 from ray.core.logs import of_job, open_log
-from ray.core.names import LEAVE
 from ray.node.cluster.exchange import THIS_NODE, Exchange, as_owned
 from ray.policy.cluster.draining import Drain, Leave, Offer, Seen
 from ray.session.record import SessionRecord
@@ -30,7 +29,6 @@ from ray.wire.messages import Message
 LOOK_MS = 20  # between two looks at least
 LOOK_SHARE = 10  # and ten times as long as the last one took: so many ids may be lent that it takes long
 STDERR = 2
-LEAVE_CALL = pickle.dumps((LEAVE,), 5)  # as the arguments of a call
 TAKEN_AT_ONCE = 10_000  # ids in one message
 
 
@@ -138,7 +136,7 @@ class Departure:
         """By a call like others: so it comes between two of these, and no state is half made."""
         served = set(self.arena.served_actors())
         for actor in served - self._asked:
-            self.arena.call(actor, LEAVE_CALL, None, None, 0)
+            self.arena.call(actor, leaving.PAYLOAD, None, None, 0)
         self._asked = served
 
     def _owner(self, raw: bytes) -> int:

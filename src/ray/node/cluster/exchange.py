@@ -33,8 +33,8 @@ AROUND = 0x40  # in the last byte of an id, of the result of a call that its act
 
 
 def around(raw: bytes) -> bytes:
-    """What the node that owns a result, and has also executed the call, knows that result by as the executor: it was
-    sent the call by the actor's owner, to whom it had sent it before."""
+    """What the node that owns a result, and has executed the call, knows it by as the executor: the actor's
+    owner, to whom it had sent the call, has sent it back."""
     return raw[:-1] + bytes((raw[-1] | AROUND,))
 
 
