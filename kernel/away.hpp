@@ -280,7 +280,6 @@ inline void creation_comes_back(Transaction& t, u32 i, bool again, bool died) {
   if (restarts) {
     t.set(actor.peer, NIL);
     t.set(actor.turns, actor.covered);
-    if (actor.replaying) t.set(actor.replaying, 0u);
     return mailbox::restart(t, a, NIL, false, false);
   }
   if (again && !killed) {
@@ -296,33 +295,37 @@ inline void creation_comes_back(Transaction& t, u32 i, bool again, bool died) {
 }
 
 // It is to run again.  A result that was lost is made then if that is here, where it has its name; its actor stays for
-// it, if it can.
+// it.
 inline void logged_comes_back(Transaction& t, u32 i, bool died) {
   Task& task = t.m.task(i);
   Actor& actor = t.m.actor(task.actor);
   if (!died) mailbox::line_up_replayed(t, actor, i);
-  Task& creation = t.m.task(actor.creation);
-  if (task.returns && !(creation.flags & STAYS)) t.set(creation.flags, creation.flags | u32(STAYS));
+  u32 o = task.returns;
+  if (task.flags & REPLAYED) {
+    t.set(actor.replaying, actor.replaying - 1);
+    if (o) {  // it is one that only this node knows, and made anew when it is sent again
+      t.set(task.returns, NIL);
+      object::unreference(t, o);
+    }
+  } else if (o) {
+    Task& creation = t.m.task(actor.creation);
+    t.set(creation.flags, creation.flags | u32(STAYS));
+  }
   t.set(task.flags, task.flags & ~u32(LOGGED | REPLAYED));
   t.set(task.state, TASK_HELD);
 }
 
-// A result that only the node knows is made anew when it is sent again; one that can't be made again fails.  False:
-// none is left of these.
+// Of a logged call, one result that was lost and can't be made again, as this node can't hold its actor.  False: there
+// is none.
 inline bool give_up_result(Transaction& t, u32 i) {
   Task& task = t.m.task(i);
   u32 o = task.returns;
-  if (!o) return false;
-  bool hidden = task.flags & REPLAYED && object::index_of(t.m.object(o).id) == AROUND_INDEX;
-  const Actor& actor = t.m.actor(task.actor);
-  if (!hidden && resources::feasible(t.h, t.m.shape(actor.shape))) return false;
-  if (!hidden) {
-    t.write(task.flags, task.flags | u32(NODE_DIED));
-    task::fail_return(t, task, o);
-  }
+  if (!o || task.flags & REPLAYED || resources::feasible(t.h, t.m.shape(t.m.actor(task.actor).shape))) return false;
+  t.write(task.flags, task.flags | u32(NODE_DIED));  // if undone, the burial is begun again, and ends here
+  task::fail_return(t, task, o);
   t.set(task.returns, t.m.object(o).next_return);
   object::unreference(t, o);
-  return task.returns;
+  return true;
 }
 
 // Out of the peer's hands, with `unmade` results or none: to its queue or lane again, or done, or failed with the

@@ -283,8 +283,8 @@ class Client {
   // `turn`: of a call's result, which of the actor's turns that was there.
   bool finish_return(u32 peer, const ObjectIdBytes& id, const Value& v, bool here, std::span<const IdRef> nested,
                      bool journal, u32 turn = 0);
-  // Of an actor that this peer serves, a value that is here, and covers its calls up to that turn.  False: it is of no
-  // use.
+  // Of an actor that this peer serves, a value that is here, and covers its calls up to that turn; it is this node's
+  // own from now on, since the peer may leave before the actor goes elsewhere.  False: it is of no use.
   bool take_checkpoint(u32 peer, u32 actor_object, u32 turn, u32 o);
   // An actor that this peer serves no more is placed anew, with the calls that it has not executed.  False: it was not
   // there.
@@ -342,7 +342,7 @@ class Client {
   u32 lane_for(Transaction& t, u32 th, u32 a, bool& opened);
   void remember_lane(u32 a);
   u32 lane_of_received(Transaction& t, u32 a);
-  bool may_stay(u32 a, u32 here);
+  u32 called_as(u32 a);
 
   template <typename Visit>
   void walk(const Pool& pool, Visit visit);
@@ -386,6 +386,7 @@ class Client {
   void add_what_is_left(Transaction& t, u32 i);
   u32 renew_calls(Transaction& t, u32 i, u32 peer);
   u32 renew_checkpoint(Transaction& t, u32 a, u32 peer);
+  void renew_turns(std::vector<std::pair<u32, u64>>& turns, u32 peer);
   void take_checkpoint_news(Transaction& t, u32 i, News& item);
   void take_last_news(Transaction& t, u32 i, News& item);
   void take_notes(Transaction& t, u32 i, News& item);

@@ -283,14 +283,18 @@ inline u32 take(Transaction& t, u32 a, bool late = false) {
   return pop_call(t, actor);
 }
 
-// Appends a finished call to those that would have to run again.
-inline void keep(Transaction& t, Actor& actor, u32 i) {
-  t.set(t.m.task(i).state, TASK_HELD);
+inline void append_done(Transaction& t, Actor& actor, u32 i) {
   t.write(t.m.task(i).next, NIL);
   if (actor.done_tail) t.set(t.m.task(actor.done_tail).next, i);
   else t.set(actor.done_head, i);
   t.set(actor.done_tail, i);
   t.set(actor.done_count, actor.done_count + 1);
+}
+
+// Appends a finished call to those that would have to run again.
+inline void keep(Transaction& t, Actor& actor, u32 i) {
+  t.set(t.m.task(i).state, TASK_HELD);
+  append_done(t, actor, i);
 }
 
 // Turns go round: the earlier of two is less than half of the way before the other.
@@ -307,20 +311,10 @@ inline void give_turn(Transaction& t, u32 i) {
   t.set(task.turn, actor.turns);
 }
 
-// The same of one that another node has done.  Results come in that order, but not behind a link that broke.
+// The same of one that another node has done; results come in the order of their turns.
 inline void keep_logged(Transaction& t, Actor& actor, u32 i) {
-  Task& task = t.m.task(i);
-  u32 before = actor.done_tail;
-  if (before && !is_before(t.m.task(before).turn, task.turn)) {
-    before = NIL;
-    for (u32 x = actor.done_head; is_before(t.m.task(x).turn, task.turn); x = t.m.task(x).next) before = x;
-  }
-  u32& link = before ? t.m.task(before).next : actor.done_head;
-  t.set(task.flags, task.flags | u32(LOGGED));
-  t.write(task.next, link);
-  if (!link) t.set(actor.done_tail, i);
-  t.set(link, i);
-  t.set(actor.done_count, actor.done_count + 1);
+  t.set(t.m.task(i).flags, t.m.task(i).flags | u32(LOGGED));
+  append_done(t, actor, i);
 }
 
 // The next call that is to run again goes where the actor is.
@@ -354,7 +348,6 @@ inline void line_up_replayed(Transaction& t, Actor& actor, u32 i) {
   if (!actor.replay_head) t.set(actor.replay_tail, i);
   t.set(actor.replay_head, i);
   t.set(actor.turns, task.turn - 1);
-  t.set(actor.replaying, actor.replaying - 1);
 }
 
 // What was done since the last checkpoint need not run again.
@@ -420,7 +413,6 @@ inline void lose(Transaction& t, u32 a, SystemFailure why = SystemFailure::actor
   Actor& actor = t.m.actor(a);
   stop_ending(t, a);
   t.set(actor.peer, NIL);
-  if (actor.replaying) t.set(actor.replaying, 0u);
   line_up_done(t, actor);  // those of them that have results to be made fail
   die(t, a, why, 0, 0);
 }

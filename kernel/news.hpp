@@ -31,9 +31,9 @@ inline void add(Transaction& t, u32 i) {
   t.tell_news();
 }
 
-// Of this actor the owner is to have the newest checkpoint, after all results that are in the list by now: where the
-// actor stands in it already, it goes to the end once more.
-inline void tell_checkpoint(Transaction& t, u32 i) {
+// The owner is to have this result, or this actor's newest checkpoint, after all that is in the list by now: where it
+// stands in that already, it goes to the end once more.
+inline void tell_behind(Transaction& t, u32 i) {
   Object& o = t.m.object(i);
   t.set(o.origin, o.origin | u32(DONE) | (o.origin & LISTED ? u32(AGAIN) : 0));
   add(t, i);

@@ -27,7 +27,7 @@ enum RemoteFlag : u32 {
   NOTED = 1u << 21,    // some peer has lent it to this node
   LISTED = 1u << 22,   // in the list of news, which alone may free it
   ASKED = 1u << 23,    // the node manager is to be told when it has a value, or where it is
-  AGAIN = 1u << 24,    // an actor whose checkpoint is to be told of behind what is in the list of news by now
+  AGAIN = 1u << 24,    // DONE, and to be told of behind what is in the list of news by now
 };
 
 // One process's counted reference to one object.  Each object carries the first one in itself.

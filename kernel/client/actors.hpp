@@ -44,7 +44,7 @@ inline void Client::checkpoint(const Value& v, std::span<const u32> nested, bool
     mailbox::forget_done(t, actor);
     bool served = owner_of(m().object(actor.object));
     if (leaves && served && actor.state == ACTOR_ALIVE) mailbox::die(t, a, SystemFailure::actor_left, 0, 0);
-    if (served) news::tell_checkpoint(t, actor.object);
+    if (served) news::tell_behind(t, actor.object);
     if (old) object::unreference(t, old);
     t.commit();
   }

@@ -67,6 +67,8 @@ inline bool Client::take_checkpoint(u32 peer, u32 actor_object, u32 turn, u32 o)
       u32 old = actor.checkpoint;
       t.set(actor.checkpoint, o);
       t.set(actor.covered, turn);
+      u32& origin = m().object(o).origin;
+      if (owner_of(m().object(o)) == peer) t.set(origin, origin & ~OWNER);
       if (old) object::unreference(t, old);
     }
     t.commit();

@@ -81,6 +81,9 @@ inline void Client::take_news(std::vector<News>& out) {
     item.id = ref_of(i);
     if (!o.references) {
       take_last_news(t, i, item);
+    } else if (o.origin & AGAIN) {
+      t.write(o.origin, o.origin & ~u32(AGAIN));  // it is in the log since it was taken from the list
+      news::add(t, i);
     } else if (o.state == OBJECT_ACTOR && o.origin & DONE) {
       take_checkpoint_news(t, i, item);
     } else if (o.state == OBJECT_ACTOR) {
@@ -130,11 +133,7 @@ inline void Client::take_news(std::vector<News>& out) {
 inline void Client::take_checkpoint_news(Transaction& t, u32 i, News& item) {
   Object& o = m().object(i);
   const Actor& actor = m().actor(o.actor);
-  if (o.origin & AGAIN) {
-    t.write(o.origin, o.origin & ~u32(AGAIN));  // it is in the log since it was taken from the list
-    return news::add(t, i);
-  }
-  t.write(o.origin, o.origin & ~u32(DONE));
+  t.write(o.origin, o.origin & ~u32(DONE));  // it is in the log since it was taken from the list
   if (!actor.checkpoint || m().process(item.id.owner).state != PROCESS_ALIVE) return;
   item.kind = NewsKind::checkpoint;
   item.object = actor.checkpoint;
@@ -184,13 +183,28 @@ inline u32 Client::renew_calls(Transaction& t, u32 i, u32 peer) {
   return 1;
 }
 
+// Results of calls to actors with checkpoints, in the order of their turns: one that the owner knows is behind all that
+// have to run again before it.
+inline void Client::renew_turns(std::vector<std::pair<u32, u64>>& turns, u32 peer) {
+  std::sort(turns.begin(), turns.end());
+  for (size_t k = 0; k < turns.size(); k += PIECE) {
+    Transaction t(m(), thread());
+    for (size_t n = k; n < std::min(turns.size(), k + PIECE); ++n) {
+      u32 i = u32(turns[n].second & (OBJECTS_MAX - 1));
+      bool same = object::key(m(), i) == turns[n].second && m().object(i).state == OBJECT_SEALED;
+      if (same && owner_of(m().object(i)) == peer && loan::is_result(m(), i)) news::tell_behind(t, i);
+    }
+    t.commit();
+  }
+}
+
 // After its calls' results, as before.
 inline u32 Client::renew_checkpoint(Transaction& t, u32 a, u32 peer) {
   const Actor& actor = m().actor(a);
   bool served = actor.state == ACTOR_ALIVE || actor.state == ACTOR_CREATING || mailbox::has_left(actor);
   if (!served || owner_of(m().object(actor.object)) != peer) return 0;
   if (!actor.checkpoint || (owner_of(m().object(actor.checkpoint)) && !mailbox::has_left(actor))) return 0;
-  news::tell_checkpoint(t, actor.object);
+  news::tell_behind(t, actor.object);
   return 1;
 }
 
@@ -198,12 +212,14 @@ inline u32 Client::renew_checkpoint(Transaction& t, u32 a, u32 peer) {
 // to its actors are news again; then checkpoints of its actors here.
 inline void Client::renew_news(u32 peer) {
   must_be_open();
+  std::vector<std::pair<u32, u64>> turns;
   walk(h_.objects, [&](Transaction& t, u32 i) {
     Object& o = m().object(i);
     if (o.state == OBJECT_ACTOR) return renew_calls(t, i, peer);
     u32 from = o.origin & LOCATED ? m().task(o.task).peer : owner_of(o);
     if (from != peer || !object::is_in_use(m(), i) || !o.references) return 0u;
     if (o.state == OBJECT_SEALED && loan::is_result(m(), i)) {
+      if (o.turn) return turns.emplace_back(o.turn, object::key(m(), i)), 0u;
       t.set(o.origin, o.origin | u32(DONE));
       news::add(t, i);
       return 1u;
@@ -213,6 +229,7 @@ inline void Client::renew_news(u32 peer) {
     news::add(t, i);
     return 1u;
   });
+  renew_turns(turns, peer);
   walk(h_.actors, [&](Transaction& t, u32 a) { return renew_checkpoint(t, a, peer); });
 }
 

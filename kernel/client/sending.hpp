@@ -333,12 +333,14 @@ inline bool Client::finish_return(u32 peer, u32 o, const Value& v, bool here, st
     const Task& task = m().task(i);
     if (i) away = {i, task.serial, {}, 0};
     if (i && turn && task.state == TASK_AWAY && task.peer == peer && away::is_call(task)) t.set(m().task(i).turn, turn);
-    if (here && object.state == OBJECT_PENDING) {
+    if (i && task.flags & REPLAYED) {  // what it has returned the first time stays
+      object::seal(t, o, Value{});
+    } else if (here && object.state == OBJECT_PENDING) {
       if (contained.size() <= AT_ONCE)
         for (u32 each : contained) object::add_nested(t, o, each);
       u32 job = i ? task.job : 0;
       fresh = object::seal(t, o, v);
-      if (journal && !(task.flags & REPLAYED)) journal::append(t, {JournalKind::error, job, v.format, nullptr, 0, o});
+      if (journal) journal::append(t, {JournalKind::error, job, v.format, nullptr, 0, o});
     } else if (i && task.state == TASK_AWAY && task.peer == peer) {
       if (!(object.origin & LOCATED)) away::locate(t, o, v.size, v.format);
       fresh = true;

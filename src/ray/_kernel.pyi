@@ -390,7 +390,8 @@ class Arena:
         stored there."""
     def take_checkpoint(self, peer: int, actor: ObjectID, turn: int, value: ObjectID) -> bool:
         """An actor that the peer serves can go on from this value, without the calls up to that turn: if that node dies,
-        it starts from there, and the calls since run again. False: it is of no use, or older than what is here."""
+        it starts from there, and the calls since run again. The value is this node's own from now on; what the peer has lent
+        of it is to be returned. False: it is of no use, or older than what is here."""
     def reclaim_actor(self, peer: int, actor: ObjectID) -> bool:
         """It has left that peer: it is placed anew, with the calls that were not executed there. False: it was not
         there."""

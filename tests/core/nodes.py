@@ -222,9 +222,13 @@ class Node:
         held = [self.manager.foreign(ref) for ref in refs]
         self.manager.note(peer, [(raw, peer), *refs])
         value = self.manager.foreign((raw, peer))
+        if self.manager.owner(value) == 0:  # it was taken before
+            self.network.send(self, sender, "return", (raw, 1))
         if not self.manager.is_ready(value):
             self.manager.seal(value, data, fmt, held)
-        self.manager.take_checkpoint(peer, self.manager.foreign((actor, 0)), turn, value)
+        if self.manager.take_checkpoint(peer, self.manager.foreign((actor, 0)), turn, value):
+            for returned in self.manager.forget_notes(peer, [raw]):
+                self.network.send(self, sender, "return", returned)
         if is_last:
             self.manager.reclaim_actor(peer, self.manager.foreign((actor, 0)))
             self.network.send(self, sender, "return", (actor[:-4] + SERVED_INDEX, 1))

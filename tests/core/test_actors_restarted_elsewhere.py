@@ -116,7 +116,7 @@ def test_it_goes_on_at_its_owner_in_the_middle_of_calls(network: Network) -> Non
 
 
 def test_a_checkpoint_is_told_of_behind_the_results_that_it_covers(network: Network) -> None:
-    """Also behind a link that broke, which tells of results in another order."""
+    """Also behind a link that broke; and they in the order of execution."""
     a, b, _ = network.all
     actor, host = placed(a, b, INTERVAL)
     a.tell_news()
@@ -130,15 +130,21 @@ def test_a_checkpoint_is_told_of_behind_the_results_that_it_covers(network: Netw
     b.tell_news()
     network.lose(a, b)
     seen: list[str] = []
+    turns: list[int] = []
     while True:
         moved = b.tell_news()
         link = network.links.get((b.node_id, a.node_id))
         if link:
-            seen.append(link[0][0])
+            kind, message = link[0]
+            seen.append(kind)
+            if kind == "result":
+                assert isinstance(message, tuple)
+                turns.append(message[-1])
             network.deliver(b, a)
         elif not moved and not network.deliver(a, b):
             break
         a.check()
+    assert [turn for turn in turns if turn] == list(range(1, len(calls) + 1))  # the creation has none
     assert "checkpoint" in seen
     assert "result" not in seen[seen.index("checkpoint") :]
     network.die(b)

@@ -65,7 +65,8 @@ class Checkpoints:
         coming = self._coming[number, actor]
         while coming and exchange.arena.is_ready(coming[0][1]):
             turn, value, is_last = coming.pop(0)
-            exchange.arena.take_checkpoint(number, exchange.arena.foreign((actor, 0)), turn, value)
+            if exchange.arena.take_checkpoint(number, exchange.arena.foreign((actor, 0)), turn, value):
+                exchange.is_own_now(number, value)
             if is_last:
                 exchange.served_no_more(number, actor)
         if coming:

@@ -611,6 +611,12 @@ class Exchange:
         if value.data is not None:
             self._arrived(oid, value.format, value.data, held)
 
+    def is_own_now(self, number: int, oid: _kernel.ObjectID) -> None:
+        """What that peer has lent to this node is this node's."""
+        raw = oid.binary()
+        self._borrowed.discard(raw)
+        self._give_back(number, [raw])
+
     def served_no_more(self, number: int, actor: bytes) -> None:
         """It is placed anew, and the peer need not keep anything of it."""
         self.arena.reclaim_actor(number, self.arena.foreign((actor, THIS_NODE)))
