@@ -347,7 +347,7 @@ inline void line_up_replayed(Transaction& t, Actor& actor, u32 i) {
   t.set(task.next, actor.replay_head);
   if (!actor.replay_head) t.set(actor.replay_tail, i);
   t.set(actor.replay_head, i);
-  t.set(actor.turns, task.turn - 1);
+  t.write(actor.turns, task.turn - 1);  // if undone, it is done again before one is sent
 }
 
 // What was done since the last checkpoint need not run again.

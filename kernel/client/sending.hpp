@@ -332,7 +332,9 @@ inline bool Client::finish_return(u32 peer, u32 o, const Value& v, bool here, st
     u32 i = object.state == OBJECT_PENDING ? object.task : NIL;
     const Task& task = m().task(i);
     if (i) away = {i, task.serial, {}, 0};
-    if (i && turn && task.state == TASK_AWAY && task.peer == peer && away::is_call(task)) t.set(m().task(i).turn, turn);
+    // Written, not set: until the call is done nobody reads it.
+    if (i && turn && task.state == TASK_AWAY && task.peer == peer && away::is_call(task))
+      t.write(m().task(i).turn, turn);
     if (i && task.flags & REPLAYED) {  // what it has returned the first time stays
       object::seal(t, o, Value{});
     } else if (here && object.state == OBJECT_PENDING) {

@@ -168,6 +168,22 @@ inline void add_calls_that_come_back(Situations& list) {
   }
 }
 
+inline void add_one_that_comes_back(Situations& list) {
+  list.push_back(with_peers(
+      "recall the first of two calls",
+      [](Stage& s) {
+        actor_there(s);
+        call_there(s, 1, 2, false);
+        send_calls(s);
+      },
+      [](Stage& s) {
+        TaskIdBytes first;
+        memcpy(first.data(), s.m.object(s.promises[0].object).id, TASK_ID_BYTES);
+        if (s.c.recall(peer(s, 1), {first}) != 1) s.board.complain("one call does not come back");
+        if (send_calls(s).size() != 1) s.board.complain("it does not go again");
+      }));
+}
+
 inline void add_results_of_calls(Situations& list) {
   auto away = [](Stage& s, u32 returns) {
     actor_there(s);
@@ -751,6 +767,7 @@ inline void add_calls_away_situations(Situations& list) {
   add_placements(list);
   add_calls_that_go(list);
   add_calls_that_come_back(list);
+  add_one_that_comes_back(list);
   add_results_of_calls(list);
   add_ends_elsewhere(list);
   add_calls_that_come(list);
