@@ -209,6 +209,7 @@ class Member(Loop):
         self._number = 0
         self._stirred = False
         self._sleep = 0  # counts the waits that a stir ends
+        self._looked_us = -BUSY_TICK_US
         self._sleeps = False
         self._armed = True
         self._rung = False
@@ -405,16 +406,17 @@ class Member(Loop):
         if self._sleeps:
             self._sleeps = False
             self._sleep += 1
-            self.post(self._look)
+            self.later(max(0, self._looked_us + BUSY_TICK_US - self.world.now_us), self._look)
 
     def _look(self) -> None:
         self._stirred = False
+        self._looked_us = self.world.now_us
         if self._tick():
             self.later(BUSY_TICK_US, self._look)
             return
         self._sleeps = not self._stirred
         if self._stirred:
-            self.post(self._look)
+            self.later(BUSY_TICK_US, self._look)
             return
         self._sleep += 1
         turn = self._sleep

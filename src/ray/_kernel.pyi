@@ -191,6 +191,11 @@ class Arena:
     def session(self) -> bytes: ...
     @property
     def job(self) -> int: ...  # number of the driver that this process, or its running task, works for
+    # Of `stats`, those that are looked at again and again.
+    @property
+    def journal_last(self) -> int: ...
+    @property
+    def ready_tasks(self) -> int: ...
     def make_current(self) -> None: ...  # where ObjectID(bytes) and unpickled ids resolve
 
     # --- objects ---

@@ -64,7 +64,7 @@ NEWS_AT_ONCE = 512
 # While tasks wait for this node's workers, results are looked at this often: many at one wake-up. Whoever
 # runs one task at a time leaves none waiting, so no answer is late for it.
 PAUSE_S = 0.02
-BUSY_TICK_S = 0.1  # between two looks while something changes
+BUSY_TICK_S = 0.1  # between two looks, at least: tasks one at a time stir a thousand times a second
 IDLE_TICK_S = TICK_MS / 1000
 LOAD_REPEAT_MS = 1_000  # a load is sent this often even if nothing has changed: the node is there
 JOIN_RETRY_S = 0.2
@@ -147,7 +147,7 @@ class Member:
             self.pipe = PipeHost(host, int(port))
             purposes[REDIS] = self.pipe.accept
         self.listener = Listener(identity, purposes)
-        self._stirred = asyncio.Event()  # something may have changed: the next look comes at once
+        self._stirred = asyncio.Event()  # something may have changed: the next look does not wait
         self._jobs_ended = 0  # ever, as of the last look
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.table: StoredTable | None = None
@@ -194,13 +194,13 @@ class Member:
         try:
             while not (self.arena.is_shut or self.has_left or self.rejoins):
                 self._stirred.clear()
+                looked_s = self.loop.time()
                 if storing is not None and storing.done():
                     await storing  # which ends by an error only
-                if self._tick():
-                    await asyncio.sleep(BUSY_TICK_S)
-                else:
+                if not self._tick():
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._stirred.wait(), IDLE_TICK_S)
+                await asyncio.sleep(looked_s + BUSY_TICK_S - self.loop.time())
         finally:
             self.arena.listen(None)
             self.loop.remove_reader(self._bell)
@@ -248,7 +248,7 @@ class Member:
                 _kernel.NEWS_DONE in kinds
                 and kinds <= CAN_WAIT
                 and len(news) < NEWS_AT_ONCE
-                and bool(self.arena.stats()["ready_tasks"])
+                and self.arena.ready_tasks > 0
             )
         finally:
             if pause:
@@ -321,7 +321,7 @@ class Member:
     def _place_soon(self) -> None:
         """Once in a turn of the loop, however many links have brought results: a decision looks at every
         node, and with a thousand of them as many decisions would keep the loop from all else for seconds."""
-        if not self._is_to_place:
+        if not self._is_to_place and self.arena.ready_tasks:
             self._is_to_place = True
             self.loop.call_soon(self._place)
 

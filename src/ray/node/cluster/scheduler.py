@@ -25,7 +25,7 @@ SMOOTHING = 0.3  # weight of the newest observation of how long tasks take
 # So much work lies at another node. It covers the way there and back, and what gathers before results are
 # told of. It must be more than that, or short tasks, whose first observations are all round trip, would never
 # be seen to be short.
-COVERED_MS = 50.0
+COVERED_MS = 60.0
 
 
 @dataclass(slots=True)
