@@ -279,7 +279,7 @@ inline void creation_comes_back(Transaction& t, u32 i, bool again, bool died) {
   if (t.m.object(actor.object).task == i) unsettle_actor(t, i);
   if (restarts) {
     t.set(actor.peer, NIL);
-    t.set(actor.turns, actor.covered);
+    t.write(actor.turns, actor.covered);  // if undone, the burial is begun again
     return mailbox::restart(t, a, NIL, false, false);
   }
   if (again && !killed) {
@@ -309,7 +309,7 @@ inline void logged_comes_back(Transaction& t, u32 i, bool died) {
     }
   } else if (o) {
     Task& creation = t.m.task(actor.creation);
-    t.set(creation.flags, creation.flags | u32(STAYS));
+    t.write(creation.flags, creation.flags | u32(STAYS));  // if undone, the burial is begun again
   }
   t.set(task.flags, task.flags & ~u32(LOGGED | REPLAYED));
   t.set(task.state, TASK_HELD);

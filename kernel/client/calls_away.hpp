@@ -68,7 +68,7 @@ inline bool Client::take_checkpoint(u32 peer, u32 actor_object, u32 turn, u32 o)
       t.set(actor.checkpoint, o);
       t.set(actor.covered, turn);
       u32& origin = m().object(o).origin;
-      if (owner_of(m().object(o)) == peer) t.set(origin, origin & ~OWNER);
+      if (owner_of(m().object(o)) == peer) t.write(origin, origin & ~OWNER);  // a copy is as good as the peer's
       if (old) object::unreference(t, old);
     }
     t.commit();

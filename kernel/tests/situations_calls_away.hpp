@@ -688,7 +688,17 @@ inline void add_checkpoints_for_owners(Situations& list) {
         ready(s);
         finish_task(s);
       },
-      ProcessKind::worker));
+      ProcessKind::worker,
+      [](Stage& s) {  // each turn has added one
+        s.c.renew_news(peer(s, 1));
+        for (const News& each : s.c.news(1000, 0)) {
+          u64 sum = each.turn;
+          if (each.kind == NewsKind::checkpoint) memcpy(&sum, s.c.data_for_reading(each.object), sizeof sum);
+          if (sum != each.turn) s.board.complain("a checkpoint says that it covers what it does not");
+          if (each.object) s.c.drop_local(each.object);
+        }
+        s.c.flush_drops();
+      }));
   list.push_back(with_peers(
       "the last checkpoint of an actor that leaves", [](Stage& s) { serves_with_calls(s, 5); },
       [](Stage& s) {
