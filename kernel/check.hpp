@@ -363,6 +363,7 @@ class Checker {
           bool is_away = call.state == TASK_AWAY && call.peer == actor.peer && sent == last;
           expect((call.state == TASK_WAITING || is_away) && call.lane == l, "call ", i, " is in the wrong lane");
           expect(!last || call.previous == last, "call ", i, " is behind the wrong one");
+          expect(is_away || !call.turn, "call ", i, " has its turn, and waits");
           if (!place(i)) break;
           last = i;
           if (is_away) sent = i, ++away;

@@ -307,7 +307,7 @@ inline void give_turn(Transaction& t, u32 i) {
   Task& task = t.m.task(i);
   Actor& actor = t.m.actor(task.actor);
   if (!actor.interval || task.turn || !owner_of(t.m.object(actor.object))) return;
-  t.set(actor.turns, turn_after(actor.turns));
+  t.write(actor.turns, turn_after(actor.turns));  // one may be left out
   t.set(task.turn, actor.turns);
 }
 
@@ -324,11 +324,12 @@ inline u32 take_to_replay(Transaction& t, Actor& actor) {
   t.set(actor.replay_head, task.next);
   if (!task.next) t.set(actor.replay_tail, NIL);
   t.set(task.next, NIL);
-  t.set(actor.turns, turn_after(actor.turns));
-  t.write(task.turn, actor.turns);  // as it will be given there
-  t.set(task.attempt, task.attempt + 1);
+  // If the rest is undone, these may stay.
+  t.write(actor.turns, turn_after(actor.turns));
+  t.write(task.turn, actor.turns);  // as it will be given there, until that is heard
+  t.write(task.attempt, task.attempt + 1);
   t.write(t.h.sequence, t.h.sequence + 1);
-  t.set(task.sequence, t.h.sequence);  // they come back as they went
+  t.write(task.sequence, t.h.sequence);  // they come back as they went
   t.set(task.flags, task.flags | u32(REPLAYED));
   t.set(actor.replaying, actor.replaying + 1);
   keep_logged(t, actor, i);
@@ -430,12 +431,12 @@ inline void restart(Transaction& t, u32 a, u32 running, bool rests, bool stays =
     t.set(t.m.task(running).state, TASK_WAITING);
   }
   line_up_done(t, actor);
-  t.set(actor.reached, actor.covered);
+  t.write(actor.reached, actor.covered);  // if undone, the burial is begun again
   t.set(actor.state, ACTOR_CREATING);
   t.set(actor.deaths, actor.deaths + 1);
   Task& creation = t.m.task(actor.creation);
   t.set(creation.attempt, creation.attempt + 1);
-  if (stays) t.set(creation.flags, creation.flags | u32(STAYS));
+  if (stays) t.write(creation.flags, creation.flags | u32(STAYS));
   if (rests) queue::rest(t, actor.creation);
   else queue::push(t, actor.creation, true);
   queue::offer(t);

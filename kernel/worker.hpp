@@ -104,7 +104,7 @@ inline void complete(Transaction& t, u32 i) {
     if (actor.deaths) t.set(actor.deaths, 0u);
     task::release_actor(t, task);
   }
-  if (task.turn) t.set(actor.reached, task.turn);
+  if (task.turn) t.write(actor.reached, task.turn);  // who dies over it is restarted (mailbox::restart)
   if (actor.interval && actor.state == ACTOR_ALIVE) mailbox::keep(t, actor, done);
   else task::let_go(t, done);
 }
