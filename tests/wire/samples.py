@@ -88,6 +88,7 @@ SAMPLES: list[Message] = [
     Leaving(),
     Load(4, NEEDS, Resources(), [Demand(NEEDS, 20_000)], 1 << 34, 1 << 20, True, [NODE]),
     View(5, [NodeState(NODE, "head:6379", NEEDS, NEEDS, 0, True, True)], [OBJECT]),
+    View(6, [], [], 5, False),
     Inquiry(NODE),
     Sighting(NODE, None),
     Sighting(NODE, 250),

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ray.errors import IncompatiblePeerError, PeerUnreachableError
 from ray.wire.channel import CHUNK_BYTES, RECORD_BYTES, Channel
 from ray.wire.frames import DamagedFrameError, FrameReader, FrameWriter
-from ray.wire.messages import MAX_TEXT, Bye, Hello, Message
+from ray.wire.messages import MAX_TEXT, Bye, Hello, Message, Packed
 
 READ_BYTES = 64 << 10  # in one turn of the loop, so that no link holds up the others
 MAX_BACKLOG_BYTES = 64 << 20
@@ -94,7 +94,7 @@ class Link:
         self._loop.add_reader(self._fd, self._readable)
         self._loop.call_soon(self._deliver)
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message | Packed) -> None:
         """Queues a message. All that is queued in one turn of the loop goes together at its end.
 
         On a link that has ended, or is being closed, it does nothing. Raises MessageTooLargeError, and

@@ -355,15 +355,17 @@ class NodeState(Part, frozen=True):
 
 
 class View(Message, frozen=True, tag=51):
-    """All nodes, for all nodes; a later `number` replaces an earlier one.
+    """All nodes, for all nodes; or, with `since`, what is another than in the view of that number.
 
     `dead` are those that were declared dead last, for who has not heard it. A view of `number` 0 says only
-    that.
+    that. Not `loads`: only who is new is told, and what has changed of the others is not.
     """
 
     number: Count
     nodes: list[NodeState]
     dead: Annotated[list[NodeId], Meta(max_length=MAX_DEAD)] = []
+    since: Count = 0
+    loads: bool = True
 
 
 # --- who lives ------------------------------------------------------------------------------------
@@ -472,6 +474,8 @@ AnyMessage = (
     | Checkpoint
 )
 
+Packed = msgspec.Raw  # a message in its bytes
+
 DamagedMessageError = msgspec.DecodeError  # of which msgspec's ValidationError is one
 
 _encoder = msgspec.msgpack.Encoder()
@@ -479,9 +483,14 @@ _decoder = msgspec.msgpack.Decoder(list[AnyMessage])
 _opening_decoder = msgspec.msgpack.Decoder(Annotated[list[Opening], Meta(min_length=1, max_length=1)])
 
 
-def append(message: Message, to: bytearray) -> None:
+def append(message: Message | Packed, to: bytearray) -> None:
     """Adds the message's bytes at the end. Raises TypeError for what MessagePack has no form for."""
     _encoder.encode_into(message, to, -1)
+
+
+def pack(message: Message) -> Packed:
+    """The same message, for many links: it is not encoded again. Raises TypeError as `append` does."""
+    return Packed(_encoder.encode(message))
 
 
 def decode(body: bytes | memoryview) -> list[Message]:

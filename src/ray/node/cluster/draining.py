@@ -116,7 +116,7 @@ class Departure:
 
     def _seen(self) -> Seen:
         """In the order that `Seen` asks for."""
-        arena, peers = self.arena, list(self.exchange.peers.values())
+        arena, peers = self.arena, list(self.exchange.by_node.values())
         drivers = len(arena.drivers())
         away = sum(len(arena.away(peer.number)) for peer in peers)
         tasks = max(0, arena.stats()["tasks"] - away)

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 
 from ray import _kernel
 from ray.node.cluster.checkpoints import Checkpoints
+from ray.node.cluster.orphans import Orphans
 from ray.policy.cluster.transfers import Answer, Spread
 from ray.serialization.failures import with_node
 from ray.wire import messages
@@ -110,6 +111,7 @@ class Exchange:
         self.functions: dict[int, dict[bytes, _kernel.ObjectID]] = defaultdict(dict)
         self.spread = Spread()  # large values that others have asked this node for
         self._dead: set[bytes] = set()
+        self.orphans = Orphans()  # of dead nodes that are not buried yet
         self._again: dict[bytes, None] = {}  # wanted ids, to be asked for when the next tick comes
         # A value is wanted, and stored at that node, with so many bytes: sends tasks that wait for it there,
         # and says whether any went.
@@ -144,7 +146,7 @@ class Exchange:
     def want_links(self) -> None:
         """With all nodes that there is anything with: what was lost with a link may be waited for."""
         for peer in self.peers.values():
-            if not peer.up:
+            if not peer.up and peer.node not in self._dead:
                 self.network.want_link(peer.node)
 
     def on_link_up(self, node: bytes) -> None:
@@ -168,8 +170,19 @@ class Exchange:
         """It is dead for good: its tasks run again, what only it had is lost, its jobs end here.
 
         What it had been lent is returned: to be kept for `GRACE_S`, since it may have passed the ids on to
-        others, who are about to ask for a loan of their own.
+        others, who are about to ask for a loan of their own. The rest waits for a moment if it owned what
+        another node has passed on to this one, and may have a value of: `Orphans`.
         """
+        return self._on_death(node, True)
+
+    def end_incarnation(self) -> list[_kernel.ObjectID]:
+        """All others are dead to this node, at once."""
+        kept = [oid for node in list(self.by_node) for oid in self._on_death(node, False)]
+        for number in self.orphans.end():
+            self._bury(self.peers[number])
+        return kept
+
+    def _on_death(self, node: bytes, may_wait: bool) -> list[_kernel.ObjectID]:
         self._dead.add(node)
         peer = self.by_node.pop(node, None)
         if peer is None:
@@ -178,11 +191,35 @@ class Exchange:
         # Not the results of its own tasks: it may come back as another node, and send these again.
         kept = [oid for oid in lent if self.arena.owner(oid) != peer.number]
         lent.clear()
+        self._forget_link(peer)
+        self.orphans.gone(peer.number)
+        orphans = self._passed_on_by_others(peer) if may_wait else {}
+        if orphans:
+            held = [self.arena.foreign((raw, THIS_NODE)) for raw in orphans]
+            self.orphans.add(peer.number, orphans, held)
+            self._ask_others(peer)
+            for raw in orphans:
+                self._want(raw, peer.number, peer.number)
+        else:
+            self._bury(peer)
+        return kept
+
+    def _passed_on_by_others(self, dead: Peer) -> dict[bytes, list[int]]:
+        """What it owned, has not confirmed to this node, and has no value here: by whom it came."""
+        unconfirmed = {raw for raw, owner in self._borrowing.items() if owner == dead.number}
+        lenders: dict[bytes, list[int]] = defaultdict(list)
+        if unconfirmed:
+            for number in self.peers:
+                for raw, _ in self.arena.notes(number):
+                    if raw in unconfirmed and number != dead.number:
+                        lenders[raw].append(number)
+        return {raw: to for raw, to in lenders.items() if not self._is_here(raw)}
+
+    def _bury(self, peer: Peer) -> None:
         for raw in self.spread.keys:  # nobody will tell when others let go of what it owned
             if self.arena.owner(self.arena.foreign((raw, THIS_NODE))) == peer.number:
                 self._end_sharing(raw, peer.number)
         del self.peers[peer.number]
-        self._forget_link(peer)
         for job in peer.guests.values():
             self.functions.pop(job, None)
         self.arena.bury_peer(peer.number)
@@ -193,11 +230,16 @@ class Exchange:
             self._give_back(number, [raw for raw, _ in self.arena.notes(number) if self._is_own(raw)])
         self._borrowed = {raw for raw in self._borrowed if not self._is_own(raw)}
         self._borrowing = {raw: owner for raw, owner in self._borrowing.items() if owner != peer.number}
+        for raw in [raw for raw in self._wanted if self._is_here(raw)]:  # has failed with it
+            del self._wanted[raw]
+        self._ask_others(peer)
+
+    def _ask_others(self, dead: Peer) -> None:
+        """What it was asked for, or another about something that it owned."""
         for raw, (owner, holder) in list(self._wanted.items()):
-            if peer.number in (owner, holder):
+            if dead.number in (owner, holder):
                 del self._wanted[raw]
                 self._want(raw, owner, owner)  # if that is another, it had told to ask the dead one
-        return kept
 
     def _forget_link(self, peer: Peer) -> None:
         self.checkpoints.on_link_down(self, peer.number)
@@ -219,7 +261,7 @@ class Exchange:
     def _send(self, number: int, message: Message) -> None:
         """What is lost because there is no link is made good by `Sync`."""
         peer = self.peers.get(number)
-        if peer is None:
+        if peer is None or peer.node in self._dead:
             return
         if peer.synced:
             self._send_returns(peer)
@@ -292,6 +334,10 @@ class Exchange:
         arena.match_loans(number, [entry for part in parts for entry in part.noted])
         there = {task for part in parts for task in part.tasks}
         arena.recall(number, [task for task in arena.away(number) if task not in there])
+        # Of an actor that nothing here refers to any more, the creation is there, and not away: it was
+        # returned, and that may have been lost. Of other tasks nobody has such an id.
+        gone = there.difference(arena.away(number))
+        self._return(number, [(task + SERVED_INDEX, 1) for task in gone])
         jobs = {root for part in parts for root in part.jobs}
         for root in [root for root in peer.guests if root not in jobs]:
             self._bury_guest(peer.guests.pop(root))
@@ -632,6 +678,7 @@ class Exchange:
     # --- values ---
 
     def _want(self, raw: bytes, owner: int, holder: int) -> None:
+        holder = self.orphans.holder(raw, holder)
         if raw not in self._wanted and holder in self.peers:
             self._wanted[raw] = (owner, holder)
             self._send(holder, messages.Want([raw]))
@@ -709,7 +756,9 @@ class Exchange:
                 continue
             owner, _ = wanted
             if value.format == _kernel.FORMAT_SYSTEM and owner != peer.number:
-                # Failures are kept by owners: it is not there any more, since the owner has it by now.
+                # Failures are kept by owners: it is not there any more, since the owner has it by now; or is
+                # dead, and that one has nothing of it.
+                self.orphans.refused(value.id, owner, peer.number)
                 self._again[value.id] = None
                 continue
             oid = self.arena.foreign((as_owned(value.id), owner))
@@ -777,7 +826,7 @@ class Exchange:
     def is_to_ask(self) -> bool:
         """Whether the next tick does anything."""
         returns = any(peer.returns for peer in self.peers.values())
-        return bool(self._again) or returns or self.spread.anybody_waits
+        return bool(self._again) or returns or self.spread.anybody_waits or bool(self.orphans)
 
     def tick(self) -> None:
         """Several times a second: values are asked for that could not be had; what is returned is said."""
@@ -789,6 +838,11 @@ class Exchange:
             wanted = self._wanted.pop(raw, None)
             if wanted is not None:
                 self._want_anew(raw, wanted[0])
+        for number in self.orphans.tick(self._is_here):
+            self._bury(self.peers[number])
+
+    def _is_here(self, raw: bytes) -> bool:
+        return self.arena.is_ready(self.arena.foreign((raw, THIS_NODE)))
 
     def _want_anew(self, raw: bytes, owner: int) -> None:
         """Of its owner; what is this node's own, where it is now."""

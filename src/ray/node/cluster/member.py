@@ -30,6 +30,7 @@ from ray.node.cluster.standing import Standing
 from ray.node.cluster.transfers import Pulls, resolver
 from ray.node.cluster.unmet import Unmet
 from ray.policy.cluster.membership import TICK_MS
+from ray.policy.cluster.views import LEAST_MS, least_ms
 from ray.session.record import SessionRecord
 from ray.session.say import say
 from ray.wire.bulk import BulkServer
@@ -53,6 +54,7 @@ from ray.wire.messages import (
     Resources,
     Result,
     Return,
+    Sync,
     Taken,
     Untaken,
     View,
@@ -135,7 +137,9 @@ class Member:
         self.exchange.on_located = self._on_located
         self.departure = Departure(arena, self.exchange, self.network.send, self._leave, record.leaves_by_ms)
         self.takeover = Takeover(self.exchange, self.network.send)
-        self.operators = Operators(self._on_drain)
+        self.operators = Operators(
+            self._on_drain, lambda: self.head.view() if self.head is not None else None
+        )
         self.has_left = False  # in good order: the node is to end
         self.links = LinkHost(self.hello, self._on_link, self._on_refused)
         self.bulk = BulkServer(resolver(arena))
@@ -312,6 +316,8 @@ class Member:
                 self._stirred.set()
                 if isinstance(message, Untaken):
                     self.scheduler.avoid(node)
+                elif isinstance(message, Sync) and message.last:
+                    self._place_soon()  # tasks may have waited for the link
                 elif isinstance(message, Return):
                     self.departure.on_return(node, message)
         if finished:
@@ -384,6 +390,9 @@ class Member:
     def send(self, node: bytes, message: Message) -> None:
         self.network.send(node, message)
 
+    def send_all(self, nodes: list[bytes], message: Message) -> None:
+        self.network.send_all(nodes, message)
+
     def linked(self) -> list[bytes]:
         return self.network.linked()
 
@@ -407,7 +416,7 @@ class Member:
             if state.node_id != self.node and state.address:
                 self.network.learn(state.node_id, state.address)
         self.exchange.want_links()
-        self.operators.on_view(view)
+        self.operators.on_view()
         self.scheduler.on_view(view, _now_ms())
         self.scheduler.place(_now_ms())
 
@@ -436,9 +445,8 @@ class Member:
         say("this node was declared dead, and joins again as a new one, with its drivers and objects.")
         self.rejoins = True
         self._stirred.set()
-        for node in list(self.exchange.by_node):
-            kept = self.exchange.on_death(node)
-            self.loop.call_later(GRACE_S, kept.clear)
+        kept = self.exchange.end_incarnation()
+        self.loop.call_later(GRACE_S, kept.clear)
 
     def _on_store(self, is_up: bool, why: str) -> None:
         if not is_up:
@@ -481,7 +489,7 @@ class Member:
         if not load.draining:  # what fits nowhere else is still done here
             self.unmet.tick(bool(load.demands), now)
         is_busy = changed or bool(load.demands) or self.scheduler.has_tasks_away or self.hearing.is_to_tick
-        is_busy = is_busy or load.draining or self.takeover.is_under_way
+        is_busy = is_busy or load.draining or self.takeover.is_under_way or bool(self.exchange.orphans)
         if self.head is not None:
             self._last_load = load
             self.head.on_load(self.node, load, now)
@@ -492,11 +500,20 @@ class Member:
         if head_node is None or not self.network.is_linked(head_node):
             self._join()
             return True
-        if changed or now - self._load_sent_ms >= LOAD_REPEAT_MS:
+        if self._is_to_report(last, load, changed, now):
             self._last_load = load
             self._load_sent_ms = now
             self.network.send(head_node, load)
         return is_busy
+
+    def _is_to_report(self, last: Load | None, load: Load, changed: bool, now: int) -> bool:
+        """Who begins to have tasks to place waits for what others have free; the rest may be late, in a large
+        cluster."""
+        if last is None or bool(last.demands) != bool(load.demands) or last.draining != load.draining:
+            return True
+        nodes = len(self.standing.present)
+        since_ms = now - self._load_sent_ms
+        return since_ms >= LOAD_REPEAT_MS or (changed and since_ms >= least_ms(nodes) - LEAST_MS)
 
     def _tell(self, at_once: bool = False) -> None:
         """To drivers of other nodes what their tasks here have printed, and what has failed."""

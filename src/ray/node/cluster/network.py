@@ -13,7 +13,7 @@ from ray.wire.channel import Channel
 from ray.wire.connecting import connect, open_channel
 from ray.wire.identity import Identity
 from ray.wire.link import End, EndKind, Link
-from ray.wire.messages import Hello, Message
+from ray.wire.messages import Hello, Message, pack
 from ray.wire.relay import through
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 1.0
@@ -100,6 +100,13 @@ class Network:
         """Queues it; without a link it is lost."""
         if node in self._links:
             self._links[node][0].send(message)
+
+    def send_all(self, nodes: list[bytes], message: Message) -> None:
+        """The same to each, encoded once."""
+        packed = pack(message)
+        for node in nodes:
+            if node in self._links:
+                self._links[node][0].send(packed)
 
     def want_link(self, node: bytes) -> None:
         if self.is_fenced or node in self._links or node in self._connecting or node not in self.addresses:

@@ -36,6 +36,9 @@ class Deeds(Protocol):
     def send(self, node: bytes, message: Message) -> None:
         """Without a link it is lost."""
 
+    def send_all(self, nodes: list[bytes], message: Message) -> None:
+        """The same to each."""
+
     def linked(self) -> Iterable[bytes]:
         """The nodes whose link is up."""
 
@@ -93,6 +96,7 @@ class Standing:
         self.dead: dict[bytes, None] = {}  # that this node knows of, the last ones last
         self._fence: Fence | None = Fence(2, boot_ms()) if table is None else None
         self._reach = Reach(boot_ms())
+        self._view_number = 0
         self._asking: set[bytes] = set()  # nodes whose renewals are passed on at the moment
 
     @property
@@ -182,14 +186,14 @@ class Standing:
 
     def on_view(self, view: View) -> None:
         """Of the head: who is a member, and who is none any more."""
-        present = {state.node_id for state in view.nodes}
-        for node in view.dead:
+        said = {state.node_id for state in view.nodes}
+        gone = set() if view.since else self.present - said
+        for node in (*view.dead, *gone):
             self._learn_death(node, "the head has declared it dead")
-        for node in self.present - present:
-            self._learn_death(node, "the head has declared it dead")
-        self.present = present
+        self.present = said if not view.since else self.present | said if said else self.present
         if self._fence is not None:
-            self._fence.members_changed(len(present))
+            self._fence.members_changed(len(self.present))
+        self._view_number = view.number
         self.deeds.on_view(view)
 
     def known_dead(self) -> list[bytes]:
@@ -210,11 +214,10 @@ class Standing:
     def send(self, node: bytes, message: Message) -> None:
         self.deeds.send(node, message)
 
-    def send_view(self, view: View) -> None:
-        for state in view.nodes:
-            if state.node_id != self.node:
-                self.deeds.send(state.node_id, view)
-        self.on_view(view)
+    def send_view(self, view: View, readers: list[bytes]) -> None:
+        self.deeds.send_all([node for node in readers if node != self.node], view)
+        if self.node in readers:
+            self.on_view(view)
 
     def want_link(self, node: bytes) -> None:
         self.deeds.want_link(node)
@@ -229,7 +232,11 @@ class Standing:
 
     def _on_view(self, node: bytes, view: View) -> None:
         if node == self.head_node and view.number:
-            self.on_view(view)
+            if view.since > self._view_number:
+                self.deeds.close_link(node, "one of its views is missing here")
+                self.deeds.want_link(node)
+            else:
+                self.on_view(view)
             return
         # Of a node that will not have this one back, as the head has told it.
         if self.node in view.dead:
