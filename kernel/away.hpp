@@ -148,7 +148,7 @@ inline void settle_actor(Transaction& t, u32 i, u32 peer) {
   t.write(actor.peer, peer);  // read only while it is away
   t.set(o.origin, o.origin | u32(LOCATED | STORED));
   t.set(o.task, i);
-  t.set(task.stored, 1u);
+  t.write(task.stored, 1u);  // mark_sent has its record
   mailbox::activate(t, task.actor);
 }
 

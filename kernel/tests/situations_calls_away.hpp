@@ -679,9 +679,11 @@ inline void add_checkpoints_for_owners(Situations& list) {
       },
       ready, ProcessKind::worker));
   list.push_back(with_peers(
-      "checkpoint of an actor that this node serves", [](Stage& s) { serves_with_calls(s, 3); },
+      "checkpoint of an actor that this node serves", [](Stage& s) { serves_with_calls(s, 4); },
       [](Stage& s) {
         s.c.checkpoint(Value{reinterpret_cast<const u8*>(&s.memory.sum), 8, NIL, FORMAT_TEST}, {});
+        do_task(s);
+        finish_task(s);
         s.c.checkpoint(Value{reinterpret_cast<const u8*>(&s.memory.sum), 8, NIL, FORMAT_TEST}, {});
       },
       [=](Stage& s) {
