@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import ParamSpec
+from typing import Concatenate, ParamSpec
 
 from ray import _kernel
 from ray.control_store.nodes import NodeTable
@@ -77,13 +77,16 @@ CAN_WAIT = {_kernel.NEWS_DONE, _kernel.NEWS_GONE, _kernel.NEWS_QUEUED}
 Handled = ParamSpec("Handled")
 
 
-def _while_open(handle: Callable[Handled, None]) -> Callable[Handled, None]:
-    """Events that come when the arena is shut have nothing to say any more."""
+def _step(
+    handle: "Callable[Concatenate[Member, Handled], None]",
+) -> "Callable[Concatenate[Member, Handled], None]":
+    """What an event sends leaves when it has been dealt with. When the arena is shut there is nothing to say
+    any more."""
 
     @functools.wraps(handle)
-    def handled(*args: Handled.args, **kwargs: Handled.kwargs) -> None:
-        with contextlib.suppress(_kernel.ArenaClosed):
-            handle(*args, **kwargs)
+    def handled(member: "Member", /, *args: Handled.args, **kwargs: Handled.kwargs) -> None:
+        with contextlib.suppress(_kernel.ArenaClosed), member.network.step():
+            handle(member, *args, **kwargs)
 
     return handled
 
@@ -231,7 +234,7 @@ class Member:
         os.eventfd_read(self._bell)
         self._take_news()
 
-    @_while_open
+    @_step
     def _take_news(self) -> None:
         """To take a result is to lend the ids in it: between that and the message to the peer no Sync, which
         ends such loans, nor a death may come. So both are one step of the loop.
@@ -262,7 +265,7 @@ class Member:
 
     # --- the network's events ---
 
-    @_while_open
+    @_step
     def on_link_up(self, node: bytes, hello: Hello) -> None:
         self._stirred.set()
         if hello.is_head:
@@ -271,7 +274,7 @@ class Member:
             self.exchange.on_link_up(node)
             self.telling.on_link_up(node)
 
-    @_while_open
+    @_step
     def on_link_down(self, node: bytes, end: End) -> None:
         self._stirred.set()
         self.exchange.on_link_down(node)
@@ -290,7 +293,7 @@ class Member:
     def on_replaced(self, node: bytes, by: bytes) -> None:
         self.standing.on_replaced(node, by, _now_ms())
 
-    @_while_open
+    @_step
     def on_messages(self, node: bytes, messages: list[Message]) -> None:
         finished: list[bytes] = []
         now = _now_ms()
@@ -320,6 +323,8 @@ class Member:
                     self._place_soon()  # tasks may have waited for the link
                 elif isinstance(message, Return):
                     self.departure.on_return(node, message)
+                elif isinstance(message, Sync):  # tasks may have waited for this link
+                    self._place_soon()
         if finished:
             self.scheduler.on_finished(node, finished, now)
             self._place_soon()
@@ -331,7 +336,7 @@ class Member:
             self._is_to_place = True
             self.loop.call_soon(self._place)
 
-    @_while_open
+    @_step
     def _place(self) -> None:
         self._is_to_place = False
         self.scheduler.place(_now_ms())
@@ -454,7 +459,7 @@ class Member:
         if self.head is not None:
             self.head.authority.store_changed(is_up, _now_ms())
 
-    @_while_open
+    @_step
     def _on_table_read(self, entries: Entries) -> None:
         if self.head is not None:
             self.head.read(entries, _now_ms())
@@ -570,7 +575,7 @@ class Member:
     def _on_located(self, oid: _kernel.ObjectID, node: bytes, size_bytes: int) -> bool:
         return self.scheduler.follow(oid, node, size_bytes, _now_ms())
 
-    @_while_open
+    @_step
     def _on_pulled(
         self,
         value: Result,

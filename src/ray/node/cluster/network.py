@@ -5,7 +5,8 @@ that the node with the lower id has made.
 """
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from ray.errors import PeerUnreachableError, RayConnectionError
@@ -63,6 +64,7 @@ class Network:
         self._connecting: dict[bytes, asyncio.Task[None]] = {}
         self._trying_ways: dict[bytes, asyncio.Task[None]] = {}
         self._up_since: dict[bytes, float] = {}
+        self._flushes: list[Callable[[], None]] | None = None  # of links, while a step is under way
 
     def learn(self, node: bytes, address: str) -> None:
         """Where a node listens."""
@@ -95,6 +97,26 @@ class Network:
         address = self.addresses.get(node)
         by = self.addresses.get(self._ways.get(node, b""))
         return address if by is None else through(by, node)
+
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """What is sent in it leaves together at its end, and not in the loop's next turn."""
+        if self._flushes is not None:  # a part of another
+            yield
+            return
+        self._flushes = []
+        try:
+            yield
+        finally:
+            flushes, self._flushes = self._flushes, None
+            for flush in flushes:
+                flush()
+
+    def _plan(self, flush: Callable[[], None]) -> None:
+        if self._flushes is None:
+            asyncio.get_running_loop().call_soon(flush)
+        else:
+            self._flushes.append(flush)
 
     def send(self, node: bytes, message: Message) -> None:
         """Queues it; without a link it is lost."""
@@ -145,6 +167,7 @@ class Network:
         if link.peer.address:
             self.addresses[node] = link.peer.address
         self._links[node] = (link, maker)
+        link.plan = self._plan
         if way is not None:
             self._ways[node] = way
         self._up_since[node] = asyncio.get_running_loop().time()
