@@ -8,10 +8,14 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests import leaks
+from tests import lanes, leaks
 from tests.audit.run import Audit
 
 FAILED = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    lanes.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -20,7 +24,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for signum, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, lambda *_: None)):
         if signal.getsignal(signum) == signal.SIG_IGN:
             signal.signal(signum, handler)
-    config.pluginmanager.register(Audit(), "audit")
+    lanes.configure(config)
+    if not lanes.is_lane(config):  # a lane's sessions are audited by the run that it is a part of
+        config.pluginmanager.register(Audit(), "audit")
 
 
 @pytest.hookimpl(wrapper=True)
