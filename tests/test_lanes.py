@@ -14,6 +14,7 @@ import pytest
 from tests.api.programs import wait_for
 
 ROOT = Path(__file__).parents[1]
+SURROUNDINGS = {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 CONFTEST = """
 import os
 import pytest
@@ -83,7 +84,7 @@ def start(folder: Path, files: Mapping[str, str], *options: str) -> subprocess.P
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", "--lanes=2", *options],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
+        env={**os.environ, **SURROUNDINGS, "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -139,7 +140,7 @@ def test_the_first_failure_ends_both_lanes_if_asked_to(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
 def test_lanes_end_with_their_run(tmp_path: Path, signum: signal.Signals) -> None:
-    run = start(tmp_path, {"test_a.py": HANGS.format(sleep_s=3), "test_b.py": PASSES})
+    run = start(tmp_path, {"test_a.py": HANGS.format(sleep_s=1.5), "test_b.py": PASSES})
     lane = tmp_path / "lane"
     assert wait_for(lambda: (lane.exists() and lane.read_text()) or None, 20.0)
     run.send_signal(signum)
