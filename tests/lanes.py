@@ -205,6 +205,7 @@ class Lane:
 
     def __init__(self, config: pytest.Config, number: int, fd: int, folder: Path) -> None:
         os.set_inheritable(fd, False)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # that is how it is stopped
         self.config = config
         self.number = number
         self.folder = folder

@@ -81,10 +81,12 @@ def test_never():
 def start(folder: Path, files: Mapping[str, str], *options: str) -> subprocess.Popen[str]:
     for name, text in {"conftest.py": CONFTEST, **files}.items():
         (folder / name).write_text(text)
+    temporary = folder / ".tmp"  # where pytest looks for no tests
+    temporary.mkdir()
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", "--lanes=2", *options],
         cwd=folder,
-        env={**os.environ, **SURROUNDINGS, "TMPDIR": str(folder)},
+        env={**os.environ, **SURROUNDINGS, "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
