@@ -1,5 +1,6 @@
 """Memory and processor time of a process with all its descendants, from /proc (proc(5))."""
 
+import contextlib
 import os
 import re
 import uuid
@@ -9,6 +10,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 MARK = "RAYCORE_BENCHMARK"  # in the environment of everything that a benchmark starts
+ANONYMOUS = re.compile(r"^Anonymous: +(\d+) kB$", re.M)
 SHARED = re.compile(r"^(/memfd:|/dev/shm/)")
 MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ ([0-9a-f]+):([0-9a-f]+) (\d+) +(\S.*)?$")
 
@@ -63,6 +65,20 @@ def cpu_seconds(pids: set[int]) -> float:
             except OSError:
                 continue
     return total / 1e9
+
+
+def anonymous(pids: set[int]) -> dict[int, int]:
+    """Bytes of each process's own memory, whoever else shares it by a fork.
+
+    A share (PSS) of libraries and of forked memory changes with every other process that comes or ends;
+    this changes with what the process itself does.
+    """
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):  # ended meanwhile
+            rollup = (PROC / str(pid) / "smaps_rollup").read_text()
+            found[pid] = sum(int(kib) << 10 for kib in ANONYMOUS.findall(rollup))
+    return found
 
 
 @dataclass

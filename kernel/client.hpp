@@ -262,6 +262,8 @@ class Client {
   void match_loans(u32 peer, std::span<const IdTimes> noted);
 
   std::vector<QueueState> queues();
+  // Whose tasks of this shape are ready, among a bounded number of them; the next call goes on from there.
+  std::set<u32> waiting_jobs(u32 shape, Away& from);
   std::vector<SentTask> send_tasks(u32 peer, u32 shape, u32 count);
   // Calls to an actor that this peer serves.
   std::vector<QueueState> followers(u32 o);
@@ -345,6 +347,7 @@ class Client {
   void adopt_all(std::span<const u32> list, const Fresh& fresh);
   template <typename Count>
   std::vector<IdTimes> loans_where(u32 peer, Count count);
+  u32 looked_until(u32 shape, const Away& from);
   Away send_task(u32 peer, u32 shape, Away& from);
   Away send_follower(u32 peer, u32 o, u32 shape);
   template <typename Look>

@@ -181,6 +181,15 @@ void add_peers(nb::class_<Arena>& arena) {
           "noted"_a)
       .def("queues", [](Arena& a) { return to_list(a.c().queues(), from_queue); })
       .def(
+          "waiting_jobs",
+          [](Arena& a, u32 shape, nb::tuple from) {
+            Away place{nb::cast<u32>(from[0]), nb::cast<u64>(from[1]), {}, 0};
+            std::set<u32> jobs = a.c().waiting_jobs(shape, place);
+            return nb::make_tuple(to_list(jobs, [](u32 job) { return job; }),
+                                  nb::make_tuple(place.index, place.serial));
+          },
+          "shape"_a, "place"_a)
+      .def(
           "followers", [](Arena& a, Id oid) { return to_list(a.c().followers(a.index_of(*oid)), from_queue); }, "oid"_a)
       .def(
           "send_followers",

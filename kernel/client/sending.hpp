@@ -18,6 +18,25 @@ inline std::vector<QueueState> Client::queues() {
   return out;
 }
 
+inline std::set<u32> Client::waiting_jobs(u32 shape, Away& from) {
+  must_be_open();
+  std::set<u32> jobs;
+  Transaction t(m(), thread());
+  u32 i = looked_until(shape, from);
+  for (u32 n = 0; i && n < PEER_LOOK; ++n, i = m().task(i).next) jobs.insert(m().task(i).job);
+  from = {i, i ? m().task(i).serial : 0, {}, 0};
+  t.commit();
+  return jobs;
+}
+
+// Where a look at the queue has ended; its head when that task is no longer in it.
+inline u32 Client::looked_until(u32 shape, const Away& from) {
+  const Task& last = m().task(from.index);
+  u32 queue = resources::index_of(shape);
+  if (from.index && last.serial == from.serial && last.state == TASK_READY && last.shape == queue) return from.index;
+  return resources::is_current(m(), shape) ? m().shape(queue).head : NIL;
+}
+
 // The oldest first; in each transaction one goes, or a bounded number is looked at.
 inline std::vector<SentTask> Client::send_tasks(u32 peer, u32 shape, u32 count) {
   must_be_open();
@@ -43,10 +62,7 @@ inline Away Client::send_task(u32 peer, u32 shape, Away& from) {
   auto at = [&](u32 i) { return Away{i, m().task(i).serial, {}, 0}; };
   Transaction t(m(), thread());
   must_be_peer(peer);
-  const Task& last = m().task(from.index);
-  u32 queue = resources::index_of(shape);
-  bool still = from.index && last.serial == from.serial && last.state == TASK_READY && last.shape == queue;
-  u32 i = still ? from.index : resources::is_current(m(), shape) ? m().shape(queue).head : NIL;
+  u32 i = looked_until(shape, from);
   for (u32 n = 0; i && n < PEER_LOOK && !away::may_go(m(), i, peer); ++n) i = m().task(i).next;
   from = at(i);
   if (i && away::may_go(m(), i, peer)) {

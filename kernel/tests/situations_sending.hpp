@@ -110,7 +110,14 @@ inline void add_sends(Situations& list) {
           s.task();
         }
       },
-      [](Stage& s) { send_all(s); }));
+      [](Stage& s) {
+        for (const QueueState& queue : s.c.queues()) {
+          Away place;
+          if (s.c.waiting_jobs(queue.shape, place).size() != 2) s.board.complain("two jobs' tasks wait in this queue");
+          if (place.index) s.board.complain("the look at a short queue has no end");
+        }
+        send_all(s);
+      }));
 }
 
 inline void add_recalls(Situations& list) {

@@ -345,6 +345,9 @@ class Arena:
         """Sync: loans become what the peer says it has noted; results for their owner are left as they are."""
     def queues(self) -> list[tuple[int, int, int, int, int, bool]]:
         """Shape, cpu, gpu, custom, ready tasks that may be sent, and whether this node could ever run them."""
+    def waiting_jobs(self, shape: int, place: tuple[int, int]) -> tuple[list[int], tuple[int, int]]:
+        """Jobs of ready tasks of this shape, of which a bounded number is looked at, and where the next call goes on;
+        (0, 0): at the first of them."""
     def send_tasks(self, peer: int, shape: int, count: int) -> list[SentTask]:
         """Ready tasks of this shape, the oldest first, go to the peer, with all their ids lent to it."""
     def followers(self, oid: ObjectID) -> list[tuple[int, int, int, int, int, bool]]:

@@ -1,6 +1,8 @@
 """The calls of the API: each checks its arguments, then makes one call."""
 
+import contextlib
 import datetime
+import gc
 import inspect
 import json
 import os
@@ -62,11 +64,25 @@ def init(
     """
     given = dict(locals())
     session_state.refuse_second_init()
-    from ray.session.options import SessionOptions
+    with _garbage_left():
+        from ray.session.options import SessionOptions
 
-    options = SessionOptions.from_init(**given)
-    with interrupts.HeldBack():  # a Ctrl-C finds a session that `shutdown` can end, or none
-        return _init_local(options) if options.driver_mode == PYTHON_MODE else _init_session(options)
+        options = SessionOptions.from_init(**given)
+        with interrupts.HeldBack():  # a Ctrl-C finds a session that `shutdown` can end, or none
+            return _init_local(options) if options.driver_mode == PYTHON_MODE else _init_session(options)
+
+
+@contextlib.contextmanager
+def _garbage_left() -> Iterator[None]:
+    """No look for garbage meanwhile: in a program with many objects it takes as long as a session's start,
+    and what comes after has workers that it can be done beside."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _init_session(options: "SessionOptions") -> dict[str, Any]:
@@ -371,11 +387,15 @@ def available_resources() -> dict[str, float]:
 
 
 def nodes() -> list[dict[str, Any]]:
-    """The session's nodes: dicts with `node_ip_address`, `alive` and `resources`."""
+    """The node that the caller is on: one dict with `node_id`, `node_ip_address`, `alive` and `resources`.
+
+    The id is the one that `ray status` shows; the node of a script's own session has none."""
     session = session_state.require("ray.nodes")
+    record = {**session.info, **json.loads(session.arena.session() or b"{}")}
     return [
         {
-            "node_ip_address": session.info["node_ip_address"],
+            "node_id": record.get("node_id", ""),
+            "node_ip_address": record["node_ip_address"],
             "alive": not session.arena.is_shut,
             "resources": amounts(session.stock),
         }

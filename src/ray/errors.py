@@ -436,17 +436,21 @@ class WrongReturnCountError(RayError, ValueError):
 class WorkerCrashedError(RayError):
     """The process that ran a task died before the task was finished.
 
-    `status` is the exit status, negative for a signal's number; `attempts` counts all runs.
+    `status` is the exit status, negative for a signal's number; `attempts` counts all runs; `node` says
+    where, when that was on another node of the cluster.
     """
 
-    def __init__(self, function_name: str, status: int, pid: int = 0, attempts: int = 1) -> None:
+    def __init__(
+        self, function_name: str, status: int, pid: int = 0, attempts: int = 1, node: str = ""
+    ) -> None:
         self.function_name = function_name
         self.status = status
         self.pid = pid
         self.attempts = attempts
+        self.node = node
         times = f" (tried {attempts} times)" if attempts > 1 else ""
         super().__init__(
-            f"{_name(function_name, 'A task')} did not finish: its worker process {pid} "
+            f"{_name(function_name, 'A task')} did not finish: its worker process {pid}{_on(node)} "
             f"{_ending(status)}{times}. "
             f"{_advice(status)}"
         )
@@ -455,16 +459,18 @@ class WorkerCrashedError(RayError):
 class ActorDiedError(RayError):
     """An actor is gone, so this call, and every later one, has no result.
 
-    `status` is the exit status of its process, negative for a signal's number.
+    `status` is the exit status of its process, negative for a signal's number; `node` says where that
+    was, when it was another node of the cluster.
     """
 
-    def __init__(self, function_name: str, status: int = 0, pid: int = 0) -> None:
+    def __init__(self, function_name: str, status: int = 0, pid: int = 0, node: str = "") -> None:
         self.function_name = function_name
         self.status = status
         self.pid = pid
+        self.node = node
         super().__init__(
-            f"{_name(function_name, 'A call of an actor')} has no result: the actor's process {pid} "
-            f"{_ending(status)}. "
+            f"{_name(function_name, 'A call of an actor')} has no result: the actor's process "
+            f"{pid}{_on(node)} {_ending(status)}. "
             f"{_advice(status)} Make a new actor; with checkpoint_interval one restarts by itself."
         )
 
@@ -481,6 +487,7 @@ class ActorNodeDiedError(ActorDiedError):
         self.function_name = function_name
         self.status = 0
         self.pid = 0
+        self.node = ""
 
 
 class ActorKilledError(ActorDiedError):
@@ -495,6 +502,7 @@ class ActorKilledError(ActorDiedError):
         self.function_name = function_name
         self.status = -signal.SIGKILL
         self.pid = pid
+        self.node = ""
 
 
 class NodeDiedError(RayError):
@@ -560,13 +568,18 @@ class OutOfMemoryError(WorkerCrashedError, MemoryError):
     def __new__(cls, *args: Any, **_: Any) -> Self:
         return BaseException.__new__(cls, *args)  # MemoryError's own makes nothing but a MemoryError
 
-    def __init__(self, function_name: str, pid: int = 0, shortage: MemoryShortage | None = None) -> None:
+    def __init__(
+        self, function_name: str, pid: int = 0, shortage: MemoryShortage | None = None, node: str = ""
+    ) -> None:
         self.function_name = function_name
         self.status = -signal.SIGKILL
         self.pid = pid
         self.attempts = shortage.stops if shortage else 1
         self.shortage = shortage
-        RayError.__init__(self, _out_of_memory(function_name, "A task", "worker process", pid, shortage))
+        self.node = node
+        RayError.__init__(
+            self, _out_of_memory(function_name, "A task", "worker process", pid, node, shortage)
+        )
 
 
 class ActorOutOfMemoryError(ActorDiedError, MemoryError):
@@ -578,23 +591,33 @@ class ActorOutOfMemoryError(ActorDiedError, MemoryError):
     def __new__(cls, *args: Any, **_: Any) -> Self:
         return BaseException.__new__(cls, *args)  # as above
 
-    def __init__(self, function_name: str, pid: int = 0, shortage: MemoryShortage | None = None) -> None:
+    def __init__(
+        self, function_name: str, pid: int = 0, shortage: MemoryShortage | None = None, node: str = ""
+    ) -> None:
         self.function_name = function_name
         self.status = -signal.SIGKILL
         self.pid = pid
         self.shortage = shortage
-        RayError.__init__(self, _out_of_memory(function_name, "An actor", "actor's process", pid, shortage))
+        self.node = node
+        RayError.__init__(
+            self, _out_of_memory(function_name, "An actor", "actor's process", pid, node, shortage)
+        )
 
 
 def _out_of_memory(
-    function_name: str, otherwise: str, process: str, pid: int, shortage: MemoryShortage | None
+    function_name: str, otherwise: str, process: str, pid: int, node: str, shortage: MemoryShortage | None
 ) -> str:
     reason = shortage or "was stopped, because memory ran out."
-    return f"{_name(function_name, otherwise)} has no result: its {process} {pid} {reason} {_LESS_MEMORY}"
+    which = f"{process} {pid}{_on(node)}"
+    return f"{_name(function_name, otherwise)} has no result: its {which} {reason} {_LESS_MEMORY}"
 
 
 def _name(function_name: str, otherwise: str) -> str:
     return repr(function_name) if function_name else otherwise
+
+
+def _on(node: str) -> str:
+    return f" on node {node}" if node else ""
 
 
 def _ending(status: int) -> str:

@@ -66,6 +66,9 @@ class Running:
             raise AssertionError(f"no line of output within {timeout_s} s\n{self._finished().both}")
         return found
 
+    def err_so_far(self) -> str:
+        return self._finished().err
+
     def send(self, number: int) -> None:
         self.process.send_signal(number)
 

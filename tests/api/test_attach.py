@@ -102,6 +102,7 @@ def test_later_names(cluster: dict[str, Any], programs: Programs) -> None:
     (node,) = ray.nodes()
     assert node["alive"]
     assert node["node_ip_address"] == cluster["node_ip_address"]
+    assert ray.get(ray.remote(lambda: ray.nodes()).remote()) == [node]
     done = programs.run(
         "import sys, ray; ray.init(address=sys.argv[1]); print(ray.cluster_resources()['CPU'])",
         cluster["redis_address"],

@@ -71,3 +71,14 @@ def test_processor_time_is_that_of_all_threads(benchmarks: SimpleNamespace) -> N
     while time.thread_time() - began < 0.05:
         pass
     assert 0.05 <= benchmarks.memory.cpu_seconds({os.getpid()}) - before < 5
+
+
+def test_own_memory_is_what_a_process_has_written_itself(benchmarks: SimpleNamespace) -> None:
+    before = benchmarks.memory.anonymous({os.getpid()})[os.getpid()]
+    own = mmap.mmap(-1, 16 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    shared = mmap.mmap(-1, 16 * MIB)
+    with contextlib.closing(own), contextlib.closing(shared):
+        for offset in range(0, 16 * MIB, mmap.PAGESIZE):
+            own[offset] = shared[offset] = 1
+        grown = benchmarks.memory.anonymous({os.getpid()})[os.getpid()] - before
+    assert 16 * MIB <= grown < 17 * MIB

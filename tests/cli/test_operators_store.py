@@ -1,6 +1,8 @@
 """`ray start --head --redis-url`: a cluster whose control store is an operator's."""
 
+import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,10 +111,20 @@ def test_shards_beside_it_are_refused(programs: Programs, port: int) -> None:
 
 
 def test_two_heads_do_not_share_a_database(programs: Programs, port: int) -> None:
-    head = Head.start(programs, "--num-cpus=1", f"--redis-url={url(port)}")
+    """Not even when they are started in the same moment; and one that is killed is in nobody's way."""
+    command = ("start", "--head", "--redis-port=0", "--num-cpus=1", f"--redis-url={url(port)}")
+    both = [start(programs, *command) for _ in range(2)]
+    done = sorted((program.finish() for program in both), key=lambda each: each.code)
+    assert [each.code for each in done] == [0, 1], "".join(each.both for each in done)
+    found = re.search(r'ray\.init\(redis_address="([^"]+)"\)', done[0].out)
+    assert found
+    head = Head(programs, found[1], done[0].out)
+    status = head.status()
+    assert "another cluster uses its database 5, process " in done[1].err
     with redis.Redis(HOST, port, db=5, username="ada", password=SECRET) as client:
-        assert wait_for(lambda: client.exists("ray:session") or None, 5.0)
-    done = run(programs, "start", "--head", "--redis-port=0", f"--redis-url={url(port)}")
-    assert done.code == 1
-    assert "another cluster uses its database 5" in done.err
-    head.stop()
+        assert wait_for(lambda: 0 < client.pttl("ray:head") <= 10_000 or None, 5.0)
+    third = run(programs, *command)
+    assert third.code == 1
+    assert f"with its head at {status['link_address']}: stop that one" in third.err
+    os.kill(status["keeper"], signal.SIGKILL)
+    Head.start(programs, "--num-cpus=1", f"--redis-url={url(port)}").stop()

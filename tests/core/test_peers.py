@@ -84,6 +84,23 @@ def test_a_task_runs_at_a_peer_and_its_result_comes_back(network: Network) -> No
     all_is_gone(network)
 
 
+def test_whose_tasks_wait_is_told_in_parts(network: Network) -> None:
+    a, b = network.all
+    function = function_of(a)
+    results = [a.submit(function, number) for number in range(1_500)]
+    (shape, *_), *_ = a.manager.queues()
+    (job, _), *_ = a.manager.drivers()
+    found, place = a.manager.waiting_jobs(shape, (0, 0))
+    assert found == [job]
+    assert place != (0, 0)
+    assert a.manager.waiting_jobs(shape, place) == ([job], (0, 0))
+    assert a.offload(b, 1_500) == 1_500
+    assert a.manager.waiting_jobs(shape, place) == ([], (0, 0))
+    network.settle()
+    del function, results
+    all_is_gone(network)
+
+
 def test_a_task_without_returns_is_heard_of_when_it_is_done(network: Network) -> None:
     a, b = network.all
     function = function_of(a)

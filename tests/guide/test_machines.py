@@ -65,6 +65,8 @@ def test_a_new_user_copies_the_commands(tmp_path: Path) -> None:
     finally:
         run("ray stop || true")
     assert "127.0.0.2" in said["ray status"]
-    assert sum(int(number) for number in re.findall(r"(\d+) tasks on node", said["python many.py"])) == 300
+    counts = re.findall(r"(\d+) tasks on node (\w+)", said["python many.py"])
+    assert sum(int(number) for number, _ in counts) == 300
+    assert all(f"{node} at " in said["ray status"] for _, node in counts)
     assert "has left" in said["ray drain"]
     assert "Ended the session" in said["ray stop"]

@@ -23,6 +23,7 @@ from ray.serialization.failures import (
     encode_failure,
     failure_text,
     forward_failure,
+    with_node,
 )
 from ray.serialization.formats import SYSTEM_FAILURE, TASK_ERROR, is_failure
 from ray.serialization.values import serialize
@@ -508,6 +509,21 @@ class TestSystemFailures:
         assert (found.function_name, found.exception_type) == ("mod.f", kind.__name__)
         assert found.pid == getattr(error, "pid", 0)
         assert found.text == str(error)
+
+    def test_one_from_another_node_names_it(self):
+        data = struct.pack("<iiiI20s", _kernel.WORKER_DIED, -9, 77, 1, b"")
+        placed = with_node(SYSTEM_FAILURE, memoryview(data), "10.0.0.7 (ab12)")
+        error = decode_failure(SYSTEM_FAILURE, placed, "mod.f")
+        assert (error.node, error.pid) == ("10.0.0.7 (ab12)", 77)
+        assert "its worker process 77 on node 10.0.0.7 (ab12) was killed by SIGKILL" in str(error)
+        assert with_node(SYSTEM_FAILURE, placed, "another") == placed
+        assert describe_failure(SYSTEM_FAILURE, placed, "mod.f").node == "10.0.0.7 (ab12)"
+
+    def test_one_that_is_about_no_process_stays_as_it_is(self):
+        data = struct.pack("<iiiI20s", _kernel.OBJECT_LOST, 0, 0, 0, b"")
+        assert with_node(SYSTEM_FAILURE, data, "10.0.0.7") == data
+        value = failed(ValueError("x"))
+        assert with_node(TASK_ERROR, value, "10.0.0.7") == value
 
     def test_without_a_name_it_still_reads_well(self):
         data = struct.pack("<iiiI20s", _kernel.WORKER_DIED, 1, 77, 0, b"")

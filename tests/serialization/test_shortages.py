@@ -1,7 +1,13 @@
 import pytest
 
 from ray.errors import ActorOutOfMemoryError, MemoryShortage, OutOfMemoryError, RaySystemError
-from ray.serialization.failures import decode_failure, describe_failure, failure_text, forward_failure
+from ray.serialization.failures import (
+    decode_failure,
+    describe_failure,
+    failure_text,
+    forward_failure,
+    with_node,
+)
 from ray.serialization.formats import OUT_OF_MEMORY, TASK_ERROR
 from ray.serialization.shortages import Stopped
 
@@ -25,6 +31,12 @@ def test_there_and_back(is_actor: bool, kind: type) -> None:
 def test_other_bytes(data: bytes) -> None:
     assert Stopped.decode(data) is None
     assert isinstance(decode_failure(OUT_OF_MEMORY, data), RaySystemError)
+
+
+def test_one_from_another_node_names_it() -> None:
+    data = with_node(OUT_OF_MEMORY, Stopped("f", False, 80, SHORTAGE).encode(), "10.0.0.7 (ab12)")
+    error = decode_failure(OUT_OF_MEMORY, with_node(OUT_OF_MEMORY, data, "another"))
+    assert "its worker process 80 on node 10.0.0.7 (ab12) was stopped" in str(error)
 
 
 def test_handed_on_to_a_task_that_depends_on_it() -> None:

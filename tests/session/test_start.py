@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ray.control_store.client import ControlStore
-from ray.errors import InitError, RaySystemError
+from ray.errors import InitError, RaySystemError, SystemLimitError
 from ray.session import machine, start
 from ray.session.options import SessionOptions
 from tests.api.programs import Programs, wait_for
@@ -293,6 +293,19 @@ def test_the_arena_in_a_folder_of_the_users(programs: Programs) -> None:
     """
     programs.run(source)
     assert os.listdir(folder) == []
+
+
+def test_a_store_larger_than_the_memory_is_an_error_that_names_both(tmp_path: Path) -> None:
+    there = machine.memory_bytes()
+    options = SessionOptions.from_init(object_store_memory=there + 1)
+    with pytest.raises(
+        InitError, match=f"object_store_memory={there + 1:,} is more than there is: {there:,} bytes"
+    ):
+        start.check_machine(options)
+    start.check_machine(SessionOptions.from_init(object_store_memory=there))
+    in_a_file = SessionOptions.from_init(object_store_memory=100 << 40, plasma_directory=str(tmp_path))
+    with pytest.raises(SystemLimitError, match="bytes are free there"):
+        start.check_machine(in_a_file)
 
 
 def test_huge_pages_that_are_not_there_are_an_error_that_names_the_remedy(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 """`ray start`."""
 
+import contextlib
 import json
 import os
+import secrets
 import signal
 from typing import Any
 
 import click
 
 from ray.control_store import fitness
+from ray.control_store.hold import Holder
 from ray.control_store.url import URL_VARIABLE, StoreUrl
-from ray.errors import InitError, RaySystemError
+from ray.errors import InitError, RayConnectionError, RaySystemError
 from ray.session.addresses import Address
 from ray.session.launch import KeeperHandle
 from ray.session.options import SessionOptions
@@ -130,11 +133,13 @@ def start(
     options = SessionOptions.from_init(
         redirect_output=True, config=config, resources=_resources(resources), **given
     )
-    notices = list(options.notices) + (fitness.check(store) if store is not None else [])
+    notices = list(options.notices)
     if block:
         signal.signal(signal.SIGTERM, _terminate)
-    if address is None:
-        keeper, record = start_head(options, redis_port, token_file, object_manager_port, store=store)
+    if address is None and store is not None:
+        notices, keeper, record = _start_at(store, options, redis_port, token_file, object_manager_port)
+    elif address is None:
+        keeper, record = start_head(options, redis_port, token_file, object_manager_port)
     else:
         keeper, record = start_node(options, address, token_file, object_manager_port)
     try:
@@ -191,6 +196,29 @@ def _store(url: str | None, file: str | None, of_environment: str | None) -> Sto
     if url is not None:
         return StoreUrl.parse(url, "--redis-url")
     return None if of_environment is None else StoreUrl.parse(of_environment, URL_VARIABLE)
+
+
+def _start_at(
+    store: StoreUrl,
+    options: SessionOptions,
+    redis_port: int | None,
+    token_file: str | None,
+    link_port: int | None,
+) -> tuple[list[str], KeeperHandle, SessionRecord]:
+    """A head with a control store that is there already: of two at once one has its database."""
+    own = Holder.of(secrets.token_hex(8), os.getpid())
+    notices = [*options.notices, *fitness.check(store, own)]
+    try:
+        keeper, record = start_head(
+            options, redis_port, token_file, link_port, store=store, store_hold=own.name
+        )
+    except BaseException:
+        with contextlib.suppress(RayConnectionError):
+            fitness.let_go(store, own)
+        raise
+    with contextlib.suppress(RayConnectionError):  # its node manager does the same
+        fitness.hand_over(store, Holder.of(own.name, keeper.pid, record.link_address))
+    return notices, keeper, record
 
 
 class _Terminated(KeyboardInterrupt):

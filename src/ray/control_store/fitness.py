@@ -9,7 +9,8 @@ from typing import Any
 
 import hiredis
 
-from ray.control_store import schema
+from ray.control_store import hold, schema
+from ray.control_store.hold import Holder
 from ray.control_store.url import StoreUrl
 from ray.errors import InitError, RayConnectionError
 
@@ -22,8 +23,11 @@ PROBE = "ray:probe"
 KEYS_AT_ONCE = 1_000
 
 
-def check(url: StoreUrl) -> list[str]:
-    """Returns what the operator is to know, a line each. Blocks for some round trips.
+def check(url: StoreUrl, own: Holder | None = None) -> list[str]:
+    """Returns what the operator is to know, a line each. Blocks for some round trips; for some seconds when a
+    head may have died that had it before.
+
+    The database is the head's `own` then: `hand_over` or `let_go` follow.
 
     Raises RayConnectionError when nobody answers there, InitError when the server won't do, each with the
     reason and what to change.
@@ -47,9 +51,35 @@ def check(url: StoreUrl) -> list[str]:
             )
         session.must(("SELECT", str(url.database)), f"its database {url.database} can't be used")
         _check_rights(url, session)
-        _check_is_unused(url, session)
-        _clear(url, session)
+        if own is not None and (other := hold.take(session.ask, own)) is not None:
+            raise _unfit(url, _used_by(url, str(other)))
+        try:
+            _check_is_unused(url, session)
+            _clear(url, session)
+        except BaseException:
+            if own is not None:
+                hold.let_go(session.ask, own)
+            raise
         return _notices(url, info)
+
+
+def hand_over(url: StoreUrl, own: Holder) -> None:
+    """The head runs now: `own` names its process and address. Raises RayConnectionError."""
+    with StoreSession.opened(url) as session:
+        _log_in(url, session)
+        hold.hand_over(session.ask, own)
+
+
+def let_go(url: StoreUrl, own: Holder) -> None:
+    """No head has come about. Raises RayConnectionError."""
+    with StoreSession.opened(url) as session:
+        _log_in(url, session)
+        hold.let_go(session.ask, own)
+
+
+def _log_in(url: StoreUrl, session: "StoreSession") -> None:
+    session.log_in()
+    session.ask("SELECT", str(url.database))
 
 
 def check_version(url: StoreUrl, info: dict[str, str]) -> None:
@@ -76,6 +106,8 @@ def _check_rights(url: StoreUrl, session: "StoreSession") -> None:
         ("GET", text),
         ("EXPIRE", text, "60"),
         ("EXISTS", text),
+        ("PTTL", text),
+        ("WATCH", text),
         ("SCAN", "0", "MATCH", f"{PROBE}:*", "COUNT", "1"),
         ("MULTI",),
         ("EXEC",),
@@ -103,9 +135,15 @@ def _check_is_unused(url: StoreUrl, session: "StoreSession") -> None:
     if port.isdigit() and _answers(host.strip("[]"), int(port)):
         raise _unfit(
             url,
-            f"another cluster uses its database {url.database}, with its head at {host}:{port}: stop that "
-            "one, or give this one another number",
+            _used_by(url, f"one with its head at {host}:{port}"),
         )
+
+
+def _used_by(url: StoreUrl, who: str) -> str:
+    return (
+        f"another cluster uses its database {url.database}, {who}: stop that one, or give this one another "
+        "number"
+    )
 
 
 def _answers(host: str, port: int) -> bool:
@@ -126,7 +164,8 @@ def _clear(url: StoreUrl, session: "StoreSession") -> None:
     while True:
         place, keys = session.ask("SCAN", place, "MATCH", "ray:*", "COUNT", str(KEYS_AT_ONCE))
         # The record is the last to go: a head that is killed amid this leaves it to the next.
-        keys = [key for key in keys if key != schema.SESSION.encode() and not key.startswith(PROBE.encode())]
+        stay = (schema.SESSION.encode(), schema.HEAD.encode())
+        keys = [key for key in keys if key not in stay and not key.startswith(PROBE.encode())]
         if keys and not is_ours:
             example = keys[0].decode(errors="replace")
             raise _unfit(

@@ -7,6 +7,7 @@
 | `ray:functions` | stream | code: job, data (JSON: id, key, name, kind, module, a class's methods) |
 | `ray:errors:<job>` | stream | failed tasks of one job: job, format, data (`ray.serialization.failures`) |
 | `ray:nodes` | hash | node id → JSON: address; dead: why it was declared dead, "" of a member |
+| `ray:head` | string | JSON: the head that has an operator's database (`ray.control_store.hold`); expires |
 | `ray:notes` | stream | what the session's own processes had to say: job, format, data |
 | `ray:journal:place` | string | the last entry of the arena's journal that this server has taken |
 
@@ -18,6 +19,7 @@ SESSION = "ray:session"
 JOBS = "ray:jobs"
 FUNCTIONS = "ray:functions"
 NODES = "ray:nodes"
+HEAD = "ray:head"
 NOTES = "ray:notes"
 PLACE = "ray:journal:place"
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ray.control_store import schema
+from ray.control_store.hold import Hold, Holder
 from ray.control_store.link import Command, Link
 
 
@@ -15,12 +16,16 @@ class StoreWriter:
     often writer and server are restarted. Every call may raise one of `ray.control_store.link.UNREACHABLE`.
     """
 
-    def __init__(self, address: str, password: str, errors_kept: int) -> None:
+    def __init__(self, address: str, password: str, errors_kept: int, holder: Holder | None = None) -> None:
+        """`holder`: this head, in an operator's database, which is made sure of before each batch."""
         self._errors_kept = errors_kept
         self._link = Link(address, password)
+        self._hold = None if holder is None else Hold(self._link, holder)
 
     async def place(self) -> int:
         """The last journal entry it has; 0 for a server that is new, or was restarted."""
+        if self._hold is not None:
+            await self._hold.insist()
         return int(await self._link.ask("GET", schema.PLACE) or 0)
 
     async def jobs(self) -> dict[int, dict[str, Any]]:

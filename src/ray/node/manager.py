@@ -39,7 +39,8 @@ class NodeManager:
         # The control store has the head's journal only.
         addresses = [] if record.head_address else record.control_store
         password, kept = record.redis_password, config.error_list_limit
-        self.writers = [StoreWriter(address, password, kept) for address in addresses]
+        holder = record.store_holder()
+        self.writers = [StoreWriter(address, password, kept, holder) for address in addresses]
         # The journal's reader, who watches memory, who waits for news, and what a member does beside.
         self.executor = ThreadPoolExecutor(4, "ray-node")
         self.copier = JournalCopier(arena, self.writers, record.public(), self.executor)

@@ -12,6 +12,7 @@ All of it fits into `LIMITS.error_bytes`, however large the exception is.  A tas
 failure is not run: its own result is the same failure, with one more link on its `chain`.
 """
 
+import dataclasses
 import json
 import os
 import struct
@@ -40,7 +41,10 @@ if TYPE_CHECKING:
     from ray._kernel import View
 
 _LENGTHS = struct.Struct("<III")
-_SYSTEM = struct.Struct("<iiiI20s")  # the kernel's own; _kernel.pyi names the fields
+# The kernel's own; _kernel.pyi names the fields. When it comes from another node that one's name follows
+# them: its length in a byte, and UTF-8.
+_SYSTEM = struct.Struct("<iiiI20s")
+_OF_PROCESSES = (_kernel.WORKER_DIED, _kernel.ACTOR_DIED, _kernel.TASK_STOPPED, _kernel.ACTOR_STOPPED)
 _NAME_BYTES = 256  # of each name in the details
 
 
@@ -155,6 +159,20 @@ def _unreadable(fmt: int, data: "bytes | View | memoryview") -> RaySystemError:
     return RaySystemError(f"A task failed, but its failure (format {fmt}, {len(data)} bytes) cannot be read.")
 
 
+def with_node(fmt: int, data: "bytes | View | memoryview", node: str) -> bytes:
+    """The data of a failure as others are to have it: one that is about a process names its node.
+
+    `node` is the one that it leaves, and has made it unless another is named already.
+    """
+    if fmt == SYSTEM_FAILURE and len(data) == _SYSTEM.size and _SYSTEM.unpack(data)[0] in _OF_PROCESSES:
+        name = node.encode()[:255]
+        return b"".join((data, bytes((len(name),)), name))
+    stopped = Stopped.decode(data) if fmt == OUT_OF_MEMORY else None
+    if stopped is not None and not stopped.node:
+        return dataclasses.replace(stopped, node=node).encode()
+    return bytes(data)
+
+
 def describe_failure(
     fmt: int, data: "bytes | View | memoryview", function_name: str = ""
 ) -> FailureDescription:
@@ -168,7 +186,8 @@ def describe_failure(
     # Which function and process it was about are attributes of those that know.
     name = getattr(error, "function_name", function_name)
     pid = getattr(error, "pid", 0)
-    return FailureDescription(name, type(error).__name__, str(error), pid, "", 0, ())
+    node = getattr(error, "node", "")
+    return FailureDescription(name, type(error).__name__, str(error), pid, node, 0, ())
 
 
 def failure_text(fmt: int, data: "bytes | View | memoryview", function_name: str = "") -> str:
@@ -190,21 +209,23 @@ def _own_failure(fmt: int, data: "bytes | View | memoryview", function_name: str
 
 
 def _system_failure(data: "bytes | View | memoryview", function_name: str) -> RayError:
-    if len(data) != _SYSTEM.size:
+    fields, place = memoryview(data)[: _SYSTEM.size], bytes(memoryview(data)[_SYSTEM.size :])
+    if len(fields) != _SYSTEM.size or (place and place[0] != len(place) - 1):
         return _unreadable(SYSTEM_FAILURE, data)
-    code, status, pid, attempt, named = _SYSTEM.unpack(data)
+    code, status, pid, attempt, named = _SYSTEM.unpack(fields)
+    node = place[1:].decode("utf-8", "replace")
     if code == _kernel.WORKER_DIED:
-        return WorkerCrashedError(function_name, status, pid, attempt + 1)
+        return WorkerCrashedError(function_name, status, pid, attempt + 1, node)
     if code == _kernel.ACTOR_DIED:
-        return ActorDiedError(function_name, status, pid)
+        return ActorDiedError(function_name, status, pid, node)
     if code == _kernel.ACTOR_NODE_DIED:
         return ActorNodeDiedError(function_name)
     if code == _kernel.ACTOR_KILLED:
         return ActorKilledError(function_name, pid)
     if code == _kernel.TASK_STOPPED:
-        return OutOfMemoryError(function_name, pid)
+        return OutOfMemoryError(function_name, pid, None, node)
     if code == _kernel.ACTOR_STOPPED:
-        return ActorOutOfMemoryError(function_name, pid)
+        return ActorOutOfMemoryError(function_name, pid, None, node)
     if code == _kernel.NODE_DIED:
         return NodeDiedError(function_name, attempt + 1)
     if code == _kernel.JOB_ENDED:

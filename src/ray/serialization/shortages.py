@@ -22,6 +22,7 @@ class Stopped:
     is_actor: bool
     pid: int
     shortage: MemoryShortage
+    node: str = ""  # where, for whoever hears of it on another
 
     def encode(self) -> bytes:
         """The data of format OUT_OF_MEMORY."""
@@ -41,4 +42,4 @@ class Stopped:
     def error(self) -> OutOfMemoryError | ActorOutOfMemoryError:
         """What `get` raises."""
         kind = ActorOutOfMemoryError if self.is_actor else OutOfMemoryError
-        return kind(self.function_name, self.pid, self.shortage)
+        return kind(self.function_name, self.pid, self.shortage, self.node)

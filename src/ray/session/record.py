@@ -3,9 +3,12 @@
 import dataclasses
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.errors import RaySystemError
+
+if TYPE_CHECKING:
+    from ray.control_store.hold import Holder
 
 VERSION = 2
 PYTHON = ".".join(map(str, sys.version_info[:2]))  # functions travel as its byte code
@@ -45,6 +48,7 @@ class SessionRecord:
     release: str = ""  # of this package, where the session was started
     python: str = ""  # the interpreter's version there, without its patch release
     operators_store: str = ""  # of a head that has not started its control store: the URL, without password
+    store_hold: str = ""  # the name by which this head has that one's database (`ray.control_store.hold`)
     custom_resource_name: str = ""  # the cluster's; "": it is counted without a name
     leaves_by_ms: int | None = None  # of a node that is being drained: on the machine's monotonic clock
 
@@ -59,6 +63,14 @@ class SessionRecord:
         if not self.is_standalone:
             return "script"
         return "node" if self.head_address else "head"
+
+    def store_holder(self) -> "Holder | None":
+        """What this head says in an operator's database of itself; None without one."""
+        from ray.control_store.hold import Holder  # the keeper has no use for it
+
+        if not self.store_hold:
+            return None
+        return Holder.of(self.store_hold, self.keeper_pid, self.link_address)
 
     def public(self) -> dict[str, Any]:
         """All but the secrets."""

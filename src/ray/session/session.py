@@ -5,15 +5,17 @@ import contextlib
 import os
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import _kernel
 from ray.config import Config
 from ray.session import jobs
-from ray.session.code_giver import CodeGiver
 from ray.session.keeper_watch import KeeperWatch
 from ray.session.launch import KeeperHandle, end_session
 from ray.session.record import SessionRecord
+
+if TYPE_CHECKING:
+    from ray.session.code_giver import CodeGiver  # hashes and packs: of no use to who has started its session
 
 
 class Session:
@@ -50,7 +52,7 @@ class Session:
     def info(self) -> dict[str, Any]:
         return self.record.info()
 
-    def give_code(self, giver: CodeGiver) -> None:
+    def give_code(self, giver: "CodeGiver") -> None:
         """Has the script's modules given to nodes that ask for them, until the end. Raises
         SystemLimitError."""
         giver.start()

@@ -37,6 +37,7 @@ class Standing:
     owner_pid: int  # whose end ends it; 0: nobody's
     head_host: str = ""  # as the user has written it: a name is looked up whenever the head is called
     store: StoreUrl | None = None  # the operator's own, for a head that starts none
+    store_hold: str = ""  # the name by which the head has its database
 
     @property
     def link_port(self) -> int:
@@ -51,6 +52,7 @@ def start_head(
     link_port: int | None = None,
     owner_pid: int = 0,
     store: StoreUrl | None = None,
+    store_hold: str = "",
 ) -> tuple[KeeperHandle, SessionRecord]:
     """Starts a cluster: a session that goes on until its keeper is told to end, or its owner has ended.
 
@@ -62,7 +64,7 @@ def start_head(
     control store's included, come to one port there, and Redis itself stays on loopback.
 
     With a `store`, one that `ray.control_store.fitness` has found fit, no Redis is started: the way to that
-    one is where it would be.
+    one is where it would be. `store_hold` is the name of its `ray.control_store.hold`.
 
     Raises InitError for a port that is taken, or ports that rule each other out, ClusterTokenError for a file
     that can't be used, else as `start_session`.
@@ -96,6 +98,7 @@ def start_head(
             head=None,
             owner_pid=owner_pid,
             store=store,
+            store_hold=store_hold,
         )
         return _start(options, binary, standing)
 
@@ -214,6 +217,7 @@ def _in_cluster(record: SessionRecord, standing: Standing, identity: Identity, p
         link_address=str(Address(record.node_ip_address, standing.link_port)),
         link_protocol=PROTOCOL,
         operators_store="" if standing.store is None else str(standing.store),
+        store_hold=standing.store_hold,
     )
     head = standing.head
     if head is None:

@@ -60,6 +60,8 @@ def check_machine(options: SessionOptions, with_redis: bool = True) -> str:
         _check_huge_pages(options.object_store_bytes)
     if options.plasma_directory is not None:
         _check_room(options.plasma_directory, options.object_store_bytes)
+    else:
+        _check_memory(options.object_store_bytes)
     require_open_files()
     return binary
 
@@ -222,6 +224,18 @@ def _check_room(folder: str, store_bytes: int) -> None:
             f"the space in {folder}",
             f"{free_bytes:,} bytes are free there, and object_store_memory={store_bytes:,} needs "
             f"{store_bytes + TABLES_BYTES:,} with its tables",
+        )
+
+
+def _check_memory(store_bytes: int) -> None:
+    """A store that grows beyond it would cost whichever process the system then kills."""
+    there_bytes = machine.memory_bytes()
+    if store_bytes > there_bytes:
+        raise InitError(
+            f"object_store_memory={store_bytes:,} is more than there is: {there_bytes:,} bytes of memory, as "
+            "far as this machine and the cgroup allow. Give at most that; what has no room in the store is "
+            "spilled to a file. A store beyond the memory can lie in a file of its own: name the folder with "
+            "plasma_directory."
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 
 from ray import _kernel
 from ray.policy.cluster.transfers import Answer, Spread
+from ray.serialization.failures import with_node
 from ray.wire import messages
 from ray.wire.messages import Message
 
@@ -99,6 +100,7 @@ class Exchange:
         # A value is wanted, and stored at that node, with so many bytes: sends tasks that wait for it there,
         # and says whether any went.
         self.on_located: Callable[[_kernel.ObjectID, bytes, int], bool] = lambda oid, node, size_bytes: False
+        self.label = ""  # how failures name this node to others
         self.is_leaving = False  # no tasks of others are taken any more
         for number, node_id in arena.peers():
             self._add(number, node_id)
@@ -596,9 +598,8 @@ class Exchange:
         if not small and not sources:
             return None
         nested = [self._wire_ref(ref) for ref in self.arena.lend_nested(peer, oid)]
-        return messages.Result(
-            oid.binary(), fmt, bytes(data) if small else None, len(data), nested, sources=list(sources)
-        )
+        value = with_node(fmt, data, self.label) if small else None
+        return messages.Result(oid.binary(), fmt, value, len(data), nested, sources=list(sources))
 
     def _share(self, raw: bytes, peer: Peer) -> None:
         """Of a large value that is here: the peer is told its sources when it is its turn."""
@@ -734,6 +735,8 @@ class Exchange:
             if kind == _kernel.NEWS_DONE:
                 _, number, raw, fmt, data, size, nested, failed = item
                 refs = [self._wire_ref(ref) for ref in nested]
+                if data is not None and fmt >= _kernel.FORMAT_ERROR:
+                    data = with_node(fmt, data, self.label)
                 results[number].append(messages.Result(raw, fmt, data, size, refs, failed))
             elif kind == _kernel.NEWS_GONE:
                 _, raw, owner, noted, located = item

@@ -28,8 +28,8 @@ from ray.node.cluster.operators import Operators
 from ray.node.cluster.scheduler import Scheduler
 from ray.node.cluster.standing import Standing
 from ray.node.cluster.transfers import Pulls, resolver
+from ray.node.cluster.unmet import Unmet
 from ray.policy.cluster.membership import TICK_MS
-from ray.policy.cluster.placement import Infeasible
 from ray.session.record import SessionRecord
 from ray.session.say import say
 from ray.wire.bulk import BulkServer
@@ -111,7 +111,8 @@ class Member:
         self.pulls = Pulls(arena, identity, self.network.way, self._on_pulled, source)
         self.guests = Guests(arena, self.node, jobs_ended)
         self.exchange = Exchange(arena, self.node, self.network, self.pulls, self.guests)
-        self.telling = Telling(arena, record.logs, self.exchange.tell)
+        self.exchange.label = label = f"{record.node_ip_address} ({record.node_id[:8]})"
+        self.telling = Telling(arena, record.logs, self.exchange.tell, label)
         self.hearing = Hearing(arena, record.logs, self.exchange.tell, self._node_name)
         self.codes = Codes(
             arena,
@@ -122,8 +123,14 @@ class Member:
             identity,
             self.network.way,
         )
+        self.unmet = Unmet(arena, record, self._stock, self._node_name)
         self.scheduler = Scheduler(
-            arena, self.node, self.exchange, self.network.is_linked, self.network.want_link, self._infeasible
+            arena,
+            self.node,
+            self.exchange,
+            self.network.is_linked,
+            self.network.want_link,
+            self.unmet.report,
         )
         self.exchange.on_located = self._on_located
         self.departure = Departure(arena, self.exchange, self.network.send, self._leave, record.leaves_by_ms)
@@ -145,7 +152,7 @@ class Member:
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.table: StoredTable | None = None
         if self.is_head and record.control_store:
-            stored = NodeTable(record.control_store[0], record.redis_password)
+            stored = NodeTable(record.control_store[0], record.redis_password, record.store_holder())
             self.table = StoredTable(stored, self._on_store, self._on_table_read)
         table: Table | None = self.table or NotKept() if self.is_head else None
         self.standing = Standing(self.node, self.exchange.by_node, self, _boot_ms, table, _now_ms())
@@ -156,7 +163,6 @@ class Member:
         self._load_number = 0
         self._last_load: Load | None = None
         self._load_sent_ms = 0
-        self._reported: set[tuple[int, ...]] = set()
 
     def hello(self) -> Hello:
         total, _ = self.arena.resources()
@@ -434,9 +440,9 @@ class Member:
             kept = self.exchange.on_death(node)
             self.loop.call_later(GRACE_S, kept.clear)
 
-    def _on_store(self, is_up: bool) -> None:
+    def _on_store(self, is_up: bool, why: str) -> None:
         if not is_up:
-            say("the control store does not answer: no node is declared dead until it does.")
+            say(f"the control store {why}: no node is declared dead until that has changed.")
         if self.head is not None:
             self.head.authority.store_changed(is_up, _now_ms())
 
@@ -472,6 +478,8 @@ class Member:
         )
         if load.demands:  # a link that one of them waited for may be up by now
             self.scheduler.place(now)
+        if not load.draining:  # what fits nowhere else is still done here
+            self.unmet.tick(bool(load.demands), now)
         is_busy = changed or bool(load.demands) or self.scheduler.has_tasks_away or self.hearing.is_to_tick
         is_busy = is_busy or load.draining or self.takeover.is_under_way
         if self.head is not None:
@@ -539,14 +547,8 @@ class Member:
             self.standing.known_dead() if self._last_load is None else [],
         )
 
-    def _infeasible(self, infeasible: tuple[Infeasible, ...]) -> None:
-        for each in infeasible:
-            if each.needs not in self._reported:
-                self._reported.add(each.needs)
-                say(
-                    f"tasks wait that no node of the cluster can run: they need {_amounts(each.needs)}, and "
-                    f"no node has more than {_amounts(each.largest)}. They run when a node joins that can."
-                )
+    def _stock(self) -> dict[bytes, tuple[int, int, int]]:
+        return self.scheduler.stock()
 
     def _on_located(self, oid: _kernel.ObjectID, node: bytes, size_bytes: int) -> bool:
         return self.scheduler.follow(oid, node, size_bytes, _now_ms())
@@ -560,14 +562,6 @@ class Member:
         block: _kernel.Block | None,
     ) -> None:
         self.exchange.on_pulled(value, oid, nested, block)
-
-
-def _amounts(amounts: tuple[int, ...]) -> str:
-    names = ("CPUs", "GPUs", "of the custom resource")
-    said = [
-        f"{amount / _kernel.UNIT:g} {name}" for amount, name in zip(amounts, names, strict=True) if amount
-    ]
-    return ", ".join(said) or "nothing"
 
 
 def _now_ms() -> int:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from ray.control_store.hold import TakenError
 from ray.control_store.link import UNREACHABLE
 from ray.control_store.nodes import NodeEntry, NodeTable
 from ray.node.cluster.head import Entries
@@ -18,10 +19,11 @@ class StoredTable:
     def __init__(
         self,
         table: NodeTable,
-        on_store: Callable[[bool], None],
+        on_store: Callable[[bool, str], None],
         on_read: Callable[[Entries], None],
     ) -> None:
-        """`on_store` is told when the control store goes away or is back, `on_read` once what it held."""
+        """`on_store` is told when the control store goes away, and why, or is back; `on_read` once what it
+        held."""
         self._table = table
         self._on_store = on_store
         self._on_read = on_read
@@ -46,15 +48,16 @@ class StoredTable:
             while True:
                 try:
                     await self._look()
-                except UNREACHABLE:
+                except UNREACHABLE as error:
                     if is_up:
                         is_up = False
-                        self._on_store(False)
+                        taken = isinstance(error, TakenError)
+                        self._on_store(False, str(error) if taken else "does not answer")
                     await asyncio.sleep(RETRY_S)
                     continue
                 if not is_up:
                     is_up = True
-                    self._on_store(True)
+                    self._on_store(True, "")
                 if not self._unwritten:
                     self._changed.clear()
                     await _set_within(self._changed, LOOK_S)

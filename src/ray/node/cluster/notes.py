@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from ray import _kernel
 from ray.core.logs import STREAMS, of_job, open_log, open_log_for_reading
 from ray.policy.cluster.notes import PIECE_BYTES, Failure, FailuresSent, Noted, OutputSent, Pace
+from ray.serialization.failures import with_node
 from ray.session.say import say
 from ray.wire.messages import SMALL_VALUE_BYTES, JobNote, JobNoted, Message
 
@@ -96,10 +97,12 @@ class Guest:
 class Telling:
     """This node's part for drivers of others."""
 
-    def __init__(self, arena: _kernel.Arena, logs: str, send: Send) -> None:
+    def __init__(self, arena: _kernel.Arena, logs: str, send: Send, label: str = "") -> None:
+        """`label` is how failures name this node."""
         self.arena = arena
         self.logs = logs
         self.send = send
+        self.label = label
         self.guests: dict[tuple[bytes, bytes], Guest] = {}
         self._journal_place = arena.stats()["journal_last"]
 
@@ -141,7 +144,8 @@ class Telling:
             self._journal_place, entries = self.arena.journal_read(self._journal_place)
             for sequence, kind, job, fmt, data in entries:
                 if kind == _kernel.JOURNAL_ERROR and job in by_job:
-                    by_job[job].failures.add(Failure(sequence, fmt, data[:SMALL_VALUE_BYTES]))
+                    told = with_node(fmt, data[:SMALL_VALUE_BYTES], self.label)
+                    by_job[job].failures.add(Failure(sequence, fmt, told))
 
     def _tell_failures(self, guest: Guest) -> None:
         last = guest.failures.confirmed

@@ -116,6 +116,18 @@ class Scheduler:
     def has_tasks_away(self) -> bool:
         return any(other.ours for other in self.others.values())
 
+    def stock(self) -> dict[bytes, tuple[int, int, int]]:
+        """All that each node has which takes work, this one among them; empty before the first view."""
+        if not self.turn:
+            return {}
+        total, _ = self.arena.resources()
+        others = {
+            node: _amounts(other.state.total)
+            for node, other in self.others.items()
+            if not other.state.draining
+        }
+        return {self.node: (total[0], total[1], total[2])} | others
+
     def place(self, now_ms: float) -> None:
         """Sends what is better off elsewhere."""
         queues = [

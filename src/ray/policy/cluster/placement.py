@@ -1,4 +1,4 @@
-"""Which of this node's ready tasks go to which node now, and where the cluster scheduler puts a demand.
+"""Which of this node's ready tasks go to which node now.
 
 Amounts of resources are integers, 1/10,000 of a unit, one for each kind of resource, in the same order
 everywhere.
@@ -77,7 +77,6 @@ class Infeasible:
 
     shape: int
     needs: Amounts
-    largest: Amounts  # of each kind of resource, the most that one node has
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +194,7 @@ def place(here: Here, queues: Sequence[Queue], others: Iterable[Other]) -> Place
         if queue.ready <= 0:
             continue
         if not any(fits(total, queue.needs) for total in totals):
-            infeasible.append(Infeasible(queue.shape, queue.needs, _largest(totals, queue.needs)))
+            infeasible.append(Infeasible(queue.shape, queue.needs))
             continue
         left = queue.ready
         runs_here = not here.draining and fits(here.total, queue.needs)
@@ -215,11 +214,6 @@ def place(here: Here, queues: Sequence[Queue], others: Iterable[Other]) -> Place
         _deal(queue, _turned(takers, here.turn), left, sends, to_wait=True)
     placed = tuple(Send(node, shape, count) for (node, shape), count in sends.items())
     return Placement(placed, tuple(infeasible))
-
-
-def _largest(totals: Sequence[Amounts], needs: Amounts) -> Amounts:
-    """Of each kind of resource, the most that one node has."""
-    return tuple(max(kind) for kind in zip(*totals, strict=True)) if totals else (0,) * len(needs)
 
 
 def _draw(queue: Queue, here: Here, room: _Room) -> int:
@@ -282,64 +276,3 @@ def _deal(
             room.take(queue.needs, given, to_wait)
             dealt += given
     return dealt
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """What a node can't place itself: an actor, a large or infeasible task. Given with the oldest first."""
-
-    key: int
-    needs: Amounts
-    argument_bytes: Mapping[NodeId, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """That demand goes to that node."""
-
-    key: int
-    node: NodeId
-
-
-@dataclass(frozen=True, slots=True)
-class Assignments:
-    """What the cluster scheduler has decided. What is in neither waits for resources that exist."""
-
-    placed: tuple[Assignment, ...]
-    infeasible: tuple[Infeasible, ...]  # `shape` is the demand's key
-
-
-def assign(demands: Sequence[Demand], nodes: Iterable[Other]) -> Assignments:
-    """The cluster scheduler's decision: where each demand goes now.
-
-    First where its bytes are, then where no scarce resource is spent on it that it has no need of, then where
-    the most is left. A demand that fits nowhere now, and could run on one node only when that is free,
-    reserves that node's share: smaller, younger ones do not go by it there for ever.
-    """
-    usable = [node for node in nodes if not node.draining]
-    totals = [node.total for node in usable]
-    free = {node.node: node.free for node in usable if node.age_ms <= STALE_MS}
-    placed = []
-    infeasible = []
-    for demand in demands:
-        if not any(fits(total, demand.needs) for total in totals):
-            infeasible.append(Infeasible(demand.key, demand.needs, _largest(totals, demand.needs)))
-            continue
-        able = [node for node in usable if node.node in free and fits(node.total, demand.needs)]
-        if not able:
-            continue
-        now = [node for node in able if fits(free[node.node], demand.needs)]
-        best = max(now or able, key=lambda node: _merit(demand, node, free[node.node]))
-        # Where it waits, it is counted as if it ran: the free amounts go below zero.
-        free[best.node] = tuple(has - need for has, need in zip(free[best.node], demand.needs, strict=True))
-        if now:
-            placed.append(Assignment(demand.key, best.node))
-    return Assignments(tuple(placed), tuple(infeasible))
-
-
-def _merit(demand: Demand, node: Other, free: Amounts) -> tuple[int, int, float, NodeId]:
-    drawn = demand.argument_bytes.get(node.node, 0) // WORTH_MOVING_BYTES
-    kinds = list(zip(free, demand.needs, node.total, strict=True))
-    unneeded = sum(total > 0 for _, need, total in kinds[1:] if not need)
-    left = min(((has - need) / total for has, need, total in kinds if total), default=0.0)
-    return drawn, -unneeded, left, node.node
