@@ -8,14 +8,10 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests import lanes, leaks
+from tests import leaks
 from tests.audit.run import Audit
 
 FAILED = pytest.StashKey[bool]()
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    lanes.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,8 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for signum, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, lambda *_: None)):
         if signal.getsignal(signum) == signal.SIG_IGN:
             signal.signal(signum, handler)
-    lanes.configure(config)
-    if not lanes.is_lane(config):  # a lane's sessions are audited by the run that it is a part of
+    if not hasattr(config, "workerinput"):  # a worker's sessions are audited by the run that it is a part of
         config.pluginmanager.register(Audit(), "audit")
 
 

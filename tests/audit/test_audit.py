@@ -101,7 +101,7 @@ def test_sessions_of_this_run_are_audited() -> None:
     ray.init(num_cpus=1)
     try:
         new = lines(Path(os.environ["RAY_TEST_AUDIT"]))[len(before) :]
-        ours = processes.descendants(os.getpid())  # other lanes of this run write there too
+        ours = processes.descendants(os.getpid())  # other workers of this run write there too
         keepers = [pid for line in new if (pid := int(line.split()[1])) in ours]
         assert ["audit/boot.py" in command(pid) for pid in keepers] == [True]
     finally:
