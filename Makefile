@@ -8,8 +8,8 @@ setup:  ## check the system, make .venv, install what raycore needs, build it
 	@scripts/build
 build:  ## after an edit of C++: build the kernel again (seconds)
 	@scripts/build
-test: build  ## all tests (ARGS="-k name" chooses)
-	@.venv/bin/python -m pytest $(ARGS)
+test: build  ## all tests, two files at a time (ARGS="-k name" chooses)
+	@scripts/test $(ARGS)
 lint: build  ## formatting, types, layers, stubs, public surface
 	@scripts/lint
 demo: build  ## the main job: a hyper-parameter search on real scans

@@ -20,7 +20,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for signum, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, lambda *_: None)):
         if signal.getsignal(signum) == signal.SIG_IGN:
             signal.signal(signum, handler)
-    config.pluginmanager.register(Audit(), "audit")
+    if not hasattr(config, "workerinput"):  # a worker's sessions are audited by the run that it is a part of
+        config.pluginmanager.register(Audit(), "audit")
 
 
 @pytest.hookimpl(wrapper=True)

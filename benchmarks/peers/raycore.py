@@ -25,23 +25,27 @@ IMPORT = "import ray"
 _clusters: list[Any] = []
 
 
-def start(workers: int = WORKERS) -> Any:
+def start(workers: int = WORKERS, **options: Any) -> Any:
     import ray
 
-    ray.init(num_cpus=workers)
+    ray.init(num_cpus=workers, **options)
     return ray
 
 
-def start_cluster(nodes: int) -> Any:
+def start_cluster(nodes: int, **of_head: Any) -> Any:
     import ray
     from ray.testing import LocalCluster
 
-    cluster = LocalCluster(1, num_cpus=0, object_store_memory=STORE_BYTES)
-    _clusters[:] = [cluster]
+    _clusters[:] = [LocalCluster(1, **{"num_cpus": 0, "object_store_memory": STORE_BYTES, **of_head})]
     for _ in range(nodes):
-        cluster.add_node(num_cpus=1)
-    ray.init(redis_address=cluster.address)
+        cluster().add_node(num_cpus=1)
+    ray.init(redis_address=cluster().address)
     return ray
+
+
+def cluster() -> Any:
+    """That which runs, for a question that is asked of this project alone."""
+    return _clusters[0]
 
 
 def stop() -> None:

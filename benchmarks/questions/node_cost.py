@@ -25,27 +25,23 @@ WINDOW_S = 2.0
 
 def measure(peer: Any, repeats: Repeats) -> dict[str, list[float]]:
     """A node of one CPU, which has run a task, beside a head that has none."""
-    import ray
-    from ray.testing import LocalCluster
-
     figures: dict[str, list[float]] = {row.name: [] for row in ROWS}
-    with LocalCluster(1, num_cpus=0) as cluster:
-        ray.init(redis_address=cluster.address)
-        task = ray.remote(noop)
-        for _ in repeats:
-            others, began = family(), time.perf_counter()
-            node = cluster.add_node(num_cpus=1)
-            figures["node_join"].append(time.perf_counter() - began)
-            check(ray.get(task.remote()), b"ok")
-            figures["node_first_task"].append(time.perf_counter() - began)
-            time.sleep(SETTLE_S)
-            own = family() - others
-            before, began = cpu_seconds(own), time.perf_counter()
-            time.sleep(WINDOW_S)
-            spent = cpu_seconds(own) - before
-            figures["node_cpu"].append(100 * spent / (time.perf_counter() - began))
-            memory = Memory.of_processes(own)
-            figures["node_memory"].append(memory.total / (1 << 20))
-            cluster.stop_node(node)
-        ray.shutdown()
+    system = peer.start_cluster(0)
+    task = system.remote(noop)
+    for _ in repeats:
+        others, began = family(), time.perf_counter()
+        node = peer.cluster().add_node(num_cpus=1)
+        figures["node_join"].append(time.perf_counter() - began)
+        check(system.get(task.remote()), b"ok")
+        figures["node_first_task"].append(time.perf_counter() - began)
+        time.sleep(SETTLE_S)
+        own = family() - others
+        before, began = cpu_seconds(own), time.perf_counter()
+        time.sleep(WINDOW_S)
+        spent = cpu_seconds(own) - before
+        figures["node_cpu"].append(100 * spent / (time.perf_counter() - began))
+        memory = Memory.of_processes(own)
+        figures["node_memory"].append(memory.total / (1 << 20))
+        peer.cluster().stop_node(node)
+    peer.stop()
     return figures

@@ -3,9 +3,9 @@
 from typing import Any
 
 from bars import RATE, Bar, Row
-from work import noop
+from streams import noops
 
-from questions import Repeats, check, rates, warm
+from questions import Repeats
 
 ROWS = [
     Row(
@@ -16,19 +16,9 @@ ROWS = [
     )
 ]
 NEEDS: set[str] = set()
-BATCH = 10_000
-WARM = 1000
 
 
 def measure(peer: Any, repeats: Repeats) -> dict[str, list[float]]:
-    system = peer.start()
-    task = system.remote(noop)
-
-    def work(count: int = BATCH) -> int:
-        check(system.get([task.remote() for _ in range(count)]), [b"ok"] * count)
-        return count
-
-    warm(lambda: work(WARM))
-    figures = rates(work, repeats)
+    figures = noops(peer.start()).pipelined(repeats)
     peer.stop()
     return {"pipelined_tasks": figures}

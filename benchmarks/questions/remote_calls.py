@@ -3,10 +3,10 @@
 from typing import Any
 
 from bars import RATE, Bar, Row
-from peers import ACTORS, NODES
-from work import Counter
+from peers import ACTORS, NODES, ORDER
+from streams import calls
 
-from questions import Repeats, check, rates, warm
+from questions import Repeats
 
 ROWS = [
     Row(
@@ -16,32 +16,13 @@ ROWS = [
 ]
 NEEDS = {ACTORS, NODES}
 GROUP = "Between the nodes of a cluster"
-BATCH = 10_000
-WARM = 1000
-ONE_BY_ONE = 100
 
 
 def measure(peer: Any, repeats: Repeats) -> dict[str, list[float]]:
-    system = peer.start_cluster(1)
-    actor = system.remote(Counter).remote()
-    calls = 0
-
-    def checked(found: list[int]) -> int:
-        """dask keeps no order, but makes every call once."""
-        nonlocal calls
-        check(sorted(found), list(range(calls + 1, calls + len(found) + 1)))
-        calls += len(found)
-        return len(found)
-
-    def pipelined(count: int = BATCH) -> int:
-        return checked(system.get([actor.count.remote() for _ in range(count)]))
-
-    def one_by_one() -> int:
-        return checked([system.get(actor.count.remote()) for _ in range(ONE_BY_ONE)])
-
-    warm(lambda: pipelined(WARM))
-    figures = {"remote_pipelined_calls": rates(pipelined, repeats)}
-    warm(one_by_one)
-    figures["remote_sync_calls"] = rates(one_by_one, repeats)
+    stream = calls(peer.start_cluster(1), ordered=ORDER in peer.CAN)
+    figures = {
+        "remote_pipelined_calls": stream.pipelined(repeats),
+        "remote_sync_calls": stream.one_by_one(repeats),
+    }
     peer.stop()
     return figures

@@ -111,6 +111,7 @@ INTERRUPTED = """
     """
 
 
+@pytest.mark.quiet
 @pytest.mark.statement("more-end-03")
 @pytest.mark.parametrize(
     "call",

@@ -115,6 +115,7 @@ def test_a_failure_travels_through_a_chain() -> None:
     assert ray.get(actor.take.remote(1)) == 1
 
 
+@pytest.mark.quiet
 @pytest.mark.statement("errors-01", "errors-02", "errors-03", "errors-07", "errors-08", "more-errors-01")
 def test_a_failure_is_printed_in_the_background(cluster: Any, capfd: pytest.CaptureFixture[str]) -> None:
     """Once, within a second, though its id is dropped at once."""

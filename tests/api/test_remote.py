@@ -301,6 +301,7 @@ def test_outputs_are_bytes_in_the_store() -> None:
     assert ray.get(first) == ["a"]
 
 
+@pytest.mark.quiet
 @pytest.mark.statement("remote-04")
 def test_tasks_run_side_by_side() -> None:
     """Two that sleep take as long as one."""

@@ -16,6 +16,7 @@ NAMES = (
     "plot",
     "publish",
     "report",
+    "streams",
     "questions",
     "peers",
     "work",

@@ -10,9 +10,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Iterator
-
-import pytest
+from collections.abc import Callable, Iterator
 
 from tests.api.programs import Finished, Programs, Running
 
@@ -42,18 +40,15 @@ class Figure:
         return f"{self.attack}: {self.name} {self.value:,.6g} {self.unit}{self.bar}{mark}"
 
 
-FIGURES = pytest.StashKey[list[Figure]]()
-
-
 class Attack:
     """One attack: its programs, its random choices, its figures."""
 
-    def __init__(self, name: str, programs: Programs, figures: list[Figure]) -> None:
+    def __init__(self, name: str, programs: Programs, note: Callable[[Figure], None]) -> None:
         self.name = name
         self.programs = programs
         self.seed = int(os.environ.get("RAY_CHAOS_SEED", random.randrange(1 << 32)))
         self.random = random.Random(self.seed)
-        self._figures = figures
+        self._note = note
         print(f"RAY_CHAOS_SEED={self.seed}")
 
     def figure(
@@ -73,7 +68,7 @@ class Attack:
             if limit is not None
         )
         noted = Figure(self.name, name, value, unit, bar, held)
-        self._figures.append(noted)
+        self._note(noted)
         assert held, str(noted)
 
     def lines(self, running: Running, watchdog_s: float = WATCHDOG_S) -> Iterator[str]:

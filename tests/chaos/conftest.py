@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.api.programs import Programs
-from tests.chaos.attack import FIGURES, FULL, Attack
+from tests.chaos.attack import FULL, Attack
+
+FIGURE = "figure"  # of an attack, among what the report of its test carries
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[FIGURES] = []
+    config.pluginmanager.register(Figures(), "figures")
 
 
 @pytest.hookimpl(trylast=True)
@@ -21,11 +23,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(1800), append=False)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if figures := config.stash[FIGURES]:
-        terminalreporter.section("figures of the attacks")
-        for each in figures:
-            terminalreporter.line(str(each))
+class Figures:
+    """A pytest plugin: they come with the reports of their tests, in whichever process those ran."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call":
+            self.lines += [str(value) for name, value in report.user_properties if name == FIGURE]
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.lines:
+            terminalreporter.section("figures of the attacks")
+            for line in self.lines:
+                terminalreporter.line(line)
 
 
 @pytest.fixture
@@ -39,4 +51,5 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
 def attack(request: pytest.FixtureRequest, programs: Programs) -> Attack:
     """One attack, named after its test."""
     name = request.node.name.removeprefix("test_")
-    return Attack(name, programs, request.config.stash[FIGURES])
+    own = request.node.user_properties
+    return Attack(name, programs, lambda figure: own.append((FIGURE, str(figure))))

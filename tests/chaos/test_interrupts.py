@@ -232,6 +232,7 @@ inside.done()
 """
 
 
+@pytest.mark.quiet
 def test_ctrl_c_at_random_moments(attack: Attack) -> None:
     running = attack.programs.start(DRIVER, str(times(full=1000, short=80)), str(attack.seed))
     took = [line.split() for line in attack.lines(running) if line.startswith("struck")]

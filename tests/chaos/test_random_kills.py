@@ -7,6 +7,8 @@ import signal
 import time
 from collections import Counter
 
+import pytest
+
 from ray import _kernel
 from tests.chaos.attack import Attack, percentile, times
 from tests.chaos.targets import Targets
@@ -74,6 +76,7 @@ inside.done()
 """
 
 
+@pytest.mark.quiet
 def test_random_kills(attack: Attack) -> None:
     running = attack.programs.start(DRIVER)
     family = Family(running)

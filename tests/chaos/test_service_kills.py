@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from ray import _kernel
 from ray.control_store.client import ControlStore
 from ray.errors import RaySystemError
@@ -134,6 +136,7 @@ def as_installed(folder: Path) -> dict[str, str]:
     return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
 
 
+@pytest.mark.quiet
 def test_services_killed_in_turn(attack: Attack) -> None:
     running = attack.programs.start(DRIVER, env=as_installed(attack.programs.folder))
     family = Family(running)

@@ -87,6 +87,7 @@ inside.done()
 """
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("retries", [3, 0], ids=["run_again", "never_twice"])
 def test_worker_killed_in_mid_task(attack: Attack, retries: int) -> None:
     with Events(attack.programs.folder) as events:

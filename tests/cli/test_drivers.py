@@ -7,6 +7,7 @@ import pytest
 
 from tests.api.programs import Programs, wait_for
 from tests.cli.head import Head
+from tests.session.driver_ends import ENDS, WAIT, check_end_beside_another
 from tests.session.family import name_of
 
 # Something of every kind, none of which ends by itself.
@@ -52,10 +53,6 @@ while ray.available_resources()["CPU"]:  # the actor and a task have one each
     time.sleep(0.01)
 print("begun", flush=True)
 """
-WAIT = """
-while True:
-    time.sleep(1)
-"""
 QUIET = """
 import os, sys, time
 import ray
@@ -96,25 +93,16 @@ def idle(head: Head, actors: int) -> bool | None:
     return (unused and now["actors"] == actors and now["store_used_bytes"] < 1 << 20) or None
 
 
-@pytest.mark.parametrize("end", ["kill", "exit", "raise", "shutdown"])
+@pytest.mark.parametrize("end", ENDS)
 def test_the_end_of_one_is_not_felt_by_another(programs: Programs, head: Head, end: str) -> None:
-    other = programs.start(QUIET, head.address)
-    assert other.line() == "here"
-    tails = {"kill": WAIT, "exit": "", "raise": "raise SystemExit(3)", "shutdown": "ray.shutdown()" + WAIT}
-    busy = programs.start(BUSY + tails[end], head.address)
-    assert busy.line() == "begun"
-    if end == "kill":
-        busy.send(signal.SIGKILL)
-    if end != "shutdown":
-        busy.finish()
-    assert wait_for(lambda: idle(head, actors=1), 10.0), head.status()
-    if end == "shutdown":
-        busy.send(signal.SIGKILL)
-        busy.finish()
-    (programs.folder / "release").touch()
-    done = other.finish()
-    assert done.code == 0, done.both
-    assert done.out.endswith("undisturbed\n")
+    check_end_beside_another(
+        programs,
+        programs.start(QUIET, head.address),
+        lambda tail: programs.start(BUSY + tail, head.address),
+        end,
+        lambda: idle(head, actors=1),
+        head.status,
+    )
 
 
 WAITER = """

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ray.session.found import find_sessions
 from ray.testing import LocalCluster
 from tests.api.programs import Programs, Running, wait_for
 from tests.cluster.events import PATIENCE_S
+from tests.session.driver_ends import ENDS, check_end_beside_another
 from tests.session.other_user import USER, programs_of_other
 
 NODES = 3
@@ -151,13 +151,9 @@ ray.wait(made, num_returns=12)
 mine = ray.put(bytes(8 << 20))
 hanging = [hangs.remote() for _ in range(12)]
 waiting = [after.remote(each) for each in hanging for _ in range(10)]
-open(name, "w").close()
+print("begun", flush=True)
 """
 )
-WAIT = """
-while True:
-    time.sleep(1)
-"""
 # Keeps what it has on all nodes, and makes more.
 QUIET = (
     BEGIN
@@ -202,32 +198,22 @@ def unused(cluster: LocalCluster, left_bytes: int = LEFT_BYTES) -> bool | None:
     return True
 
 
-@pytest.mark.parametrize("end", ["kill", "exit", "raise", "shutdown"])
+@pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("at", [0, 1])
 def test_the_end_of_one_is_the_end_of_what_it_has_begun_everywhere(
     programs: Programs, cluster: LocalCluster, end: str, at: int
 ) -> None:
-    other = programs.start(QUIET, cluster.address, cluster.nodes[2].node_ip_address, "quiet")
-    assert other.line() == "here"
-    tails = {"kill": WAIT, "exit": "", "raise": "raise SystemExit(3)", "shutdown": "ray.shutdown()" + WAIT}
-    busy = programs.start(BUSY + tails[end], cluster.address, cluster.nodes[at].node_ip_address, "busy")
-    begun = programs.folder / "busy"
-    assert wait_for(lambda: begun.exists() or None, 3 * PATIENCE_S), busy.finish().both
-    if end == "kill":
-        busy.send(signal.SIGKILL)
-    if end != "shutdown":
-        busy.finish()
-    # The other one has a value of 1 MiB.
-    assert wait_for(lambda: unused_but_for_one(cluster), PATIENCE_S), states(cluster)
-    if end == "shutdown":
-        busy.send(signal.SIGKILL)
-        busy.finish()
-    (programs.folder / "release").touch()
-    done = other.finish()
-    assert done.code == 0, done.both
-    assert done.out.endswith("undisturbed\n")
+    busy_node, quiet_node = cluster.nodes[at].node_ip_address, cluster.nodes[2].node_ip_address
+    check_end_beside_another(
+        programs,
+        programs.start(QUIET, cluster.address, quiet_node, "quiet"),
+        lambda tail: programs.start(BUSY + tail, cluster.address, busy_node, "busy"),
+        end,
+        lambda: unused_but_for_one(cluster),  # the other one has a value of 1 MiB
+        lambda: states(cluster),
+    )
     assert wait_for(lambda: unused(cluster), PATIENCE_S), states(cluster)
-    assert [pid for pid in programs.left() if pid] == []
+    assert programs.left() == []
 
 
 def unused_but_for_one(cluster: LocalCluster) -> bool | None:

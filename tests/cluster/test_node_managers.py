@@ -4,6 +4,8 @@ import os
 import signal
 import time
 
+import pytest
+
 import ray
 from ray.testing import LocalNode
 from tests.api.programs import wait_for
@@ -40,6 +42,7 @@ def test_a_killed_node_manager_is_no_death(make_cluster: MakeCluster) -> None:
     assert deaths(cluster) == []
 
 
+@pytest.mark.quiet
 def test_a_killed_node_is_noticed_within_a_second_and_its_tasks_run_again(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(3)
     wait_until_spread(cluster.nodes)

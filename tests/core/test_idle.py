@@ -2,12 +2,15 @@
 
 import time
 
+import pytest
+
 import ray
 from ray import _kernel
 
 LONGEST_S = 1.0
 
 
+@pytest.mark.quiet
 def test_an_idle_driver_lets_go_of_what_it_dropped_last() -> None:
     ray.init(num_cpus=1)
     try:

@@ -37,6 +37,7 @@ def test_a_put_waits_for_room_and_goes_on_when_there_is_some() -> None:
     )
 
 
+@pytest.mark.quiet
 def test_an_error_after_the_wait_names_the_sizes() -> None:
     run(
         """

@@ -339,7 +339,7 @@ class Machine:
         task = self.arena.take_call() if self.alive else None
         if task is None:
             return
-        if wrong := self.watch.calls.run(task.id):
+        if wrong := self.watch.calls.run(task.name):
             self.watch.problem(f"{self.name!r}: {wrong}")
         self._run(task)
 
@@ -355,7 +355,7 @@ class Machine:
         if not self.alive:
             return
         random = self.world.random
-        caller = task.id, task.attempt
+        caller = task.name, task.attempt
         if self._with_actors and random.random() < 0.2:  # each run has less than one successor
             self._use_actors(known, task.job, caller)
         if random.random() < 0.4:
@@ -368,7 +368,7 @@ class Machine:
             results.append(self._value(nested) if task.kind is not Kind.CREATE else Value(0, b""))
         self.arena.close_lanes(caller)
         if self.arena.finish(task, results):
-            self.watch.executions[task.id] = self.watch.executions.get(task.id, 0) + 1
+            self.watch.executions[task.name] = self.watch.executions.get(task.name, 0) + 1
         known.clear()
         self._work_soon()
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 THIS_NODE = 0
 ACTOR_END = bytes((0, 0, 0, 0xC0))  # of the id of an actor, after that of its creation
 SERVED_END = bytes((1, 0, 0, 0xC0))  # as the node knows it that serves it for its owner
+AROUND_MARK = b"~"  # of a task that is here already, behind its id: its actor's owner has sent it back
 CALLS_AWAY_MAX = 3  # of one caller; few, so that runs come to it
 
 
@@ -122,6 +123,12 @@ class ActorTables:
             return self._actors.get(served_as(key, THIS_NODE), actor)
         return actor
 
+    def _called_as(self, key: bytes, caller: Hashable) -> Actor:
+        """The same, unless earlier calls of this caller do go around."""
+        actor = self._actors[key]
+        are_around = any(lane.caller == caller and lane.calls for lane in actor.lanes)
+        return actor if are_around else self._served_here(key)
+
     def _lane_for(self, actor: Actor, caller: Hashable) -> Lane:
         for lane in actor.lanes:
             if lane.caller == caller:
@@ -131,9 +138,10 @@ class ActorTables:
 
     def _lane_of_received(self, actor: Actor, after: bytes | None) -> Lane:
         """Behind the call before it, if that has not begun."""
-        before = self._tasks.get(after) if after is not None else None
-        if before is not None and before.lane is not None and before.actor == actor.key:
-            return before.lane
+        for name in () if after is None else (after + AROUND_MARK, after):
+            before = self._tasks.get(name)
+            if before is not None and before.lane is not None and before.actor == actor.key:
+                return before.lane
         actor.lanes.append(Lane(None))
         return actor.lanes[-1]
 
@@ -325,7 +333,8 @@ class ActorTables:
             lane.away += 1
             self.calls_sent += 1
             row = self._sent(task, peer)
-            sent.append((*row[:12], (served_as(actor.key, owner), owner), after, None))
+            is_around = bool(task.returns) and self._entries[task.returns[0]].owner == peer
+            sent.append((*row[:12], (served_as(actor.key, owner), owner), after, None, is_around, None, 0))
         if self._has_turn(actor):
             self._activate(actor)
         return sent

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ray import _kernel
+from ray.node.cluster.exchange import around, as_owned
 from ray.session.record import SessionRecord
 from tests.simulator.model_actors import (
     ACTOR_END,
+    AROUND_MARK,
     SERVED_END,
     Actor,
     ActorState,
@@ -152,6 +154,11 @@ class Task:
     lane: Lane | None = None
     sequence: int = 0
 
+    @property
+    def name(self) -> bytes:
+        """Its id everywhere."""
+        return self.id.removesuffix(AROUND_MARK)
+
 
 def return_id(task: bytes, index: int) -> bytes:
     """As the kernel derives it: the same wherever and how often the task runs."""
@@ -235,7 +242,7 @@ class ModelArena(ActorTables):
         for key in returns:
             self._entries[key] = Entry(THIS_NODE, task=task)
         oids = [ModelObjectID(self, key) for key in returns]
-        served = self._served_here(actor.binary())
+        served = self._called_as(actor.binary(), caller)
         call = Task(task, job, b"", dep_ids, nested_ids, returns, 0, 0, kind=Kind.CALL, actor=served.key)
         self._add_task(call)
         self._launch(call, lambda: self._lane_for(served, caller))
@@ -439,7 +446,7 @@ class ModelArena(ActorTables):
 
     def ready(self) -> int:
         """Tasks that may be sent."""
-        return sum(self._may_go(task, None) for task in self._tasks.values())
+        return sum(self._may_go(task) for task in self._tasks.values())
 
     def send_tasks(self, peer: int, shape: int, count: int) -> list[SentTask]:
         """All tasks have one shape."""
@@ -448,14 +455,14 @@ class ModelArena(ActorTables):
         for task in list(self._tasks.values()):
             if len(sent) == count:
                 break
-            if not self._may_go(task, peer):
+            if not self._may_go(task):
                 continue
             if task.kind is Kind.CREATE:
                 if not task.returns:  # without one its end would not be heard of
                     task.returns = (return_id(task.id, 0),)
                     self._entries[task.returns[0]] = Entry(THIS_NODE, edges=1, task=task.id)
                     task.held_returns.update(task.returns)
-                sent.append((*self._sent(task, peer)[:6], 0, 0, 0, 0, 0, 0, None, None, 0))
+                sent.append((*self._sent(task, peer)[:6], 0, 0, 0, 0, 0, 0, None, None, 0, False, None, 0))
                 self._settle(task, peer)
             else:
                 sent.append(self._sent(task, peer))
@@ -469,7 +476,7 @@ class ModelArena(ActorTables):
         retries = max(0, task.retries - task.attempt)
         return (
             task.id, task.job, None, task.payload, deps, nested, len(task.returns), 0, 0, 0, task.attempt,
-            retries, None, None, None,
+            retries, None, None, None, False, None, 0,
         )  # fmt: skip
 
     def away(self, peer: int) -> list[bytes]:
@@ -483,26 +490,28 @@ class ModelArena(ActorTables):
                 count += 1
         return count
 
-    def receive_tasks(self, peer: int, tasks: Iterable[SentTask]) -> list[bytes]:
+    def served_actors(self) -> list[ModelObjectID]:
+        return []
+
+    def receive_tasks(self, peer: int, tasks: Iterable[SentTask]) -> None:
         self._must_be_peer(peer)
-        refused = []
         for sent in tasks:
             task_id, job, _, payload, deps, nested, num_returns, _, _, _, attempt, retries, *rest = sent
-            called, after, interval = rest
+            called, after, interval, is_around, _, _ = rest
             held = self._take_in(peer, [*deps, *nested])
             if called is not None:
                 if called[0].endswith(SERVED_END) and called[0] not in self._entries:
-                    continue  # its creation was refused
+                    continue  # which its owner recalls
                 held += self._take_in(peer, [called])
             returns = tuple(return_id(task_id, index) for index in range(max(1, num_returns)))
+            if is_around:  # its results are here already, and so is the task
+                returns = tuple(around(key) for key in returns)
+                task_id += AROUND_MARK
             first = self._entries.get(returns[0])
             if first is not None and first.owner == peer and first.is_result:
                 continue
             if first is not None and first.owner == THIS_NODE:
                 continue  # a task of this node's own
-            if interval is not None and task_id + ACTOR_END in self._entries:
-                refused.append(task_id)  # it may have been called from here already
-                continue
             if task_id in self._tasks:
                 self.problems.append(f"{task_id!r} is here twice")
                 continue
@@ -527,7 +536,6 @@ class ModelArena(ActorTables):
             if task.kind is Kind.CALL:
                 self._launch(task, partial(self._lane_of_received, self._actors[task.actor], after))
             del held
-        return refused
 
     def received(self, peer: int) -> list[bytes]:
         """Its tasks whose results it has not returned, those that are not done among them."""
@@ -570,9 +578,11 @@ class ModelArena(ActorTables):
         size: int,
         nested: Iterable[IdRef],
         failed: bool = False,
+        turn: int = 0,
     ) -> bool:
         nested = list(nested)
         held = self._take_in(peer, nested)
+        key = as_owned(key)
         entry = self._entries.get(key)
         if entry is None or not entry.references or entry.value is not None:
             return False
@@ -741,7 +751,7 @@ class ModelArena(ActorTables):
         size = len(value.data)
         data = value.data if size <= SMALL_BYTES else None
         return (
-            _kernel.NEWS_DONE, entry.owner, key, value.fmt, data, size, self._refs(value.nested), False
+            _kernel.NEWS_DONE, entry.owner, key, value.fmt, data, size, self._refs(value.nested), False, 0
         )  # fmt: skip
 
     def _add_what_is_left(self, key: bytes, entry: Entry) -> None:
@@ -770,10 +780,7 @@ class ModelArena(ActorTables):
             entry.wanted = True
             self._add_news(key)
 
-    def _may_go(self, task: Task, peer: int | None) -> bool:
-        """An actor is not served where it may have been called already."""
-        if task.kind is Kind.CREATE and peer in self._entries[task.actor].loans:
-            return False
+    def _may_go(self, task: Task) -> bool:
         return task.state is State.READY and not task.is_received
 
     def _launch(self, call: Task, lane: Callable[[], Lane]) -> None:

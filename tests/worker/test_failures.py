@@ -142,7 +142,9 @@ def test_recursion_without_end() -> None:
 
 
 @pytest.mark.parametrize(
-    "returned", [None, 5, (1,), (1, 2, 3), "ab", {1: 1, 2: 2}, {1, 2}, iter((1, 2))], ids=repr
+    "returned",
+    [None, 5, (1,), (1, 2, 3), "ab", {1: 1, 2: 2}, {1, 2}, iter((1, 2))],
+    ids=lambda value: type(value).__name__,
 )
 def test_a_wrong_number_of_results(returned: Any) -> None:
     @ray.remote(num_return_vals=2)

@@ -33,6 +33,7 @@ ObjectId = Annotated[bytes, Meta(min_length=20, max_length=20)]
 TaskId = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Small = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
+Turn = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]  # goes round; 0: none
 Format = Annotated[int, Meta(ge=0, le=255)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Name = Annotated[str, Meta(max_length=256)]
@@ -146,6 +147,10 @@ class Task(Part, frozen=True):
     interval: Small | None = (
         None  # of an actor that the receiver is to create: calls between checkpoints, 0: none
     )
+    # Of a call: the receiver may know its results already, since they are its own, or since it runs again.
+    around: bool = False
+    checkpoint: Ref | None = None  # of an actor that has been elsewhere: its state, behind this turn
+    turn: Turn = 0
 
 
 class Run(Message, frozen=True, tag=10):
@@ -158,7 +163,8 @@ class Result(Part, frozen=True):
     """The value of an object; without `data` it is one that the sender has stored, to be fetched from there.
 
     `nested` ids are lent to the receiver. `failed`: it is a failure that belongs into the journal of the
-    task's owner. `sources`: nodes that have it stored, if not the sender alone.
+    task's owner. `sources`: nodes that have it stored, if not the sender alone. `turn`: of a call to
+    an actor with checkpoints, its number in the order in which the sender has executed them.
     """
 
     id: ObjectId
@@ -168,6 +174,7 @@ class Result(Part, frozen=True):
     nested: list[Ref]
     failed: bool = False
     sources: list[NodeId] = []
+    turn: Turn = 0
 
 
 class Results(Message, frozen=True, tag=11):
@@ -186,6 +193,19 @@ class Killed(Message, frozen=True, tag=13):
     """The receiver's `Kill` of these was heard."""
 
     actors: list[ObjectId]
+
+
+class Checkpoint(Message, frozen=True, tag=14):
+    """An actor of the receiver's that the sender serves can go on from this value, an object of the sender's
+    lent to the receiver, without the calls up to this turn. Their results were sent before."""
+
+    actor: ObjectId
+    turn: Turn
+    value: ObjectId
+    data: Result | None  # the value itself, if it is small
+    is_last: bool = (
+        False  # the sender serves the actor no more: what it was not called yet it is not called there
+    )
 
 
 # --- references -----------------------------------------------------------------------------------
@@ -399,7 +419,6 @@ class Untaken(Message, frozen=True, tag=71):
     """Tasks of the receiver that the sender has not begun, and won't."""
 
     tasks: list[TaskId]
-    leaves: bool = True  # the sender does; no: it has handles of the actors that these would create
 
 
 class Offer(Message, frozen=True, tag=72):
@@ -452,6 +471,7 @@ AnyMessage = (
     | Help
     | Kill
     | Killed
+    | Checkpoint
 )
 
 Packed = msgspec.Raw  # a message in its bytes

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from ray import _kernel
+from ray.node.cluster.checkpoints import Checkpoints
 from ray.node.cluster.orphans import Orphans
 from ray.policy.cluster.transfers import Answer, Spread
 from ray.serialization.failures import with_node
@@ -27,10 +28,22 @@ THIS_NODE = 0  # as the number of an owner
 ENTRIES_AT_ONCE = 100_000  # in one part of a Sync
 CALLS_AT_ONCE = 512  # to one actor, before others have their turn
 FIRST_RETURN = bytes(4)  # how the id of a task's first result ends
-ACTOR_INDEX = bytes((0, 0, 0, 0xC0))  # and that of the actor it creates
-SERVED_INDEX = bytes((1, 0, 0, 0xC0))  # the same at the node that serves it for another
 GRACE_S = 15.0  # longer than a link that breaks is away
 FUNCTIONS_KEPT = 1_000  # of one job
+SERVED_INDEX = bytes((1, 0, 0, 0xC0))  # how the id of an actor ends where it is served for another node
+AROUND = 0x40  # in the last byte of an id, of the result of a call that its actor's owner has sent back
+
+
+def around(raw: bytes) -> bytes:
+    """What the node that owns a result, and has executed the call, knows it by as the executor: the actor's
+    owner, to whom it had sent the call, has sent it back."""
+    return raw[:-1] + bytes((raw[-1] | AROUND,))
+
+
+def as_owned(raw: bytes) -> bytes:
+    """What its owner knows a result by, and all others do."""
+    is_around = raw[-1] & 0xC0 == AROUND
+    return raw[:-1] + bytes((raw[-1] & ~AROUND,)) if is_around else raw
 
 
 class Network(Protocol):
@@ -105,6 +118,7 @@ class Exchange:
         self.on_located: Callable[[_kernel.ObjectID, bytes, int], bool] = lambda oid, node, size_bytes: False
         self.label = ""  # how failures name this node to others
         self.is_leaving = False  # no tasks of others are taken any more
+        self.checkpoints = Checkpoints()
         for number, node_id in arena.peers():
             self._add(number, node_id)
         for job, home, root in arena.guests():
@@ -228,6 +242,7 @@ class Exchange:
                 self._want(raw, owner, owner)  # if that is another, it had told to ask the dead one
 
     def _forget_link(self, peer: Peer) -> None:
+        self.checkpoints.on_link_down(self, peer.number)
         peer.up = peer.synced = False
         peer.waiting.clear()
         peer.returns.clear()
@@ -450,7 +465,7 @@ class Exchange:
         told = []
         for sent in tasks:
             (raw, job, function, payload, deps, nested, num_returns, cpu, gpu, custom, attempt, retries,
-             actor, after, interval) = sent  # fmt: skip
+             actor, after, interval, is_around, checkpoint, turn) = sent  # fmt: skip
             known = self.arena.job_root(job)
             if known is None:  # its driver has ended just now; its tasks are failed by that
                 if actor is not None:  # those of the calls that are away
@@ -476,6 +491,9 @@ class Exchange:
                     actor=None if actor is None else self._wire_ref(actor),
                     after=after,
                     interval=interval,
+                    around=is_around,
+                    checkpoint=None if checkpoint is None else self._wire_ref(checkpoint),
+                    turn=turn,
                 )
             )
         if told:
@@ -527,15 +545,16 @@ class Exchange:
             function = None if task.function is None else self._ref(task.function, peer)
             deps = [self._ref(ref, peer) for ref in task.deps]
             nested = [self._ref(ref, peer) for ref in task.nested]
-            refs += [function] if function is not None else []
-            refs += deps
-            refs += nested
+            checkpoint = None if task.checkpoint is None else self._ref(task.checkpoint, peer)
+            named = [ref for ref in (function, *deps, *nested, checkpoint) if ref is not None]
+            refs += named
             is_untaken = self.is_leaving and task.actor is None  # the calls of its actors are still done here
             if is_untaken:
                 untaken.append(task.id)
-            known = self._known_results(peer, task) if self._dead and job is not None else []
+            may_be_known = bool(self._dead) and job is not None and not task.around
+            known = self._known_results(peer, task) if may_be_known else []
             if job is None or known or is_untaken:  # the job has ended, and so will the task at the sender
-                self.arena.note(peer.number, [*deps, *nested] + ([function] if function is not None else []))
+                self.arena.note(peer.number, named)
                 if known:
                     self._send(peer.number, messages.Results(known))
                 continue
@@ -543,13 +562,11 @@ class Exchange:
             actor = None if task.actor is None else self._ref(task.actor, peer)
             tasks.append(
                 (task.id, job, function, task.payload, deps, nested, task.num_returns, need.cpu, need.gpu,
-                 need.custom, task.attempt, task.retries, actor, task.after, task.interval)
+                 need.custom, task.attempt, task.retries, actor, task.after, task.interval,
+                 task.around, checkpoint, task.turn)
             )  # fmt: skip
-        refused = self.arena.receive_tasks(peer.number, tasks)
+        self.arena.receive_tasks(peer.number, tasks)
         self._came_from(peer.number, refs)
-        if refused:  # the peer hears of the handles first, and sends them here no more
-            self._send(peer.number, messages.Borrow([task + ACTOR_INDEX for task in refused]))
-            self._send(peer.number, messages.Untaken(refused, leaves=False))
         for _, job, function, *_ in tasks:
             if function is not None and function[1] != THIS_NODE:
                 kept = self.functions[job]
@@ -596,7 +613,14 @@ class Exchange:
         for result in results.results:
             nested = [self._ref(ref, peer) for ref in result.nested]
             fresh = self.arena.finish_return(
-                peer.number, result.id, result.format, result.data, result.size, nested, result.failed
+                peer.number,
+                result.id,
+                result.format,
+                result.data,
+                result.size,
+                nested,
+                result.failed,
+                result.turn,
             )
             self._came_from(peer.number, nested)
             if not fresh or result.data is not None:
@@ -606,6 +630,50 @@ class Exchange:
         if returned:
             self._return(peer.number, returned)
         return finished
+
+    # --- checkpoints of actors ---
+
+    def _on_checkpoint(self, peer: Peer, told: messages.Checkpoint) -> None:
+        self.checkpoints.on_told(self, peer, told)
+
+    def send_to(self, peer: Peer, message: Message) -> None:
+        self._send(peer.number, message)
+
+    def noted(self, peer: Peer, raw: bytes) -> _kernel.ObjectID:
+        """An object of that peer's, which it has lent to this node once more."""
+        oid = self.arena.foreign((raw, peer.number))
+        self.arena.note(peer.number, [(raw, peer.number)])
+        self._came_from(peer.number, [(raw, peer.number)])
+        return oid
+
+    def small_value(self, number: int, oid: _kernel.ObjectID) -> messages.Result | None:
+        """None: it is large, and to be asked for."""
+        return self._value_for(number, oid)
+
+    def take_value(self, peer: Peer, value: messages.Result, oid: _kernel.ObjectID) -> None:
+        """It has come unasked."""
+        nested = [self._ref(ref, peer) for ref in value.nested]
+        held = [self.arena.foreign(ref) for ref in nested]
+        self.arena.note(peer.number, nested)
+        self._came_from(peer.number, nested)
+        if value.data is not None:
+            self._arrived(oid, value.format, value.data, held)
+
+    def is_own_now(self, number: int, oid: _kernel.ObjectID) -> None:
+        """What that peer has lent to this node is this node's."""
+        raw = oid.binary()
+        self._borrowed.discard(raw)
+        self._give_back(number, [raw])
+
+    def served_no_more(self, number: int, actor: bytes) -> None:
+        """It is placed anew, and the peer need not keep anything of it."""
+        self.arena.reclaim_actor(number, self.arena.foreign((actor, THIS_NODE)))
+        self._return(number, [(actor[: -len(SERVED_INDEX)] + SERVED_INDEX, 1)])
+
+    def want(self, oid: _kernel.ObjectID, owner: int) -> None:
+        """An object of that peer's, whose value will be `NEWS_SEALED`."""
+        if self.arena.subscribe(oid):
+            self._want(oid.binary(), owner, owner)
 
     # --- values ---
 
@@ -693,7 +761,7 @@ class Exchange:
                 self.orphans.refused(value.id, owner, peer.number)
                 self._again[value.id] = None
                 continue
-            oid = self.arena.foreign((value.id, owner))
+            oid = self.arena.foreign((as_owned(value.id), owner))
             if value.data is None:
                 self.transfers.pull(peer.node, value, oid, held)
             else:
@@ -719,12 +787,17 @@ class Exchange:
     def _arrived(
         self, oid: _kernel.ObjectID, fmt: int, data: bytes | _kernel.Block, nested: list[_kernel.ObjectID]
     ) -> None:
-        raw = oid.binary()
-        self._wanted.pop(raw, None)
         location = self.arena.location(oid)
+        raw = self._name_at(oid, None if location is None else location[0])
+        self._wanted.pop(raw, None)
         self.arena.seal(oid, data, fmt, nested)
         if location is not None:
             self._return(location[0], [(raw, 1)])
+
+    def _name_at(self, oid: _kernel.ObjectID, holder: int | None) -> bytes:
+        """What that peer, if it has it stored, knows it by."""
+        raw = oid.binary()
+        return around(raw) if holder is not None and holder == self.arena.owner(oid) else raw
 
     def _on_elsewhere(self, peer: Peer, message: messages.Elsewhere) -> None:
         for raw, node in message.places:
@@ -773,10 +846,11 @@ class Exchange:
 
     def _want_anew(self, raw: bytes, owner: int) -> None:
         """Of its owner; what is this node's own, where it is now."""
-        oid = self.arena.foreign((raw, owner))
+        oid = self.arena.foreign((as_owned(raw), owner))
         if not self.arena.is_ready(oid):
             location = self.arena.location(oid)
-            self._want(raw, owner, owner if location is None else location[0])
+            holder = None if location is None else location[0]
+            self._want(self._name_at(oid, holder), owner, owner if holder is None else holder)
 
     # --- news of the arena ---
 
@@ -784,27 +858,32 @@ class Exchange:
         results: dict[int, list[messages.Result]] = defaultdict(list)
         returns: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
         calls: list[tuple[_kernel.ObjectID, int, bytes | None]] = []
+        checkpoints: list[tuple[int, bytes, int, _kernel.ObjectID, bool]] = []
         item: Any
         for item in news:
             kind = item[0]
             if kind == _kernel.NEWS_DONE:
-                _, number, raw, fmt, data, size, nested, failed = item
+                _, number, raw, fmt, data, size, nested, failed, turn = item
                 refs = [self._wire_ref(ref) for ref in nested]
                 if data is not None and fmt >= _kernel.FORMAT_ERROR:
                     data = with_node(fmt, data, self.label)
-                results[number].append(messages.Result(raw, fmt, data, size, refs, failed))
+                results[number].append(messages.Result(raw, fmt, data, size, refs, failed, turn=turn))
             elif kind == _kernel.NEWS_GONE:
                 _, raw, owner, noted, located = item
-                self._wanted.pop(raw, None)
+                there = around(raw) if located and located == owner else raw
+                self._wanted.pop(there, None)
                 self._borrowed.discard(raw)
                 self._borrowing.pop(raw, None)
                 self._end_sharing(raw, owner)
                 for number, times in noted:
                     returns[number].append((raw, times))
                 if located:
-                    returns[located].append((raw, 1))
+                    returns[located].append((there, 1))
             elif kind == _kernel.NEWS_CALLS:
                 calls.append(item[1:])
+            elif kind == _kernel.NEWS_CHECKPOINT:
+                _, value, number, raw, turn, is_last = item
+                checkpoints.append((number, raw, turn, value, is_last))
             elif kind == _kernel.NEWS_WANTED:
                 oid = item[1]
                 owner = self.arena.owner(oid)
@@ -813,14 +892,18 @@ class Exchange:
                     went = self.on_located(oid, self.peers[location[0]].node, location[1])
                     if went and not self.arena.is_wanted(oid):  # nothing waits for it here any more
                         continue
-                self._want(oid.binary(), owner, location[0] if location is not None else owner)
+                holder = None if location is None else location[0]
+                self._want(self._name_at(oid, holder), owner, owner if holder is None else holder)
             elif kind == _kernel.NEWS_SEALED:
                 raw = item[1].binary()
                 for number in self._askers.pop(raw, ()):
                     if number in self.peers:
                         self._on_want(self.peers[number], messages.Want([raw]))
+                self.checkpoints.on_sealed(self)
         for number, finished in results.items():
             self._send(number, messages.Results(finished))
+        for checkpoint in checkpoints:  # behind the results of the calls that they cover
+            self.checkpoints.tell(self, *checkpoint)
         for number, returned in returns.items():
             self._return(number, returned)
         for actor, number, ends in calls:
@@ -840,4 +923,5 @@ class Exchange:
         messages.Values: _on_values,
         messages.Elsewhere: _on_elsewhere,
         messages.Have: _on_have,
+        messages.Checkpoint: _on_checkpoint,
     }

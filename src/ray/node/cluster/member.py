@@ -317,7 +317,7 @@ class Member:
             else:
                 finished += self.exchange.on_message(node, message)
                 self._stirred.set()
-                if isinstance(message, Untaken) and message.leaves:
+                if isinstance(message, Untaken):
                     self.scheduler.avoid(node)
                 elif isinstance(message, Sync) and message.last:
                     self._place_soon()  # tasks may have waited for the link
