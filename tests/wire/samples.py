@@ -2,11 +2,13 @@
 
 from ray.wire import messages
 from ray.wire.messages import (
+    AskCopies,
     Borrow,
     Bye,
     Code,
     CodeGiven,
     CodeWanted,
+    Copies,
     Demand,
     Drain,
     Elsewhere,
@@ -70,6 +72,8 @@ SAMPLES: list[Message] = [
     Values([RESULT]),
     Elsewhere([(OBJECT, NODE)]),
     Have([OBJECT]),
+    AskCopies(NODE, [OBJECT]),
+    Copies(NODE, [OBJECT]),
     Job(OBJECT, NODE, ["/home/u", ""], False),
     Job(OBJECT, NODE, ["/home/u"], False, Code("/home/u", "boot:1:2", ["helpers"])),
     CodeWanted(OBJECT),

@@ -160,6 +160,7 @@ class Member:
             self.table = StoredTable(stored, self._on_store, self._on_table_read)
         table: Table | None = self.table or NotKept() if self.is_head else None
         self.standing = Standing(self.node, self.exchange.by_node, self, _boot_ms, table, _now_ms())
+        self.exchange.members = lambda: self.standing.present
         self.head = self.standing.head
         self.rejoins = False
         self._says_goodbye = False
