@@ -99,7 +99,8 @@ class Exchange:
         self.spread = Spread()  # large values that others have asked this node for
         self._dead: set[bytes] = set()
         self.orphans = Orphans()  # of dead nodes that are not buried yet
-        self.members: Callable[[], Iterable[bytes]] = lambda: ()  # who else may have copies of what they owned
+        # Who else may have copies of what they owned.
+        self.members: Callable[[], Iterable[bytes]] = lambda: ()
         self._named: dict[bytes, list[bytes]] = {}  # by wanted id: the sources that were named to this node
         self._again: dict[bytes, None] = {}  # wanted ids, to be asked for when the next tick comes
         # A value is wanted, and stored at that node, with so many bytes: sends tasks that wait for it there,
@@ -214,7 +215,7 @@ class Exchange:
         return found
 
     def _may_have(self, ids: Iterable[bytes], dead: Peer) -> list[int]:
-        """Copies of some of these; first who has passed one on or was named as a source, then who is linked."""
+        """Copies of some of these: first who has passed one on or was named as a source, then the linked."""
         first: dict[int, None] = {}
         if any(raw in self._borrowing for raw in ids):
             for number in self.peers:

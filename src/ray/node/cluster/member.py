@@ -135,7 +135,14 @@ class Member:
             self.unmet.report,
         )
         self.exchange.on_located = self._on_located
-        self.departure = Departure(arena, self.exchange, self.network.send, self._leave, record.leaves_by_ms)
+        self.departure = Departure(
+            arena,
+            self.exchange,
+            self.network.send,
+            self._leave,
+            record.leaves_by_ms,
+            has_no_head=lambda: self.standing.has_no_head(),
+        )
         self.takeover = Takeover(self.exchange, self.network.send)
         self.operators = Operators(
             self._on_drain, lambda: self.head.view() if self.head is not None else None

@@ -1,10 +1,11 @@
 """Ids that a dead node owned, that something here refers to, and of which this node has no value.
 
-Another node may have a copy, or may have passed the id on and hold the value for it. So the dead node is buried
-here (`Exchange.on_death`), and what nobody has is lost, only when others were asked (`AskCopies`). Each says of
-which it has a copy (`Copies`), and lends these; then one of them is asked for the value, as an owner would be.
-Who has none says so at once, whatever it knows of the death and of the id: two that look for the same don't wait
-for each other. Who does not answer is waited for `TICKS` at most, and a value that is on its way `FETCH_TICKS`.
+Another node may have a copy, or may have passed the id on and hold the value for it. So the dead node is
+buried here (`Exchange.on_death`), and what nobody has is lost, only when others were asked (`AskCopies`).
+Each says of which it has a copy (`Copies`), and lends these; then one of them is asked for the value, as an
+owner would be. Who has none says so at once, whatever it knows of the death and of the id: two that look for
+the same don't wait for each other. Who does not answer is waited for `TICKS` at most, and a value that is on
+its way `FETCH_TICKS`.
 
 No arena, no messages: what follows from an event is to be asked for (`questions`, `lost`, `over`).
 """
@@ -139,8 +140,12 @@ class Orphans:
         """What nobody has, as far as could be found out. It is forgotten here."""
         found = []
         for late in self._late.values():
-            lost = late.open() if late.ticks <= 0 or not (late.asked or late.to_ask) else []
-            found += [(raw, late.held.pop(raw)) for raw in (lost if late.fetch_ticks > 0 else list(late.held))]
+            lost: list[bytes] = []
+            if late.fetch_ticks <= 0:
+                lost = list(late.held)
+            elif late.ticks <= 0 or not (late.asked or late.to_ask):
+                lost = late.open()
+            found += [(raw, late.held.pop(raw)) for raw in lost]
         return found
 
     def over(self) -> list[int]:
