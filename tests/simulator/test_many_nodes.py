@@ -93,7 +93,7 @@ def _without_asking_others(monkeypatch: pytest.MonkeyPatch) -> None:
         (_with_late_news, "broken-links", 1306, "was returned 2 times"),
         (_with_lost_offers, "drains", 19, "still busy"),
         (_taken_for_good, "drains", 941, "and no node has died"),
-        (_without_asking_others, "drains", 12, "and no node has died"),
+        (_without_asking_others, "deaths", 256, "is lost, and"),
         (_with_calls_that_overtake, "actors", 5, "is late"),
         (_with_returns_that_are_not_repeated, "actors", 12, "keeps what nobody can reach"),
     ],

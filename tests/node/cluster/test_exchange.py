@@ -421,8 +421,8 @@ def _copied(size: int = 0) -> tuple[World, _kernel.ObjectID, _kernel.ObjectID, _
     world.settle()
     copy = c.node.driver.foreign((put.binary(), 0))
     world.settle(works=True)
-    assert c.arena.is_ready(copy)
-    assert not b.arena.is_ready(known)
+    assert c.node.driver.is_ready(copy)
+    assert not b.node.driver.is_ready(known)
     return world, put, known, copy
 
 
@@ -469,7 +469,7 @@ def test_who_has_said_that_it_has_a_copy_and_dies_is_not_waited_for() -> None:
         world.deliver()
     world.kill(c)
     b.look()
-    assert b.arena.is_ready(known)
+    assert b.node.driver.is_ready(known)
     assert not b.exchange.orphans
     del known
     everything_is_gone(world)
