@@ -40,6 +40,7 @@ PULL_FAILS = 0.1
 GRACE_US = 300_000  # after the death of a node is known, until its loans end
 DRAIN_MS = 1_000_000  # longer than any run: it must end by itself
 SHAPE = 0
+LOST = _kernel.OBJECT_LOST.to_bytes(4, "little")
 SENT = 0.7  # of the tasks, as soon as they are submitted
 NESTED = (0, 1, 1, 2)  # ids in a value or a task: one of these many
 
@@ -112,6 +113,8 @@ class Machine:
         self.waits: list[ModelObjectID] = []
         self.dead: list[bytes] = []  # nodes that this one knows to be dead
         self.others: list[Machine] = []
+        self._buried_us: dict[bytes, int] = {}  # when this node heard of which death
+        self._sealed_us: dict[bytes, int] = {}  # since when which value is here
         self._kept: list[list[ModelObjectID]] = []  # what dead nodes had been lent
         self._pulls: dict[int, list[ModelObjectID]] = {}  # under way, and what they hold
         self._slots = slots
@@ -176,6 +179,7 @@ class Machine:
             self._do(self._bury, node)
 
     def _bury(self, node: bytes) -> None:
+        self._buried_us[node] = self.world.now_us
         kept: list[Any] = self.exchange.on_death(node)
         self._kept.append(kept)
         self.world.after(GRACE_US, kept.clear)
@@ -509,6 +513,8 @@ class Machine:
             self.waits.append(oid)
 
     def _sealed(self, key: bytes, entry: Entry) -> None:
+        self._sealed_us[key] = self.world.now_us
+        self._check_lost(key, entry)
         if any(oid.binary() == key for oid in self.waits):
             self.world.after(1, self._end_waits)
 
@@ -528,6 +534,24 @@ class Machine:
         entry = self.arena.entry(key)
         offered = any(key in wanted for wanted in self.takeover._wanted.values())
         return entry is not None and offered and entry.references == 1
+
+    def _check_lost(self, key: bytes, entry: Entry) -> None:
+        """It was lost with a node that owned it: no other must have had a copy all the time, and have been
+        in reach without a break."""
+        data = entry.value.data if entry.value is not None and entry.value.is_failure else b""
+        is_lost = isinstance(data, bytes) and data[:4] == LOST
+        heard_us = self._buried_us.get(self.watch.owners.get(key, b""))
+        by_its_owner = entry.owner == THIS_NODE or self.arena.node_of(entry.owner) in self._buried_us
+        if not is_lost or heard_us is None or not by_its_owner:  # else another node, which lives, has lost it
+            return
+        for other in self.others:
+            there = other.arena.entry(key) if other.alive else None
+            if there is None or there.value is None or there.value.is_failure:
+                continue
+            had_it = other._sealed_us[key] <= heard_us
+            is_none_dead = other.name not in self.dead and self.name not in other.dead
+            if had_it and is_none_dead and self.network.is_steady(self.name, other.name, heard_us):
+                self.watch.problem(f"{self.name!r}: {key!r} is lost, and {other.name!r} has it")
 
     def _freed(self, key: bytes, entry: Entry) -> None:
         self.world.tell(lambda: f"{self.name!r}: {key!r} is freed")

@@ -80,8 +80,8 @@ def _with_returns_that_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(exchange, "SERVED_INDEX", b"none")
 
 
-def _without_those_who_pass_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Exchange, "_passed_on_by_others", lambda each, dead: {})
+def _without_asking_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Exchange, "_without_value", lambda each, dead: {})
 
 
 # Seeds that show it; after a change of the simulator, others have to be looked for.
@@ -93,7 +93,7 @@ def _without_those_who_pass_on(monkeypatch: pytest.MonkeyPatch) -> None:
         (_with_late_news, "broken-links", 1306, "was returned 2 times"),
         (_with_lost_offers, "drains", 19, "still busy"),
         (_taken_for_good, "drains", 941, "and no node has died"),
-        (_without_those_who_pass_on, "drains", 12, "and no node has died"),
+        (_without_asking_others, "deaths", 256, "is lost, and"),
         (_with_calls_that_overtake, "actors", 5, "is late"),
         (_with_returns_that_are_not_repeated, "actors", 12, "keeps what nobody can reach"),
     ],

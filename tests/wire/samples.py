@@ -2,12 +2,14 @@
 
 from ray.wire import messages
 from ray.wire.messages import (
+    AskCopies,
     Borrow,
     Bye,
     Checkpoint,
     Code,
     CodeGiven,
     CodeWanted,
+    Copies,
     Demand,
     Drain,
     Elsewhere,
@@ -74,6 +76,8 @@ SAMPLES: list[Message] = [
     Values([RESULT]),
     Elsewhere([(OBJECT, NODE)]),
     Have([OBJECT]),
+    AskCopies(NODE, [OBJECT]),
+    Copies(NODE, [OBJECT]),
     Job(OBJECT, NODE, ["/home/u", ""], False),
     Job(OBJECT, NODE, ["/home/u"], False, Code("/home/u", "boot:1:2", ["helpers"])),
     CodeWanted(OBJECT),

@@ -256,6 +256,20 @@ class Have(Message, frozen=True, tag=33):
     ids: list[ObjectId]
 
 
+class AskCopies(Message, frozen=True, tag=34):
+    """A node is dead that has owned these: of which does the receiver have a value?"""
+
+    owner: NodeId
+    ids: list[ObjectId]
+
+
+class Copies(Message, frozen=True, tag=35):
+    """The answer to each `AskCopies`: of these, which are lent by it."""
+
+    owner: NodeId
+    ids: list[ObjectId]
+
+
 # --- jobs -----------------------------------------------------------------------------------------
 
 
@@ -472,6 +486,8 @@ AnyMessage = (
     | Kill
     | Killed
     | Checkpoint
+    | AskCopies
+    | Copies
 )
 
 Packed = msgspec.Raw  # a message in its bytes

@@ -405,6 +405,88 @@ def test_what_nobody_has_is_lost_with_its_owner() -> None:
     everything_is_gone(world)
 
 
+def _copied(size: int = 0) -> tuple[World, _kernel.ObjectID, _kernel.ObjectID, _kernel.ObjectID]:
+    """A value that a has put; b knows the id only, c has a copy."""
+    world = World(3)
+    a, b, c = world.members
+    function = function_of(a)
+    put = a.node.driver.put(encoded(20, size), RAW)
+    a.node.submit(function, 1, None, [put])
+    assert a.offload(b) == 1
+    world.settle()
+    known = b.node.driver.foreign((put.binary(), 0))
+    world.settle(works=True)
+    a.node.submit(function, 2, [put])
+    assert a.offload(c) == 1
+    world.settle()
+    copy = c.node.driver.foreign((put.binary(), 0))
+    world.settle(works=True)
+    assert c.node.driver.is_ready(copy)
+    assert not b.node.driver.is_ready(known)
+    return world, put, known, copy
+
+
+@pytest.mark.parametrize("size", [0, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("first", ["both", "who asks", "who has it"])
+def test_a_copy_at_a_third_node_is_found_when_the_owner_dies(first: str, size: int) -> None:
+    world, put, known, copy = _copied(size)
+    a, b, c = world.members
+    order = {"both": [b, c], "who asks": [b], "who has it": [c]}[first]
+    del put
+    for member in order:
+        world.kept.append(member.exchange.on_death(a.id))
+    if first != "both":
+        world.settle()  # the others have not heard of it
+    world.kill(a)
+    world.settle(works=True)
+    assert number(b, known) == number(c, copy) == 20
+    b.node.check()
+    c.node.check()
+    del known, copy
+    everything_is_gone(world)
+
+
+def test_a_copy_is_found_at_a_node_that_was_never_linked() -> None:
+    world, put, known, copy = _copied()
+    a, b, c = world.members
+    del put
+    world.cut(b, c)
+    world.kill(a)
+    b.look()
+    world.connect(b, c)
+    world.settle(works=True)
+    assert number(b, known) == number(c, copy) == 20
+    del known, copy
+    everything_is_gone(world)
+
+
+def test_who_has_said_that_it_has_a_copy_and_dies_is_not_waited_for() -> None:
+    world, put, known, copy = _copied()
+    a, b, c = world.members
+    del put, copy
+    world.kill(a)
+    for _ in range(3):  # until it has said so, or has sent it
+        world.deliver()
+    world.kill(c)
+    b.look()
+    assert b.node.driver.is_ready(known)
+    assert not b.exchange.orphans
+    del known
+    everything_is_gone(world)
+
+
+def test_a_node_that_knows_nothing_of_an_id_says_so_and_keeps_nothing() -> None:
+    world = World(2)
+    a, b = world.members
+    objects = b.arena.stats()["objects"]
+    b.exchange.on_message(a.id, messages.AskCopies(bytes(20), [bytes(range(20))]))
+    queue = world.links[frozenset((a.id, b.id))][a.id]
+    assert messages.decode(queue.pop()) == [messages.Copies(bytes(20), [])]
+    b.look()
+    assert b.arena.stats()["objects"] == objects
+    everything_is_gone(world)
+
+
 def test_an_actor_ends_though_its_return_was_lost() -> None:
     world = World(2)
     a, b = world.members

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from ray.control_store.nodes import NodeEntry
-from ray.node.cluster.standing import HELPERS, Standing
-from ray.policy.cluster.fencing import ASK_MS, FENCE_MS
+from ray.node.cluster.standing import HELPERS, NO_HEAD_MS, Standing
+from ray.policy.cluster.fencing import ASK_MS, FENCE_MS, FRESH_MS
 from ray.policy.cluster.membership import DEAD_MS
 from ray.policy.cluster.reach import AROUND_MS, BROKEN_MS, TICK_MS
 from ray.wire.messages import (
@@ -235,3 +235,26 @@ def test_a_command_that_only_asks_is_no_member() -> None:
     assert B not in world.standing.head.members
     assert world.say(B, Ping(3))
     assert world.sent == [(B, Pong(3))]
+
+
+def test_a_head_that_is_started_again_at_once_has_not_ended() -> None:
+    world = World()
+    world.link(HEAD)
+    world.close_link(HEAD, "it ends")
+    assert not world.standing.has_no_head()
+    for _ in range(NO_HEAD_MS // 500):
+        world.standing.on_head_refused()
+        assert not world.standing.has_no_head()
+        world.now_ms += 500
+    world.standing.on_head_refused()
+    assert world.standing.has_no_head()
+    world.now_ms += FRESH_MS  # its machine does not answer any more
+    assert not world.standing.has_no_head()
+    world.standing.on_head_refused()
+    assert not world.standing.has_no_head()
+    for _ in range(NO_HEAD_MS // 500):
+        world.now_ms += 500
+        world.standing.on_head_refused()
+    assert world.standing.has_no_head()
+    world.link(HEAD)
+    assert not world.standing.has_no_head()

@@ -43,15 +43,18 @@ class Departure:
         leave: Callable[[], None],
         by_ms: int | None,
         clock_s: Callable[[], float] = time.monotonic,
+        has_no_head: Callable[[], bool] = lambda: False,
     ) -> None:
         """`leave` is called once: when all is in other hands, or the time is over. `by_ms` stands in the
         record already if a node manager before this one has begun. `clock_s` measures how long looking
-        takes."""
+        takes. Who is not linked when there is no head any more takes nothing over: nobody will bring the two
+        together, nor say that one of them is dead."""
         self.arena = arena
         self.exchange = exchange
         self.send = send
         self.leave = leave
         self._clock_s = clock_s
+        self._has_no_head = has_no_head
         self._drain: Drain | None = None
         self._told: set[int] = set()  # jobs whose drivers know
         self._asked: set[_kernel.ObjectID] = set()  # actors that are to leave
@@ -119,7 +122,10 @@ class Departure:
         arena, peers = self.arena, list(self.exchange.by_node.values())
         drivers = len(arena.drivers())
         away = sum(len(arena.away(peer.number)) for peer in peers)
-        tasks = max(0, arena.stats()["tasks"] - away)
+        gone = [peer for peer in peers if not peer.up] if self._has_no_head() else []
+        theirs = sum(len(arena.received(peer.number)) for peer in gone)  # which nobody waits for any more
+        tasks = max(0, arena.stats()["tasks"] - away - theirs)
+        peers = [peer for peer in peers if peer not in gone]
         unreturned = sum(len(arena.received(peer.number)) for peer in peers)
         # To a node whose link is down nothing can be said, but what it has of this one counts.
         lent: dict[bytes, list[bytes]] = {}

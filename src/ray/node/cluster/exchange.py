@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Protocol
 
 from ray import _kernel
 from ray.node.cluster.checkpoints import Checkpoints
-from ray.node.cluster.orphans import Orphans
+from ray.node.cluster.orphans import MOST_IDS, MOST_NODES, Orphans
 from ray.policy.cluster.transfers import Answer, Spread
-from ray.serialization.failures import with_node
+from ray.serialization.failures import lost_object, with_node
 from ray.wire import messages
 from ray.wire.messages import Message
 
@@ -112,6 +112,9 @@ class Exchange:
         self.spread = Spread()  # large values that others have asked this node for
         self._dead: set[bytes] = set()
         self.orphans = Orphans()  # of dead nodes that are not buried yet
+        # Who else may have copies of what they owned.
+        self.members: Callable[[], Iterable[bytes]] = lambda: ()
+        self._named: dict[bytes, list[bytes]] = {}  # by wanted id: the sources that were named to this node
         self._again: dict[bytes, None] = {}  # wanted ids, to be asked for when the next tick comes
         # A value is wanted, and stored at that node, with so many bytes: sends tasks that wait for it there,
         # and says whether any went.
@@ -164,6 +167,11 @@ class Exchange:
     def on_link_down(self, node: bytes) -> None:
         if node in self.by_node:
             self._forget_link(self.by_node[node])
+            number = self.by_node[node].number
+            self.orphans.unlinked(number)
+            for raw, (owner, holder) in self._wanted.items():
+                if holder == number and self.orphans.holds(owner, raw):  # another may have a copy as well
+                    self._again[raw] = None
             self.network.want_link(node)  # what was lost on the way may be waited for
 
     def on_death(self, node: bytes) -> list[_kernel.ObjectID]:
@@ -171,7 +179,7 @@ class Exchange:
 
         What it had been lent is returned: to be kept for `GRACE_S`, since it may have passed the ids on to
         others, who are about to ask for a loan of their own. The rest waits for a moment if it owned what
-        another node has passed on to this one, and may have a value of: `Orphans`.
+        this node has no value of, and another node may have: `Orphans`.
         """
         return self._on_death(node, True)
 
@@ -193,27 +201,89 @@ class Exchange:
         lent.clear()
         self._forget_link(peer)
         self.orphans.gone(peer.number)
-        orphans = self._passed_on_by_others(peer) if may_wait else {}
-        if orphans:
-            held = [self.arena.foreign((raw, THIS_NODE)) for raw in orphans]
-            self.orphans.add(peer.number, orphans, held)
+        orphans = self._without_value(peer) if may_wait else {}
+        others = self._may_have(orphans, peer) if orphans else []
+        if others:
+            self.orphans.add(peer.number, node, orphans, others)
             self._ask_others(peer)
-            for raw in orphans:
-                self._want(raw, peer.number, peer.number)
         else:
             self._bury(peer)
+        self._look_for_orphans()
         return kept
 
-    def _passed_on_by_others(self, dead: Peer) -> dict[bytes, list[int]]:
-        """What it owned, has not confirmed to this node, and has no value here: by whom it came."""
-        unconfirmed = {raw for raw, owner in self._borrowing.items() if owner == dead.number}
-        lenders: dict[bytes, list[int]] = defaultdict(list)
-        if unconfirmed:
+    def _without_value(self, dead: Peer) -> dict[bytes, _kernel.ObjectID]:
+        """What it owned, is referred to here, and has no value; first what is waited for."""
+        waited = [raw for raw, (owner, _) in self._wanted.items() if owner == dead.number]
+        borrowing = [raw for raw, owner in self._borrowing.items() if owner == dead.number]
+        noted = [raw for raw, _ in self.arena.notes(dead.number)]
+        tasks = set(self.arena.received(dead.number))  # whose results will come, or nobody needs any more
+        found: dict[bytes, _kernel.ObjectID] = {}
+        for raw in dict.fromkeys((*waited, *borrowing, *noted)):
+            if raw[: -len(FIRST_RETURN)] in tasks:
+                continue
+            oid = self.arena.foreign((raw, THIS_NODE))
+            if not self.arena.is_ready(oid) and self.arena.owner(oid) == dead.number:
+                found[raw] = oid
+                if len(found) == MOST_IDS:
+                    break
+        return found
+
+    def _may_have(self, ids: Iterable[bytes], dead: Peer) -> list[int]:
+        """Copies of some of these: first who has passed one on or was named as a source, then the linked."""
+        first: dict[int, None] = {}
+        if any(raw in self._borrowing for raw in ids):
             for number in self.peers:
-                for raw, _ in self.arena.notes(number):
-                    if raw in unconfirmed and number != dead.number:
-                        lenders[raw].append(number)
-        return {raw: to for raw, to in lenders.items() if not self._is_here(raw)}
+                if any(raw in self._borrowing and raw in ids for raw, _ in self.arena.notes(number)):
+                    first[number] = None
+        for raw in ids:
+            for node in self._named.get(raw, ()):
+                if node in self.by_node:
+                    first[self.by_node[node].number] = None
+        linked = [peer.number for peer in self.by_node.values() if peer.synced]
+        order = dict.fromkeys((*first, *linked, *(peer.number for peer in self.by_node.values())))
+        order.pop(dead.number, None)
+        found = [number for number in order if self.peers[number].node not in self._dead]
+        for node in self.members():
+            if len(found) >= MOST_NODES:
+                break
+            if node not in self.by_node and node != self.node and node not in self._dead:
+                found.append(self.peer_of(node).number)
+        return found[:MOST_NODES]
+
+    def _look_for_orphans(self) -> None:
+        """Whom to ask has changed, or what is known."""
+        for number, owner, ids in self.orphans.questions():
+            self._send(number, messages.AskCopies(owner, ids))
+        for raw, oid in self.orphans.lost():
+            self._wanted.pop(raw, None)
+            self.arena.seal(oid, lost_object(raw), _kernel.FORMAT_SYSTEM, [])
+        for number in self.orphans.over():
+            self._bury(self.peers[number])
+
+    def _on_ask_copies(self, peer: Peer, question: messages.AskCopies) -> None:
+        """Whoever asks has heard of the death; this node may not have, or may look for the same."""
+        oids = [self.arena.foreign((raw, THIS_NODE)) for raw in question.ids]  # what is gone is a failure
+        here = [
+            oid
+            for oid in oids
+            if self.arena.is_ready(oid) and self.arena.get(oid, 0)[0] != _kernel.FORMAT_SYSTEM
+        ]
+        self.arena.lend(peer.number, here)
+        self._send(peer.number, messages.Copies(question.owner, [oid.binary() for oid in here]))
+
+    def _on_copies(self, peer: Peer, copies: messages.Copies) -> None:
+        owner = self.orphans.number(copies.owner)
+        needed = [raw for raw in copies.ids if owner is not None and self.orphans.holds(owner, raw)]
+        needless = set(copies.ids).difference(needed)
+        if needless:
+            self._return(peer.number, [(raw, 1) for raw in needless])
+        if owner is None:
+            return
+        self.arena.note(peer.number, [(raw, owner) for raw in needed])
+        for raw in self.orphans.answered(owner, peer.number, needed):
+            self._wanted.pop(raw, None)
+            self._want(raw, owner, owner)
+        self._look_for_orphans()
 
     def _bury(self, peer: Peer) -> None:
         for raw in self.spread.keys:  # nobody will tell when others let go of what it owned
@@ -232,6 +302,7 @@ class Exchange:
         self._borrowing = {raw: owner for raw, owner in self._borrowing.items() if owner != peer.number}
         for raw in [raw for raw in self._wanted if self._is_here(raw)]:  # has failed with it
             del self._wanted[raw]
+        self._named = {raw: sources for raw, sources in self._named.items() if raw in self._wanted}
         self._ask_others(peer)
 
     def _ask_others(self, dead: Peer) -> None:
@@ -351,6 +422,8 @@ class Exchange:
             del self._wanted[raw]
             if owner in self.peers and owner != number:
                 self._want(raw, owner, owner)
+        self.orphans.synced(number)
+        self._look_for_orphans()
         arena.renew_news(number)
 
     # --- refs on the wire ---
@@ -763,6 +836,7 @@ class Exchange:
                 continue
             oid = self.arena.foreign((as_owned(value.id), owner))
             if value.data is None:
+                self._named[value.id] = value.sources
                 self.transfers.pull(peer.node, value, oid, held)
             else:
                 self._arrived(oid, value.format, value.data, held)
@@ -780,6 +854,7 @@ class Exchange:
             self._arrived(oid, value.format, block, nested)
             self._send(holder, messages.Have([value.id]))
             return
+        self._named.pop(value.id, None)
         wanted = self._wanted.pop(value.id, None)
         if wanted is not None:
             self._want_anew(value.id, wanted[0])
@@ -790,6 +865,7 @@ class Exchange:
         location = self.arena.location(oid)
         raw = self._name_at(oid, None if location is None else location[0])
         self._wanted.pop(raw, None)
+        self._named.pop(raw, None)
         self.arena.seal(oid, data, fmt, nested)
         if location is not None:
             self._return(location[0], [(raw, 1)])
@@ -804,6 +880,7 @@ class Exchange:
             if raw not in self._wanted:
                 continue
             if node == self.node or node in self._dead:  # the peer has not heard that yet
+                self.orphans.refused(raw, self._wanted[raw][0], peer.number)
                 self._again[raw] = None
             else:
                 owner, _ = self._wanted.pop(raw)
@@ -838,8 +915,8 @@ class Exchange:
             wanted = self._wanted.pop(raw, None)
             if wanted is not None:
                 self._want_anew(raw, wanted[0])
-        for number in self.orphans.tick(self._is_here):
-            self._bury(self.peers[number])
+        self.orphans.tick(self._is_here)
+        self._look_for_orphans()
 
     def _is_here(self, raw: bytes) -> bool:
         return self.arena.is_ready(self.arena.foreign((raw, THIS_NODE)))
@@ -872,6 +949,7 @@ class Exchange:
                 _, raw, owner, noted, located = item
                 there = around(raw) if located and located == owner else raw
                 self._wanted.pop(there, None)
+                self._named.pop(there, None)
                 self._borrowed.discard(raw)
                 self._borrowing.pop(raw, None)
                 self._end_sharing(raw, owner)
@@ -924,4 +1002,6 @@ class Exchange:
         messages.Elsewhere: _on_elsewhere,
         messages.Have: _on_have,
         messages.Checkpoint: _on_checkpoint,
+        messages.AskCopies: _on_ask_copies,
+        messages.Copies: _on_copies,
     }

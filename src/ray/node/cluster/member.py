@@ -138,7 +138,14 @@ class Member:
             self.unmet.report,
         )
         self.exchange.on_located = self._on_located
-        self.departure = Departure(arena, self.exchange, self.network.send, self._leave, record.leaves_by_ms)
+        self.departure = Departure(
+            arena,
+            self.exchange,
+            self.network.send,
+            self._leave,
+            record.leaves_by_ms,
+            has_no_head=lambda: self.standing.has_no_head(),
+        )
         self.takeover = Takeover(self.exchange, self.network.send)
         self.operators = Operators(
             self._on_drain, lambda: self.head.view() if self.head is not None else None
@@ -163,6 +170,7 @@ class Member:
             self.table = StoredTable(stored, self._on_store, self._on_table_read)
         table: Table | None = self.table or NotKept() if self.is_head else None
         self.standing = Standing(self.node, self.exchange.by_node, self, _boot_ms, table, _now_ms())
+        self.exchange.members = lambda: self.standing.present
         self.head = self.standing.head
         self.rejoins = False
         self._says_goodbye = False

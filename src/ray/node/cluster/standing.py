@@ -27,6 +27,7 @@ from ray.wire.messages import (
     View,
 )
 
+NO_HEAD_MS = 3_000  # of refused connections: longer than a head that is started again at once is away
 HELPERS = 5  # that a node which does not reach the head asks to be linked with
 
 
@@ -96,6 +97,7 @@ class Standing:
         self.dead: dict[bytes, None] = {}  # that this node knows of, the last ones last
         self._fence: Fence | None = Fence(2, boot_ms()) if table is None else None
         self._reach = Reach(boot_ms())
+        self._refused_ms: tuple[int, int] | None = None  # when the head's machine first and last did so
         self._view_number = 0
         self._asking: set[bytes] = set()  # nodes whose renewals are passed on at the moment
 
@@ -123,6 +125,7 @@ class Standing:
             return False
         if hello.is_head:
             self.head_node = node
+            self._refused_ms = None
         self._do(self._reach.linked(node, is_around, self.boot_ms()))
         return not self.is_fenced
 
@@ -144,8 +147,18 @@ class Standing:
             self.head.on_refused(node, now_ms)
 
     def on_head_refused(self) -> None:
+        now_ms = self.boot_ms()
+        first_ms, last_ms = self._refused_ms or (now_ms, now_ms)
+        # What it did long ago says nothing: it may have been away since, behind a link that was cut.
+        self._refused_ms = (first_ms if now_ms - last_ms < fencing.FRESH_MS else now_ms), now_ms
         if self._fence is not None:
-            self._fence.head_refused(self.boot_ms())
+            self._fence.head_refused(now_ms)
+
+    def has_no_head(self) -> bool:
+        """It has ended: its machine says for a while that nobody listens there."""
+        now_ms = self.boot_ms()
+        first_ms, last_ms = self._refused_ms or (now_ms, now_ms)
+        return now_ms - last_ms < fencing.FRESH_MS and now_ms - first_ms >= NO_HEAD_MS
 
     def on_replaced(self, node: bytes, by: bytes, now_ms: int) -> None:
         """At its address there is another incarnation."""
