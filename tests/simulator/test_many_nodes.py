@@ -88,7 +88,7 @@ def _without_asking_others(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("without", "kind", "seed", "shown"),
     [
-        (_as_if_none_were_dead, "deaths", 362, "keeps what nobody can reach"),
+        (_as_if_none_were_dead, "deaths", 175, "keeps what nobody can reach"),
         (_without_grace, "deaths", 2404, "is freed, and"),
         (_with_late_news, "broken-links", 1306, "was returned 2 times"),
         (_with_lost_offers, "drains", 19, "still busy"),
