@@ -35,10 +35,6 @@ def _as_if_none_were_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Exchange, "_is_own", lambda exchange, key: False)
 
 
-def _without_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Machine, "_bury", lambda machine, node: machine.exchange.on_death(node).clear())
-
-
 def _with_late_news(monkeypatch: pytest.MonkeyPatch) -> None:
     def take_news(machine: Machine) -> None:
         news: list[Any] = machine.arena.news(100, 0)
@@ -88,8 +84,7 @@ def _without_asking_others(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("without", "kind", "seed", "shown"),
     [
-        (_as_if_none_were_dead, "deaths", 362, "keeps what nobody can reach"),
-        (_without_grace, "deaths", 2404, "is freed, and"),
+        (_as_if_none_were_dead, "deaths", 175, "keeps what nobody can reach"),
         (_with_late_news, "broken-links", 1306, "was returned 2 times"),
         (_with_lost_offers, "drains", 19, "still busy"),
         (_taken_for_good, "drains", 941, "and no node has died"),
