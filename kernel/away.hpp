@@ -31,13 +31,36 @@ inline void let_go_if_done(Transaction& t, u32 i) {
   Task& task = t.m.task(i);
   if (task.returns) return;
   if (is_call(task) && task.lane) {
+    Actor& actor = t.m.actor(task.actor);
     leave_lane(t, i);
+    if (actor.interval && task.turn && mailbox::is_before(actor.covered, task.turn)) mailbox::keep_logged(t, actor, i);
     task::release_actor(t, task);
   }
   if (is_creation(task)) task::release_actor(t, task);
-  if (task.stored) return;
+  if (task.flags & REPLAYED) {
+    Actor& actor = t.m.actor(task.actor);
+    t.set(task.flags, task.flags & ~u32(REPLAYED));
+    t.set(actor.replaying, actor.replaying - 1);
+    mailbox::activate(t, task.actor);
+  }
+  if (task.stored || task.flags & LOGGED) return;
   if (is_creation(task)) t.set(t.m.actor(task.actor).creation, NIL);
   task::let_go(t, i);
+}
+
+// The first call of the log, if the checkpoint covers it; what is stored of it stays there.  False: it does not.
+inline bool forget_covered(Transaction& t, Actor& actor) {
+  u32 i = actor.done_head;
+  Task& task = t.m.task(i);
+  if (!i || !(task.flags & LOGGED) || task.flags & REPLAYED) return false;
+  if (mailbox::is_before(actor.covered, task.turn)) return false;
+  t.set(actor.done_head, task.next);
+  if (!task.next) t.set(actor.done_tail, NIL);
+  t.set(actor.done_count, actor.done_count - 1);
+  t.set(task.next, NIL);
+  t.set(task.flags, task.flags & ~u32(LOGGED));
+  let_go_if_done(t, i);
+  return true;
 }
 
 inline void one_less_stored(Transaction& t, u32 i) {
@@ -92,15 +115,10 @@ inline void forget_location(Transaction& t, u32 i) {
 
 // --- sent ---------------------------------------------------------------------------------------------------
 
-// What an earlier attempt has made half of is finished here.  An actor is not served where it may have been called
-// already: those calls go around by this node, and have their results there.
-inline bool may_go(Mapping& m, u32 i, u32 peer) {
+// What an earlier attempt has made half of is finished here.
+inline bool may_go(Mapping& m, u32 i) {
   const Task& task = m.task(i);
-  if (task.flags & STAYS) return false;
-  if (is_creation(task)) {
-    const Actor& actor = m.actor(task.actor);
-    if (actor.state != ACTOR_CREATING || loan::find(m, actor.object, peer)) return false;
-  }
+  if (task.flags & STAYS || (is_creation(task) && m.actor(task.actor).state != ACTOR_CREATING)) return false;
   return (!task.returns || !is_known(m.object(task.returns)));
 }
 
@@ -109,7 +127,8 @@ inline void mark_sent(Transaction& t, u32 i, u32 peer) {
   Task& task = t.m.task(i);
   if (!task.returns) {
     u8 id[ID_BYTES];
-    task::return_id(id, task.id, 0);
+    // One that runs again has results, which others may have.
+    task::return_id(id, task.id, task.flags & REPLAYED ? AROUND_INDEX : 0);
     u32 o = object::create(t, id, i, NIL);
     t.m.object(o).next_return = NIL;
     object::reference(t, o);
@@ -126,11 +145,11 @@ inline void settle_actor(Transaction& t, u32 i, u32 peer) {
   Actor& actor = t.m.actor(task.actor);
   Object& o = t.m.object(actor.object);
   t.set(actor.state, ACTOR_AWAY);
-  t.set(actor.peer, peer);
+  t.write(actor.peer, peer);  // read only while it is away
   t.set(o.origin, o.origin | u32(LOCATED | STORED));
   t.set(o.task, i);
-  t.set(task.stored, 1u);
-  if (actor.ready_head) mailbox::activate(t, task.actor);
+  t.write(task.stored, 1u);  // mark_sent has its record
+  mailbox::activate(t, task.actor);
 }
 
 inline void unsettle_actor(Transaction& t, u32 i) {
@@ -159,7 +178,7 @@ inline bool is_at(Mapping& m, u32 o, u32 peer) {
 inline bool may_follow(Mapping& m, u32 i) {
   const Task& task = m.task(i);
   if (TaskKind(task.kind) != TaskKind::task || task.state != TASK_WAITING || task.pending != 1) return false;
-  if (!may_go(m, i, NIL)) return false;
+  if (!may_go(m, i)) return false;
   u32 e = task.deps;
   for (u32 n = 0; e && n < PIECE; ++n) e = m.edge(e).next;
   return !e;
@@ -189,7 +208,14 @@ inline void forget_wanted(Transaction& t, u32 i) {
 // The next call to an actor that this peer serves, of one of its callers whose turn it is; NIL if there is none.
 inline u32 send_call(Transaction& t, u32 a, u32 peer) {
   Actor& actor = t.m.actor(a);
-  if (actor.state != ACTOR_AWAY || actor.peer != peer || !actor.ready_head) return NIL;
+  if (actor.state != ACTOR_AWAY || actor.peer != peer || !mailbox::may_send(actor)) return NIL;
+  if (actor.replay_head) {
+    u32 before = actor.done_tail;
+    u32 i = mailbox::take_to_replay(t, actor);
+    t.write(t.m.task(i).previous, before);
+    mark_sent(t, i, peer);
+    return i;
+  }
   u32 l = mailbox::pop_ready(t, actor);
   Lane& lane = t.m.lane(l);
   u32 i = mailbox::next_call(t.m, lane);
@@ -215,6 +241,7 @@ inline void unsend(Transaction& t, u32 i) {
   else t.set(lane.tail, i);
   t.set(lane.away, lane.away - 1);
   t.set(task.state, TASK_WAITING);
+  t.write(task.turn, 0u);
   mailbox::go_on(t, l);
 }
 
@@ -240,13 +267,21 @@ inline bool relist(Transaction& t, u32 i, u32 index) {
   return true;
 }
 
-// It never got there, and is to be made again; or the actor is gone.
-inline void creation_comes_back(Transaction& t, u32 i, bool again) {
+// It never got there, and is to be made again; or the actor is gone, and starts again from its checkpoint if it has
+// any.  Its calls have come back by then.
+inline void creation_comes_back(Transaction& t, u32 i, bool again, bool died) {
   Task& task = t.m.task(i);
   u32 a = task.actor;
   Actor& actor = t.m.actor(a);
   bool killed = actor.failure_code;
+  bool restarts = died && actor.interval && actor.deaths < ACTOR_DEATHS_MAX && !killed;
+  restarts = restarts && t.m.object(actor.object).references;
   if (t.m.object(actor.object).task == i) unsettle_actor(t, i);
+  if (restarts) {
+    t.set(actor.peer, NIL);
+    t.write(actor.turns, actor.covered);  // if undone, the burial is begun again
+    return mailbox::restart(t, a, NIL, false, false);
+  }
   if (again && !killed) {
     t.set(actor.state, ACTOR_CREATING);
     t.set(actor.peer, NIL);
@@ -259,13 +294,48 @@ inline void creation_comes_back(Transaction& t, u32 i, bool again) {
   task::drop(t, i);
 }
 
+// It is to run again.  A result that was lost is made then if that is here, where it has its name; its actor stays for
+// it.
+inline void logged_comes_back(Transaction& t, u32 i, bool died) {
+  Task& task = t.m.task(i);
+  Actor& actor = t.m.actor(task.actor);
+  if (!died) mailbox::line_up_replayed(t, actor, i);
+  u32 o = task.returns;
+  if (task.flags & REPLAYED) {
+    t.set(actor.replaying, actor.replaying - 1);
+    if (o) {  // it is one that only this node knows, and made anew when it is sent again
+      t.set(task.returns, NIL);
+      object::unreference(t, o);
+    }
+  } else if (o) {
+    Task& creation = t.m.task(actor.creation);
+    t.write(creation.flags, creation.flags | u32(STAYS));  // if undone, the burial is begun again
+  }
+  t.set(task.flags, task.flags & ~u32(LOGGED | REPLAYED));
+  t.set(task.state, TASK_HELD);
+}
+
+// Of a logged call, one result that was lost and can't be made again, as this node can't hold its actor.  False: there
+// is none.
+inline bool give_up_result(Transaction& t, u32 i) {
+  Task& task = t.m.task(i);
+  u32 o = task.returns;
+  if (!o || task.flags & REPLAYED || resources::feasible(t.h, t.m.shape(t.m.actor(task.actor).shape))) return false;
+  t.write(task.flags, task.flags | u32(NODE_DIED));  // if undone, the burial is begun again, and ends here
+  task::fail_return(t, task, o);
+  t.set(task.returns, t.m.object(o).next_return);
+  object::unreference(t, o);
+  return true;
+}
+
 // Out of the peer's hands, with `unmade` results or none: to its queue or lane again, or done, or failed with the
 // peer's death.  What a call has done to its actor is done: it is not called again for a result that is lost.
 inline void come_back(Transaction& t, u32 i, bool unmade, bool died) {
   Task& task = t.m.task(i);
   t.set(task.peer, NIL);
   bool ended = task.flags & JOB_ENDED;
-  if (is_creation(task)) return creation_comes_back(t, i, unmade && !ended && !died);
+  if (is_creation(task)) return creation_comes_back(t, i, unmade && !ended && !died, died && !ended);
+  if (task.flags & LOGGED) return logged_comes_back(t, i, died);
   if (is_call(task) && task.lane) {
     if (unmade && !ended) return unsend(t, i);
     leave_lane(t, i);
@@ -336,6 +406,7 @@ inline void remote_object_sealed(Transaction& t, u32 i, u32 task) {
   Object& o = t.m.object(i);
   bool stored = o.origin & STORED;
   bool is_result = loan::is_result(t.m, i);
+  if (is_result && task && away::is_call(t.m.task(task))) t.write(o.turn, t.m.task(task).turn);
   t.set(o.origin, (o.origin & ~u32(LOCATED | STORED | WANTED)) | (is_result ? u32(DONE) : 0));
   if (is_result || o.origin & ASKED) news::add(t, i);
   if (stored) away::one_less_stored(t, task);

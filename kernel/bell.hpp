@@ -1,7 +1,9 @@
 // The bridge from the arena's news to an event loop: a thread that sleeps on the futex and rings a descriptor.
 //
 // It rings once for each time it is armed, so that whoever has been told can look at the news in its own time, and
-// nobody who makes some pays for a wake-up meanwhile.  It runs no transaction and holds nothing in the arena.
+// nobody who makes some pays for a wake-up meanwhile.  To arm it wakes nobody: the thread sleeps on the word of the
+// news all the time, and whoever makes news wakes it only while `news_sleepers` counts it.  It runs no transaction and
+// holds nothing in the arena.
 #pragma once
 
 #include <unistd.h>
@@ -18,51 +20,52 @@ class Bell {
   Bell(Mapping& m, int fd) : h_(m.header()), fd_(fd), thread_([this] { run(); }) {}
   ~Bell() {
     stopped_.store(true);
-    for (auto* word : {&armed_, &h_.news_word}) {
-      word->fetch_add(1, std::memory_order_seq_cst);
-      futex_wake(*word, 1 << 30);
-    }
+    h_.news_word.fetch_add(1, std::memory_order_seq_cst);
+    futex_wake(h_.news_word, 1 << 30);
     thread_.join();
+    disarm();
   }
   Bell(const Bell&) = delete;
   Bell& operator=(const Bell&) = delete;
 
+  // Rings at once if there is something to hear.
   void arm() {
-    armed_.fetch_add(1, std::memory_order_seq_cst);
-    futex_wake(armed_, 1);
+    if (!armed_.exchange(true)) h_.news_sleepers.fetch_add(1, std::memory_order_seq_cst);
+    // SYNC POINT bell: `news_sleepers` is written before the look; who makes news writes it first and reads
+    // `news_sleepers` after (transaction.hpp).
+    if (any()) ring();
   }
 
  private:
   void run() {
-    u32 seen = 0;
-    while (!stopped_.load()) {
-      u32 armed = armed_.load(std::memory_order_seq_cst);
-      if (armed == seen) {
-        futex_wait(armed_, armed, IDLE_SLICE_NS);
-        continue;
-      }
-      seen = armed;
-      wait_for_news();
-      u64 one = 1;
-      while (write(fd_, &one, sizeof one) < 0 && errno == EINTR) continue;
+    for (;;) {
+      u32 value = h_.news_word.load(std::memory_order_seq_cst);
+      if (stopped_.load()) return;
+      if (armed_.load() && any()) ring();
+      else futex_wait(h_.news_word, value, IDLE_SLICE_NS);
     }
   }
 
   // Also when the arena is shut.
-  void wait_for_news() {
-    h_.news_sleepers.fetch_add(1, std::memory_order_seq_cst);
-    for (;;) {
-      u32 value = h_.news_word.load(std::memory_order_seq_cst);
-      if (stopped_.load() || h_.shut.load() || peek(h_.news_head) || peek(h_.queued)) break;
-      futex_wait(h_.news_word, value, IDLE_SLICE_NS);
-    }
+  bool any() const { return h_.shut.load() || peek(h_.news_head) || peek(h_.queued); }
+
+  // By whichever of the two threads is first.
+  void ring() {
+    u64 one = 1;
+    if (!disarm()) return;
+    while (write(fd_, &one, sizeof one) < 0 && errno == EINTR) continue;
+  }
+
+  bool disarm() {
+    if (!armed_.exchange(false)) return false;
     h_.news_sleepers.fetch_sub(1, std::memory_order_seq_cst);
+    return true;
   }
 
   Header& h_;
   const int fd_;
   std::atomic<bool> stopped_{false};
-  std::atomic<u32> armed_{0};
+  std::atomic<bool> armed_{false};
   std::thread thread_;  // last: it uses the others
 };
 

@@ -256,12 +256,14 @@ class Checker {
       bool kept = t.state == TASK_HELD && TaskKind(t.kind) == TaskKind::actor_create;
       if (t.state == TASK_AWAY) {
         expect(!t.pending && is_peer(t.peer), "task ", i, " is away nowhere");
-        expect(t.returns || t.stored, "task ", i, " is away for nothing");
+        expect(t.returns || t.stored || t.flags & LOGGED, "task ", i, " is away for nothing");
         promised_ += t.stored;
         stored_[i] = t.stored;
-        if (!away::is_call(t) || !t.lane) places_[i] += 1;
-        else expect(t.returns, "call ", i, " is done, and in its lane");
+        if (!away::is_call(t) || (!t.lane && !(t.flags & LOGGED))) places_[i] += 1;
+        else expect(t.returns || !t.lane, "call ", i, " is done, and in its lane");
       }
+      if (t.flags & LOGGED) expect(t.state == TASK_AWAY && !t.lane, "call ", i, " is logged and not done");
+      if (t.flags & REPLAYED) expect(t.flags & LOGGED && t.returns, "call ", i, " runs again, and is not logged");
       if (waits || kept || (t.state == TASK_DROPPING && t.pending)) places_[i] += 1;
     }
     expect(running == h.running_count, running, " tasks run, not ", h.running_count);
@@ -361,6 +363,7 @@ class Checker {
           bool is_away = call.state == TASK_AWAY && call.peer == actor.peer && sent == last;
           expect((call.state == TASK_WAITING || is_away) && call.lane == l, "call ", i, " is in the wrong lane");
           expect(!last || call.previous == last, "call ", i, " is behind the wrong one");
+          expect(is_away || !call.turn, "call ", i, " has its turn, and waits");
           if (!place(i)) break;
           last = i;
           if (is_away) sent = i, ++away;
@@ -375,7 +378,10 @@ class Checker {
         if (lane.thread) ++called_lanes_;
       }
       calls(actor.replay_head, actor.replay_tail, a, "to run again");
-      u32 done = calls(actor.done_head, actor.done_tail, a, "done");
+      u32 done = calls(actor.done_head, actor.done_tail, a, "done"), again = 0;
+      for (u32 i = actor.done_head, n = 0; i && n < done; i = m.task(i).next, ++n)
+        again += bool(m.task(i).flags & REPLAYED);
+      expect(again == actor.replaying, "actor ", a, " has ", again, " calls that run again, not ", actor.replaying);
       expect(done == actor.done_count, "actor ", a, " has ", done, " calls done, not ", actor.done_count);
       if (actor.state == ACTOR_DEAD) continue;
       u32 end = NIL;
@@ -410,8 +416,11 @@ class Checker {
     u32 last = NIL, n = 0;
     for (u32 i = head; i && place(i); i = m.task(i).next) {
       const Task& t = m.task(i);
-      expect((t.state == TASK_HELD || t.state == TASK_WAITING) && t.actor == a, "call ", i, " is in the list of those ",
-             what);
+      bool logged = t.flags & LOGGED && t.peer == m.actor(a).peer;
+      expect((t.state == TASK_HELD || t.state == TASK_WAITING || logged) && t.actor == a, "call ", i,
+             " is in the list of those ", what);
+      if (logged && last && m.task(last).flags & LOGGED)
+        expect(mailbox::is_before(m.task(last).turn, t.turn), "call ", i, " is logged behind a later one");
       last = i;
       ++n;
     }

@@ -210,7 +210,10 @@ class Client {
 
   u32 own_actor();
   void actor_failed(const Value& v);
-  void checkpoint(const Value& v, std::span<const u32> nested);
+  // `leaves`: of an actor that this node serves for another, which goes on elsewhere from there.
+  void checkpoint(const Value& v, std::span<const u32> nested, bool leaves = false);
+  // Those with checkpoints that this node serves for others, held for this process.
+  std::vector<u32> served_actors();
   u32 kill_actor(u32 actor_object);
 
   // --- journal --------------------------------------------------------------------------------------
@@ -274,13 +277,20 @@ class Client {
   void heard_of_end(u32 peer, const ObjectIdBytes& actor_id);
   std::vector<TaskIdBytes> away(u32 peer);
   u32 recall(u32 peer, const std::set<TaskIdBytes>& ids);
-  bool receive_task(u32 peer, const SentTask& sent, const Value& payload);
+  void receive_task(u32 peer, const SentTask& sent, const Value& payload);
   std::vector<TaskIdBytes> received(u32 peer);
   std::vector<TaskIdBytes> drop_received(u32 peer, std::span<const TaskIdBytes> ids);
   // A result from that peer; not `here`: it is stored there, and only size and format are known.
   // False: nobody waits for it here.
+  // `turn`: of a call's result, which of the actor's turns that was there.
   bool finish_return(u32 peer, const ObjectIdBytes& id, const Value& v, bool here, std::span<const IdRef> nested,
-                     bool journal);
+                     bool journal, u32 turn = 0);
+  // Of an actor that this peer serves, a value that is here, and covers its calls up to that turn; it is this node's
+  // own from now on, since the peer may leave before the actor goes elsewhere.  False: it is of no use.
+  bool take_checkpoint(u32 peer, u32 actor_object, u32 turn, u32 o);
+  // An actor that this peer serves no more is placed anew, with the calls that it has not executed.  False: it was not
+  // there.
+  bool reclaim_actor(u32 peer, u32 actor_object);
 
   std::optional<Location> location(u32 o);
   std::vector<News> news(u32 most, i64 timeout_ms);
@@ -334,6 +344,7 @@ class Client {
   u32 lane_for(Transaction& t, u32 th, u32 a, bool& opened);
   void remember_lane(u32 a);
   u32 lane_of_received(Transaction& t, u32 a);
+  u32 called_as(u32 a);
 
   template <typename Visit>
   void walk(const Pool& pool, Visit visit);
@@ -354,6 +365,7 @@ class Client {
   void each_waiting(u32 o, Look look);
   Away send_call(u32 peer, u32 actor_object, std::optional<TaskIdBytes>& after);
   static bool sends_function(const Task& task);
+  u32 checkpoint_of(const Task& task);
   IdRef served_as(u32 actor_object);
   size_t lend_ids(Transaction& t, u32 i, u32 peer, size_t n);
   SentTask describe(u32 i, u32 peer);
@@ -362,17 +374,23 @@ class Client {
   bool is_away(const Away& away, u32 peer);
   void settle(const Away& away, u32 peer);
   bool come_back(const Away& away, u32 peer, bool died);
-  bool finish_return(u32 peer, u32 o, const Value& v, bool here, std::span<const u32> contained, bool journal);
+  bool finish_return(u32 peer, u32 o, const Value& v, bool here, std::span<const u32> contained, bool journal,
+                     u32 turn);
+  void forget_covered(u32 a);
   template <typename Add>
   void in_pieces(u32 th, size_t count, Add add);
   bool is_served_here(const IdRef& actor);
-  bool knows_handle(const SentTask& creation);
-  bool build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, u32 actor_object,
+  void build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, u32 actor_object,
                       const Value& payload);
-  void build_rest_of_received(u32 peer, u32 i, u32 results, std::span<const u32> deps, std::span<const u32> nested);
+  void build_rest_of_received(u32 peer, u32 i, u32 end, u32 results, std::span<const u32> deps,
+                              std::span<const u32> nested, bool awaits_last);
+  void begin_at(Transaction& t, u32 a, u32 checkpoint, u32 turn);
   void take_news(std::vector<News>& out);
   void add_what_is_left(Transaction& t, u32 i);
   u32 renew_calls(Transaction& t, u32 i, u32 peer);
+  u32 renew_checkpoint(Transaction& t, u32 a, u32 peer);
+  void renew_turns(std::vector<std::pair<u32, u64>>& turns, u32 peer);
+  void take_checkpoint_news(Transaction& t, u32 i, News& item);
   void take_last_news(Transaction& t, u32 i, News& item);
   void take_notes(Transaction& t, u32 i, News& item);
   void want(std::span<const u32> list);

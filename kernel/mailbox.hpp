@@ -9,6 +9,9 @@
 //      actor ends.
 //   4. Of an actor that is away its calls go there in the order of their lane, and stay in it until their results are
 //      known: in each lane the first ones are away.  Its lanes are ready when there is one to be sent.
+//   5. Of an actor with checkpoints that is away, the calls whose results are known and that its checkpoint here does
+//      not cover are in `done`, in the order in which they were executed.  Those that run again are sent before all
+//      others, one after the other, and enter `done` as they are; until all of them are done, no other call is sent.
 #pragma once
 
 #include "task.hpp"
@@ -42,6 +45,7 @@ inline u32 make_record(Transaction& t, const u8* id, u32 cls, u32 shape, u32 int
   actor.waits = actor.wait_next = actor.work_next = actor.working = 0;
   actor.shape = shape;
   actor.job = job;
+  actor.turns = actor.reached = actor.covered = actor.replaying = 0;
   if (cls) object::reference(t, cls);
   return a;
 }
@@ -90,12 +94,18 @@ inline u32 refer(Transaction& t, const u8* id, u32 peer) {
   return actor.object;
 }
 
+// Of one that is away: there is something to be sent.
+inline bool may_send(const Actor& actor) { return actor.replay_head || (actor.ready_head && !actor.replaying); }
+
 inline bool has_calls(const Actor& actor) { return actor.replay_head || actor.ready_head; }
 
 // The actor has something to run: wake it with its CPUs, or line it up for them, or tell the node manager.
 inline void activate(Transaction& t, u32 a) {
   Actor& actor = t.m.actor(a);
-  if (actor.state == ACTOR_AWAY) return news::add(t, actor.object);
+  if (actor.state == ACTOR_AWAY) {
+    if (may_send(actor)) news::add(t, actor.object);
+    return;
+  }
   if (actor.state != ACTOR_ALIVE || !actor.thread || actor.waits) return;
   Thread& thread = t.m.thread(actor.thread);
   if (thread.task || thread.granted) return;
@@ -273,14 +283,72 @@ inline u32 take(Transaction& t, u32 a, bool late = false) {
   return pop_call(t, actor);
 }
 
-// Appends a finished call to those that would have to run again.
-inline void keep(Transaction& t, Actor& actor, u32 i) {
-  t.set(t.m.task(i).state, TASK_HELD);
+inline void append_done(Transaction& t, Actor& actor, u32 i) {
   t.write(t.m.task(i).next, NIL);
   if (actor.done_tail) t.set(t.m.task(actor.done_tail).next, i);
   else t.set(actor.done_head, i);
   t.set(actor.done_tail, i);
   t.set(actor.done_count, actor.done_count + 1);
+}
+
+// Appends a finished call to those that would have to run again.
+inline void keep(Transaction& t, Actor& actor, u32 i) {
+  t.set(t.m.task(i).state, TASK_HELD);
+  append_done(t, actor, i);
+}
+
+// Turns go round: the earlier of two is less than half of the way before the other.
+inline bool is_before(u32 turn, u32 other) { return i32(turn - other) < 0; }
+inline u32 turn_after(u32 turn) { return turn + 1 ? turn + 1 : 1; }
+
+// Calls of one actor run one after the other, so where it is served their order is that in which they begin.  One
+// that runs again keeps its turn.
+inline void give_turn(Transaction& t, u32 i) {
+  Task& task = t.m.task(i);
+  Actor& actor = t.m.actor(task.actor);
+  if (!actor.interval || task.turn || !owner_of(t.m.object(actor.object))) return;
+  t.write(actor.turns, turn_after(actor.turns));  // one may be left out
+  t.set(task.turn, actor.turns);
+}
+
+// The same of one that another node has done; results come in the order of their turns.
+inline void keep_logged(Transaction& t, Actor& actor, u32 i) {
+  t.set(t.m.task(i).flags, t.m.task(i).flags | u32(LOGGED));
+  append_done(t, actor, i);
+}
+
+// The next call that is to run again goes where the actor is.
+inline u32 take_to_replay(Transaction& t, Actor& actor) {
+  u32 i = actor.replay_head;
+  Task& task = t.m.task(i);
+  t.set(actor.replay_head, task.next);
+  if (!task.next) t.set(actor.replay_tail, NIL);
+  t.set(task.next, NIL);
+  // If the rest is undone, these may stay.
+  t.write(actor.turns, turn_after(actor.turns));
+  t.write(task.turn, actor.turns);  // as it will be given there, until that is heard
+  t.write(task.attempt, task.attempt + 1);
+  t.write(t.h.sequence, t.h.sequence + 1);
+  t.write(task.sequence, t.h.sequence);  // they come back as they went
+  t.set(task.flags, task.flags | u32(REPLAYED));
+  t.set(actor.replaying, actor.replaying + 1);
+  keep_logged(t, actor, i);
+  return i;
+}
+
+// It did not get there, nor did those that went after it, which have come back.
+inline void line_up_replayed(Transaction& t, Actor& actor, u32 i) {
+  Task& task = t.m.task(i);
+  u32 before = NIL;
+  for (u32 x = actor.done_head; x != i; x = t.m.task(x).next) before = x;
+  if (before) t.set(t.m.task(before).next, task.next);
+  else t.set(actor.done_head, task.next);
+  if (!task.next) t.set(actor.done_tail, before);
+  t.set(actor.done_count, actor.done_count - 1);
+  t.set(task.next, actor.replay_head);
+  if (!actor.replay_head) t.set(actor.replay_tail, i);
+  t.set(actor.replay_head, i);
+  t.write(actor.turns, task.turn - 1);  // if undone, it is done again before one is sent
 }
 
 // What was done since the last checkpoint need not run again.
@@ -308,6 +376,22 @@ inline void die(Transaction& t, u32 a, SystemFailure code, i32 status, u32 pid) 
   add_work(t, a);
 }
 
+// To run again, before whatever else does.
+inline void line_up_done(Transaction& t, Actor& actor) {
+  if (!actor.done_head) return;
+  t.set(t.m.task(actor.done_tail).next, actor.replay_head);
+  t.set(actor.replay_head, actor.done_head);
+  if (!actor.replay_tail) t.set(actor.replay_tail, actor.done_tail);
+  t.set(actor.done_head, NIL);
+  t.set(actor.done_tail, NIL);
+  t.set(actor.done_count, 0u);
+}
+
+// From its last checkpoint it goes on elsewhere; calls that have not begun here are to be made there.
+inline bool has_left(const Actor& actor) {
+  return actor.state == ACTOR_DEAD && SystemFailure(actor.failure_code) == SystemFailure::actor_left;
+}
+
 // The node that serves it is to be told that it shall end; until it has been, this keeps it here.
 inline void end_away(Transaction& t, u32 a) {
   Actor& actor = t.m.actor(a);
@@ -330,11 +414,13 @@ inline void lose(Transaction& t, u32 a, SystemFailure why = SystemFailure::actor
   Actor& actor = t.m.actor(a);
   stop_ending(t, a);
   t.set(actor.peer, NIL);
+  line_up_done(t, actor);  // those of them that have results to be made fail
   die(t, a, why, 0, 0);
 }
 
 // Its process is gone: line up what has to run again, and the creation before it, which may have to rest.
-inline void restart(Transaction& t, u32 a, u32 running, bool rests) {
+// What has no checkpoint elsewhere `stays`.
+inline void restart(Transaction& t, u32 a, u32 running, bool rests, bool stays = true) {
   Actor& actor = t.m.actor(a);
   queue::stop_waiting(t, a);
   if (running) {
@@ -344,19 +430,13 @@ inline void restart(Transaction& t, u32 a, u32 running, bool rests) {
     if (!actor.replay_tail) t.set(actor.replay_tail, running);
     t.set(t.m.task(running).state, TASK_WAITING);
   }
-  if (actor.done_head) {
-    t.set(t.m.task(actor.done_tail).next, actor.replay_head);
-    t.set(actor.replay_head, actor.done_head);
-    if (!actor.replay_tail) t.set(actor.replay_tail, actor.done_tail);
-    t.set(actor.done_head, NIL);
-    t.set(actor.done_tail, NIL);
-    t.set(actor.done_count, 0u);
-  }
+  line_up_done(t, actor);
+  t.write(actor.reached, actor.covered);  // if undone, the burial is begun again
   t.set(actor.state, ACTOR_CREATING);
   t.set(actor.deaths, actor.deaths + 1);
   Task& creation = t.m.task(actor.creation);
   t.set(creation.attempt, creation.attempt + 1);
-  t.set(creation.flags, creation.flags | u32(STAYS));  // so do its checkpoint, and the calls to run again
+  if (stays) t.write(creation.flags, creation.flags | u32(STAYS));
   if (rests) queue::rest(t, actor.creation);
   else queue::push(t, actor.creation, true);
   queue::offer(t);
@@ -369,7 +449,8 @@ inline void work(Transaction& t) {
   Actor& actor = t.m.actor(a);
   auto doom = [&](u32 i) {
     Task& task = t.m.task(i);
-    t.set(task.flags, task.flags | u32(ACTOR_GONE));
+    bool goes_back = has_left(actor) && task.flags & RECEIVED;
+    t.set(task.flags, task.flags | u32(goes_back ? TAKEN_BACK : ACTOR_GONE));
     task::fail(t, i);
   };
   if (actor.unreferenced && t.m.object(actor.object).references) t.set(actor.unreferenced, 0u);  // named again since

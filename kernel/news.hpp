@@ -31,6 +31,14 @@ inline void add(Transaction& t, u32 i) {
   t.tell_news();
 }
 
+// The owner is to have this result, or this actor's newest checkpoint, after all that is in the list by now: where it
+// stands in that already, it goes to the end once more.
+inline void tell_behind(Transaction& t, u32 i) {
+  Object& o = t.m.object(i);
+  t.set(o.origin, o.origin | u32(DONE) | (o.origin & LISTED ? u32(AGAIN) : 0));
+  add(t, i);
+}
+
 inline u32 pop(Transaction& t) {
   u32 i = t.h.news_head;
   if (!i) return NIL;

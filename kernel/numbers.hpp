@@ -18,7 +18,7 @@ inline constexpr u32 NIL = 0;
 
 inline constexpr u32 ANY_USER = ~0u;  // a number that the system gives to nobody: (uid_t)-1, setresuid(2)
 inline constexpr u64 ARENA_MAGIC = 0x52415941'52454e41ull;
-inline constexpr u32 LAYOUT_VERSION = 4;
+inline constexpr u32 LAYOUT_VERSION = 5;
 
 inline constexpr u32 UNIT = 10'000;  // resources are whole numbers of 1/10,000
 inline constexpr u32 RESOURCE_KINDS = 3;
@@ -32,6 +32,7 @@ inline constexpr u32 TASK_ID_BYTES = 16;
 inline constexpr u32 PUT_INDEX = 0x8000'0000u;
 inline constexpr u32 ACTOR_INDEX = 0xC000'0000u;
 inline constexpr u32 SERVED_INDEX = ACTOR_INDEX + 1;  // an actor as the node knows it that serves it for its owner
+inline constexpr u32 AROUND_INDEX = 0x4000'0000u;     // and in that of a call's result: of one that has come around
 
 inline constexpr u32 GRANULE_BYTES = 64;
 inline constexpr u64 HEAP_BYTES_MAX = 0xFFFF'FF00ull * GRANULE_BYTES;  // granules are counted in 32 bits
@@ -124,8 +125,9 @@ enum class SystemFailure : u32 {
   object_lost = 6,
   job_ended = 7,
   node_died = 8,
-  actor_node_died = 9
+  actor_node_died = 9,
+  actor_left = 10  // it is to go on at another node
 };
-enum class NewsKind : u32 { done = 1, wanted = 2, gone = 3, sealed = 4, queued = 5, calls = 6 };
+enum class NewsKind : u32 { done = 1, wanted = 2, gone = 3, sealed = 4, queued = 5, calls = 6, checkpoint = 7 };
 
 }  // namespace ray

@@ -48,6 +48,9 @@ inline u32 index_of(const u8* id) {
   return index;
 }
 
+// Among its task's results; also of one that has come around.
+inline u32 place_of(const u8* id) { return index_of(id) & ~AROUND_INDEX; }
+
 // Needs the mutex.
 inline u32 find(Mapping& m, const u8* id) {
   for (u32 o = m.bucket(bucket_of(id)); o; o = m.object(o).bucket_next)

@@ -14,6 +14,12 @@ void call_may_run(Transaction& t, u32 task);  // mailbox.hpp
 
 namespace queue {
 
+// Whether an idle worker will take the last of this shape's queue at once, and each before it another.  A worker that
+// has been woken is idle until it runs, and has taken nothing yet: how many are there counts, not that one is.
+inline bool are_taken_at_once(const Header& h, const Shape& s) {
+  return h.ready_count < h.idle_count && resources::fit_side_by_side(h, s, s.count);
+}
+
 inline void push(Transaction& t, u32 i, bool front) {
   Task& task = t.m.task(i);
   Shape& s = t.m.shape(task.shape);
@@ -38,7 +44,7 @@ inline void push(Transaction& t, u32 i, bool front) {
   }
   if (task.flags & STAYS) t.set(s.stays, s.stays + 1);
   bool may_go = t.h.peers && !(task.flags & STAYS);
-  if (may_go && !t.h.queued && (!t.h.idle_head || !resources::fits(t.h, s))) {
+  if (may_go && !t.h.queued && !are_taken_at_once(t.h, s)) {
     t.write(t.h.queued, 1u);
     t.tell_news();
   }

@@ -22,11 +22,12 @@ enum RemoteFlag : u32 {
   LOCATED = 1u << 16,  // its value is at the peer that its task is away at
   STORED = 1u << 17,   // located, and counted by its task instead of referenced
   WANTED = 1u << 18,   // somebody here waits for it, and the node manager has been told or will be
-  DONE = 1u << 19,     // a result for its owner, who has yet to be told
+  DONE = 1u << 19,     // a result for its owner, or an actor's checkpoint, of which that has yet to be told
   FAILED = 1u << 20,   // by a failure that belongs into its owner's journal
   NOTED = 1u << 21,    // some peer has lent it to this node
   LISTED = 1u << 22,   // in the list of news, which alone may free it
   ASKED = 1u << 23,    // the node manager is to be told when it has a value, or where it is
+  AGAIN = 1u << 24,    // DONE, and to be told of behind what is in the list of news by now
 };
 
 // One process's counted reference to one object.  Each object carries the first one in itself.
@@ -56,7 +57,10 @@ struct alignas(64) Object {
   u8 id[ID_BYTES];
   Hold hold;
   u32 pins;
-  u32 actor;    // for OBJECT_ACTOR
+  union {
+    u32 actor;  // for OBJECT_ACTOR
+    u32 turn;   // of a call's result, for the owner of its actor: which turn of the actor's that was; 0: none
+  };
   u32 origin;   // peer that owns it, 0: this node; RemoteFlags above
   u32 spilled;  // block of the spill file that has the value, while it is not in the heap
   u32 uses;     // bit 0: used since the last look for something to spill; above: times it was spilled
@@ -90,6 +94,8 @@ enum TaskFlag : u32 {
   RECEIVED = 32,        // another node's: its results are for that one
   TAKEN_BACK = 64,      // received, and not to be run: its results come from elsewhere
   NODE_DIED = 128,      // fails because the node that it was sent to has died
+  LOGGED = 256,         // a call that another node has done, and that no checkpoint here covers
+  REPLAYED = 512,       // logged, and sent to another node to run again there: its end is yet to be heard of
   ONE_STOP = 1u << 16,  // from this bit on: how often it was stopped
 };
 
@@ -103,7 +109,10 @@ struct alignas(64) Task {
   u32 num_returns;
   u32 pending;  // dependencies without a value, plus one while building
   u32 deps;     // edges, in order
-  u32 deps_last;
+  union {
+    u32 deps_last;  // while building
+    u32 turn;       // of a call to an actor that is not its owner's to run: its number in the order of execution
+  };
   u32 nested;  // edges only kept alive
   u32 next, previous;
   u32 shape;
@@ -213,6 +222,11 @@ struct alignas(64) Actor {
   u32 shape;
   u32 job;
   u32 peer;  // that serves it, while it is away
+  // Of one with checkpoints that one node serves for another.  Turns go round, and 0 is none.
+  u32 turns;      // the last turn given, where it is served; at its owner the last of a call that runs again there
+  u32 reached;    // the last turn done there, by this process
+  u32 covered;    // the last one that its checkpoint covers, at both
+  u32 replaying;  // at its owner: calls that run again there
 };
 
 // The calls of one caller to one actor, in order.

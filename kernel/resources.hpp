@@ -27,6 +27,13 @@ inline bool fits(const Header& h, const Shape& s) {
   return gpus_fit(h, s.need[GPU]);
 }
 
+// Whether that many of them fit side by side.  Of GPUs the sum is looked at, and one of them: parts may not add up.
+inline bool fit_side_by_side(const Header& h, const Shape& s, u32 count) {
+  for (u32 k = 0; k < RESOURCE_KINDS; ++k)
+    if (s.need[k] > 0 && s.need[k] * i64(count) > h.free[k]) return false;
+  return gpus_fit(h, s.need[GPU]);
+}
+
 inline bool feasible(const Header& h, const Shape& s) {
   for (u32 k = 0; k < RESOURCE_KINDS; ++k)
     if (s.need[k] > h.total[k]) return false;

@@ -225,7 +225,7 @@ inline u32 failure_of(Mapping& m, const Task& task) {
 inline void fail_return(Transaction& t, Task& task, u32 o) {
   // Of a dead actor's calls the one that ran tells of it.
   bool told = task.flags & RECEIVED && !(task.flags & JOB_ENDED) && (!(task.flags & ACTOR_GONE) || task.failure_pid);
-  bool first = t.m.object(o).state == OBJECT_PENDING && object::index_of(t.m.object(o).id) == 0;
+  bool first = t.m.object(o).state == OBJECT_PENDING && object::place_of(t.m.object(o).id) == 0;
   if (told && first) news::mark_failure(t, o);
   u32 alias = failure_of(t.m, task);
   if (alias && t.m.object(o).state == OBJECT_PENDING && edges(t.m).has_room()) {

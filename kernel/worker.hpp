@@ -9,6 +9,7 @@ inline void assign(Transaction& t, u32 i, u32 task_index) {
   Thread& thread = t.m.thread(i);
   Task& task = t.m.task(task_index);
   if (task.state == TASK_HELD) t.set(task.attempt, task.attempt + 1);  // a call run again: its ids are new ones
+  if (away::is_call(task)) mailbox::give_turn(t, task_index);
   t.set(task.state, TASK_RUNNING);
   t.write(task.thread, i);
   t.set(thread.task, task_index);
@@ -103,6 +104,7 @@ inline void complete(Transaction& t, u32 i) {
     if (actor.deaths) t.set(actor.deaths, 0u);
     task::release_actor(t, task);
   }
+  if (task.turn) t.write(actor.reached, task.turn);  // who dies over it is restarted (mailbox::restart)
   if (actor.interval && actor.state == ACTOR_ALIVE) mailbox::keep(t, actor, done);
   else task::let_go(t, done);
 }

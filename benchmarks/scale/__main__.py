@@ -19,7 +19,6 @@ from benchmarks.scale import costs, large, page, predicted, real, workload
 RESULTS = machine.ROOT / "build" / "scale" / "results.json"
 SMALL = (3, 10)
 LARGE = (100, 1_000, 10_000)
-VARIANTS = {"today": large.TODAY, "mended": large.MENDED}
 MANY = 5_000  # nodes: from here on each second takes one to simulate
 COMMANDS_A_BATCH = 4
 
@@ -43,12 +42,12 @@ def small_plan(nodes: int, quick: bool) -> workload.Plan:
     return workload.Plan(nodes, idle_s=2, tasks_a_cpu=8, deaths=1) if quick else workload.Plan(nodes)
 
 
-def large_plan(nodes: int, variant: large.Variant, quick: bool) -> large.LargePlan:
+def large_plan(nodes: int, quick: bool) -> large.LargePlan:
     if quick:
-        return large.LargePlan(nodes, idle_s=2, busy_s=1, warm_s=1, deaths=1, tasks=10_000, variant=variant)
+        return large.LargePlan(nodes, idle_s=2, busy_s=1, warm_s=1, deaths=1, tasks=10_000)
     if nodes >= MANY:
-        return large.LargePlan(nodes, idle_s=26, busy_s=15, warm_s=2, deaths=1, variant=variant)
-    return large.LargePlan(nodes, variant=variant)
+        return large.LargePlan(nodes, idle_s=5, busy_s=5, warm_s=2, deaths=1)
+    return large.LargePlan(nodes, idle_s=10, busy_s=10)
 
 
 def collect(options: argparse.Namespace) -> dict[str, Any]:
@@ -71,18 +70,18 @@ def collect(options: argparse.Namespace) -> dict[str, Any]:
         plan = small_plan(nodes, options.quick)
         measured = real.measure(plan)
         with without_words():
-            foretold = predicted.predict(plan, known, sizes)
+            foretold = predicted.predict(plan, known, sizes, start_us=measured["start_us"])
         results["small"][str(nodes)] = {"real": measured, "predicted": foretold}
         results["store_batch_us"] = measured["store_batch_us"]
+        results["start_us"] = measured["start_us"]
+        results["store_command_us"] = measured["store_command_us"]
         results["store_a_second"] = results["small"][str(nodes)]["predicted"]["burst.store"]
         results["store_most"] = COMMANDS_A_BATCH * 1e6 / measured["store_batch_us"]
     for nodes in options.large:
-        for name, variant in VARIANTS.items():
-            say(f"{nodes:,} nodes, predicted ({page.VARIANTS[name]}) ...")
-            with without_words():
-                figures = large.predict(large_plan(nodes, variant, options.quick), known, sizes)
-            results["large"].setdefault(str(nodes), {})[name] = figures
-            save(results, options.out)
+        say(f"{nodes:,} nodes, predicted ...")
+        with without_words():
+            results["large"][str(nodes)] = large.predict(large_plan(nodes, options.quick), known, sizes)
+        save(results, options.out)
     results["took_s"] = results.get("took_s", 0.0) + time.time() - began
     save(results, options.out)
     return results

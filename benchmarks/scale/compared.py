@@ -44,8 +44,11 @@ def rest_us(real: dict[str, float], predicted: dict[str, float]) -> float:
     return max(0.0, real["idle.node.cpu_us"] - predicted["idle.node.cpu_us"])
 
 
-def rows(nodes: int, real: dict[str, float], predicted: dict[str, float], rest: float) -> list[Row]:
-    """What either of them has no figure for, or what is nothing in both, has no row."""
+def rows(
+    nodes: int, real: dict[str, float], predicted: dict[str, float], rest: float, store_command_us: float
+) -> list[Row]:
+    """What either of them has no figure for, or what is nothing in both, has no row. The head's node manager
+    asks the control store as well, which is not simulated."""
     found = []
     for name, (title, unit) in SINGLE.items():
         found.append(Row(name, title, nodes, unit * real[name], unit * predicted[name]))
@@ -56,6 +59,8 @@ def rows(nodes: int, real: dict[str, float], predicted: dict[str, float], rest: 
                 if not real[name] and not predicted[name]:
                     continue
                 more = rest if field == "cpu_us" else 0.0
+                if field == "cpu_us" and place == "head":
+                    more += predicted[f"{phase}.store"] * store_command_us
                 title_here = f"{when}, {where}: {title}"
                 found.append(Row(name, title_here, nodes, unit * real[name], unit * (predicted[name] + more)))
     return found

@@ -5,6 +5,7 @@ A cost that grows with the number of nodes is a line through two sizes: `Line`.
 
 import asyncio
 import gc
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,11 +16,14 @@ from typing import Any
 from ray.node.cluster.head import Head, NotKept
 from ray.node.cluster.scheduler import Scheduler
 from ray.policy.cluster.placement import Here, Other, Queue, place
+from ray.policy.cluster.views import REPEAT_MS
 from ray.wire import messages
 from ray.wire.connecting import connect
 from ray.wire.frames import FrameReader, FrameWriter
 from ray.wire.link import Link
 from ray.wire.messages import Demand, Hello, Load, Message, NodeState, Resources, View
+from tests.core.nodes import Network, Node
+from tests.node.cluster.test_member import running
 from tests.node.cluster.worlds import World
 from tests.wire.running import IDENTITY, hello, node
 
@@ -28,7 +32,10 @@ CPU = 10_000
 ROUNDS = 5  # the best counts: what disturbs only makes it longer
 TASKS = 500
 BULK_BYTES = 1 << 20
-PAUSE_S = 0.005
+PAUSE_S = (
+    0.1  # as loops of a cluster at rest have it between two things: long enough for others to use the caches
+)
+RARELY = 30  # how often, with that pause
 HEAD = bytes(20)
 
 
@@ -42,6 +49,10 @@ class Line:
     def __call__(self, n: float) -> float:
         return self.fixed + self.each * n
 
+    def __sub__(self, part: "Line") -> "Line":
+        """The rest of it."""
+        return Line(max(0.0, self.fixed - part.fixed), max(0.0, self.each - part.each))
+
 
 @dataclass(frozen=True, slots=True)
 class Costs:
@@ -49,14 +60,17 @@ class Costs:
 
     look: float  # one look of an idle node manager: tables read, a Load made
     load_in: float  # at the head
-    view_made: Line  # at the head, once a View
-    view_encoded: Line  # at the head, once a View and link
+    published: Line  # at the head, once a round: who of n is told what
+    view_made: Line  # at the head, once for all that are told the same; of n nodes in it, like what follows
+    view_encoded: Line  # the same
     view_decoded: Line  # at each node
-    view_taken: Line  # at each node: the scheduler's picture of the others
+    view_taken: Line  # at each node: the scheduler's picture of those in it
+    view_confirmed: Line  # at each node: of all n that it knows, whom nothing is said of
     placed: Line  # a placement decision among n others
     sent: float  # by a decision, a node that is sent something
     ticked: Line  # the head's look at all members
     turn: float  # of an event loop that slept: woken, its memory cold
+    rung: float  # the bell's thread, once
     frame_out: float
     frame_in: float
     byte_out: float
@@ -89,16 +103,19 @@ def measured(rounds: int = ROUNDS) -> Costs:
         head.on_load(known[turn % FEW], messages.decode(body)[0], turn)  # type: ignore[arg-type]
 
     return Costs(
-        look=_look(rounds),
+        look=asyncio.run(_look(rounds)),
         load_in=_best(load_in, 2_000, rounds),
+        published=_line(lambda n: _published(n, rounds)),
         view_made=_line(lambda n: _made(n, rounds)),
         view_encoded=_line(lambda n: _best(lambda _: _framed(views[n]), 50, rounds)),
         view_decoded=_line(lambda n: _decoded(views[n], rounds)),
-        view_taken=_line(lambda n: _taken(views[n], rounds)),
+        view_taken=_line(lambda n: _taken(views[n], rounds)) - _line(lambda n: _confirmed(views[n], rounds)),
+        view_confirmed=_line(lambda n: _confirmed(views[n], rounds)),
         placed=_line(lambda n: _place(n, busy=True, rounds=rounds)),
         sent=max(0.0, (_place(FEW, busy=False, rounds=rounds) - _place(FEW, busy=True, rounds=rounds)) / FEW),
         ticked=_line(lambda n: _ticked(n, rounds)),
         turn=link[2],
+        rung=_rung(),
         frame_out=link[0],
         frame_in=link[0],
         byte_out=link[1],
@@ -178,6 +195,13 @@ def _head(nodes: int) -> Head:
     return head
 
 
+def _published(nodes: int, rounds: int) -> float:
+    """In a round that has nothing to say."""
+    board = _head(nodes).board
+    board.publish(0, lambda _: True)
+    return _best(lambda turn: board.publish(REPEAT_MS * (turn + 1), lambda _: True), 20, rounds)
+
+
 def _made(nodes: int, rounds: int) -> float:
     head = _head(nodes)
     return _best(lambda _: head.view(), 20, rounds)
@@ -194,24 +218,32 @@ def _ticked(nodes: int, rounds: int) -> float:
     return _best(lambda _: authority.tick(0), 20, rounds)
 
 
-def _look(rounds: int) -> float:
-    world = World(1)
-    arena = world.members[0].arena
+async def _look(rounds: int) -> float:
+    """All that a node manager does at each, of a node that is alone."""
+    async with running([Node(Network(0), cpus=1)]) as (member,):
+        return _best(lambda _: member._tick(), 500, rounds)
 
-    def look(turn: int) -> None:
-        stats = arena.stats()
-        Load(
-            turn,
-            Resources(stats["cpu_total"], stats["gpu_total"], stats["custom_total"]),
-            Resources(stats["cpu_free"], stats["gpu_free"], stats["custom_free"]),
-            [],
-            stats["heap_capacity_bytes"],
-            stats["heap_used_bytes"],
-        )
-        arena.drivers()
-        arena.guests()
 
-    return _best(look, 2_000, rounds)
+def _rung() -> float:
+    """Of the thread that waits for an arena's news, and rings its node manager's loop."""
+    home, _ = World(2).members
+    function = home.node.driver.put((1).to_bytes(8, "little").ljust(16, b"."), 2)
+    bell = os.eventfd(0)
+    home.arena.listen(bell)
+    spent_ns = 0
+    try:
+        for number in range(RARELY):
+            home.arena.news(TASKS, 0)
+            home.arena.arm()
+            time.sleep(PAUSE_S / 5)
+            before_ns = time.process_time_ns() - time.thread_time_ns()
+            home.node.submit(function, number)  # nobody is there for it
+            os.eventfd_read(bell)
+            spent_ns += time.process_time_ns() - time.thread_time_ns() - before_ns
+    finally:
+        home.arena.listen(None)
+        os.close(bell)
+    return spent_ns / RARELY / 1000
 
 
 def _taken(view: View, rounds: int) -> float:
@@ -229,6 +261,15 @@ def _taken(view: View, rounds: int) -> float:
         scheduler.on_view(view, 0.0)
 
     return _best(take, 20, rounds)
+
+
+def _confirmed(view: View, rounds: int) -> float:
+    """What a view without a change is to a scheduler that knows these."""
+    arena: Any = None
+    scheduler = Scheduler(arena, HEAD, arena, bool, bool, bool)
+    scheduler.on_view(view, 0.0)
+    nothing = View(2, [], [], 1)
+    return _best(lambda _: scheduler.on_view(nothing, 0.0), 20, rounds)
 
 
 def _place(nodes: int, busy: bool, rounds: int) -> float:
@@ -297,7 +338,9 @@ async def _link(rounds: int) -> tuple[float, float, float]:
             [messages.Result(bytes(20), 0, bytes(60_000), 60_000, []) for _ in range(BULK_BYTES // 60_000)]
         )
         bulk = min([await _sent(link, other, large, 20) for _ in range(rounds)])
-        rare = min([await _sent(link, other, messages.Ping(1), 100, PAUSE_S) for _ in range(rounds)])
+        rare = min(
+            [await _sent(link, other, messages.Ping(1), RARELY, PAUSE_S) for _ in range(min(rounds, 2))]
+        )
         link.abort("measured")
     return small / 2, max(0.0, (bulk - small) / 2 / BULK_BYTES), max(0.0, (rare - small) / 2)
 

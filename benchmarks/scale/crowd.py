@@ -19,6 +19,7 @@ from benchmarks.scale.member import (
 )
 from benchmarks.scale.workload import Sizes, spread
 from ray.node.cluster.member import LOAD_REPEAT_MS
+from ray.policy.cluster.views import LEAST_MS, least_ms
 from ray.wire import messages
 from ray.wire.messages import Inquiry, Load, Ping, Pong, Resources, Sighting
 from tests.simulator.world import World
@@ -77,8 +78,8 @@ class Crowd:
         self.costs = costs
         self.bytes = sizes
         self.rows: dict[bytes, Row] = {}
-        self.views = 0
-        self.view_bytes = 0
+        self.views = 0.0
+        self.view_bytes = 0.0
         self.view_us = 0.0
         self.loads = 0
         self.homes: list[bytes] = []  # nodes with drivers, to which all are linked
@@ -94,16 +95,18 @@ class Crowd:
         self.rows.pop(name).alive = False
         self.wires.living.discard(name)
 
-    def view(self, nodes: int, size: int) -> None:
-        """All get one."""
-        self.views += 1
-        self.view_bytes += size
-        self.view_us += (
+    def view(self, readers: int, said: int, size: int) -> None:
+        """So many of them get one that says something of so many nodes. Counted for each of all."""
+        part = readers / max(1, len(self.rows))
+        self.views += part
+        self.view_bytes += part * size
+        self.view_us += part * (
             self.costs.turn
             + self.costs.frame_in
             + size * self.costs.byte_in
-            + self.costs.view_decoded(nodes)
-            + self.costs.view_taken(nodes)
+            + self.costs.view_decoded(said)
+            + self.costs.view_taken(said)
+            + self.costs.view_confirmed(len(self.rows))
         )
 
     def load_of(self, row: "Row") -> Load:
@@ -174,8 +177,12 @@ class Crowd:
     def _look(self, row: "Row") -> None:
         row.looks = False
         row.looked_us = self.world.now_us
-        if row.alive and row.busy != row.reported:
+        if not row.alive or row.busy == row.reported:
+            return
+        if self.world.now_us - row.sent_us >= 1_000 * (least_ms(len(self.rows)) - LEAST_MS):
             self._report(row)
+        else:
+            self._look_soon(row)
 
     def _repeat(self, row: "Row") -> None:
         if not row.alive or row.name in self.wires.silent:

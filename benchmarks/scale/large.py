@@ -11,14 +11,12 @@ from statistics import median
 
 from benchmarks.scale.costs import Costs, node_id
 from benchmarks.scale.crowd import HOME, Bytes, Crowd, CrowdWires
-from benchmarks.scale.ledger import MENDED, TODAY, Ledger, LedgerMember, Variant
+from benchmarks.scale.ledger import Ledger, LedgerMember
 from benchmarks.scale.workload import Sizes
 from ray.policy.cluster.fencing import FENCE_MS
 from ray.policy.cluster.placement import STALE_MS
 from ray.wire import messages
 from tests.simulator.world import World
-
-__all__ = ["MENDED", "TODAY", "LargeCluster", "LargePlan", "Variant", "predict"]
 
 LONG_VIEW_S = STALE_MS / 1000
 HUGE_BYTES = 1 << 30
@@ -29,9 +27,7 @@ PATIENCE_US = 60_000_000  # for a death to be noticed
 class LargeCluster:
     """Of so many nodes, each with its own cores."""
 
-    def __init__(
-        self, nodes: int, cpus: int, length_s: float, costs: Costs, sizes: Sizes, variant: Variant = TODAY
-    ) -> None:
+    def __init__(self, nodes: int, cpus: int, length_s: float, costs: Costs, sizes: Sizes) -> None:
         self.nodes = nodes
         self.cpus = cpus
         self.world = World(nodes)
@@ -42,7 +38,7 @@ class LargeCluster:
         # The head's own tasks would be among what it costs to be the head.
         self.ledgers = [Ledger(self.world, 0, length_us), Ledger(self.world, cpus, length_us)]
         self.head, self.home = (
-            LedgerMember(node_id(place + 1), ledger, self.crowd, self.wires, costs, variant)
+            LedgerMember(node_id(place + 1), ledger, self.crowd, self.wires, costs)
             for place, ledger in enumerate(self.ledgers)
         )
         decided = self.head.head
@@ -54,6 +50,10 @@ class LargeCluster:
             row = self.crowd.add(node_id(place + 1))
             self.head.link(row.name, hello_of(self.home, row.name))
             decided.on_load(row.name, self.crowd.load_of(row), 0)
+        # All have come long ago, and know each other.
+        decided.board.publish(0, lambda _: True)
+        for member in (self.head, self.home):
+            member.standing.on_view(decided.view())
         self.head.start(self.world.random.randrange(250_000))
         self.home.start(self.world.random.randrange(250_000))
 
@@ -134,12 +134,11 @@ class LargePlan:
     busy_s: float = 20.0
     warm_s: float = 5.0
     deaths: int = 3
-    variant: Variant = TODAY
 
 
 def predict(plan: LargePlan, costs: Costs, sizes: Sizes) -> dict[str, float | None]:
     """What the page shows of one size."""
-    cluster = LargeCluster(plan.nodes, plan.cpus, plan.task_s, costs, sizes, plan.variant)
+    cluster = LargeCluster(plan.nodes, plan.cpus, plan.task_s, costs, sizes)
     cluster.run(round(1e6 * plan.warm_s))
     found: dict[str, float | None] = {f"idle.{k}": v for k, v in cluster.rates(plan.idle_s).items()}
     noticed = [cluster.death() for _ in range(plan.deaths)]
@@ -151,7 +150,7 @@ def predict(plan: LargePlan, costs: Costs, sizes: Sizes) -> dict[str, float | No
     found["longest_pong_ms"] = cluster.crowd.longest_pong_us / 1000
     found["home_fenced"] = cluster.home.fenced
     found["false_deaths"] = cluster.falsely_dead()
-    found["memory_bytes"] = costs.view_bytes(plan.nodes) * plan.nodes
+    found["round_bytes"] = cluster.head.round_bytes
     return found
 
 

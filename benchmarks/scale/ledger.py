@@ -4,12 +4,11 @@ Head, membership, scheduler and placement are the real ones, called as `benchmar
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.scale.costs import Costs, node_id
 from benchmarks.scale.crowd import HEAD, Crowd, Done, Given
-from benchmarks.scale.loop import Cores, Wires
+from benchmarks.scale.loop import FRAME_HEAD_BYTES, Cores, Wires
 from benchmarks.scale.member import CPU, SHAPE, TASK_US, WAKE_US, Member, size_of
 from benchmarks.scale.workload import spread
 from ray.wire import messages
@@ -17,18 +16,6 @@ from ray.wire.messages import Demand, Resources, View
 from tests.simulator.world import World
 
 LOST_TURN_US = 30_000_000  # five times what it takes until a node fences itself
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """What would be done otherwise than today."""
-
-    one_decision_a_turn: bool = False  # of the home, instead of one for each link that results came over
-    view_encoded_once: bool = False  # by the head, instead of once a link
-
-
-TODAY = Variant()
-MENDED = Variant(one_decision_a_turn=True, view_encoded_once=True)
 
 
 class Ledger:
@@ -131,29 +118,16 @@ class LedgerExchange:
 class LedgerMember(Member):
     """The head, or the home of the driver."""
 
-    def __init__(
-        self, name: bytes, ledger: Ledger, crowd: "Crowd", wires: Wires, costs: Costs, variant: Variant
-    ) -> None:
+    def __init__(self, name: bytes, ledger: Ledger, crowd: "Crowd", wires: Wires, costs: Costs) -> None:
         self.crowd = crowd
         self.bytes = crowd.bytes
-        self.variant = variant
         tables: Any = ledger
         super().__init__(name, node_id(HEAD + 1), tables, crowd.world, wires, Cores(crowd.world, 1), costs)
-        self._decides = False
-        self._view = (-1, 0)  # the number of the last one that was sent, and its size
+        self._round = (0, 0)  # the number of the last View, and the bytes of it for all links
+        self.round_bytes = 0  # the most of one
 
     def exchange_of(self, arena: Any) -> Any:
         return LedgerExchange(arena, self)
-
-    def on_messages(self, source: bytes, received: list[Any]) -> None:
-        if not self.variant.one_decision_a_turn:
-            super().on_messages(source, received)
-            return
-        decide, self._place = self._place, self._decide_later  # type: ignore[method-assign]
-        try:
-            super().on_messages(source, received)
-        finally:
-            self._place = decide  # type: ignore[method-assign]
 
     def _place(self) -> None:
         """In a turn that is lost anyway, decisions cost what they cost, and are not carried out: else the
@@ -164,38 +138,23 @@ class LedgerMember(Member):
             self.traffic.placements += 1
             self.spent_us += self.costs.placed(len(self.scheduler.others))
 
-    def _decide_later(self) -> None:
-        if not self._decides:
-            self._decides = True
-            self._waiting.append(self._decide)
-
-    def _decide(self) -> None:
-        self._decides = False
-        self._place()
-
     def _cost_in(self, message: Any) -> float:
         if isinstance(message, Done):
             return self.costs.result_in * len(message.tasks)
         return super()._cost_in(message)
 
-    def send(self, node: bytes, message: messages.Message) -> None:
-        if not isinstance(message, View) or not message.number:
-            super().send(node, message)
-            return
-        count = len(message.nodes)
-        is_first = message.number != self._view[0]
-        if is_first:
-            self._view = message.number, size_of(message)
-            self.spent_us += self.costs.view_made(count)
-            self.crowd.view(count, self._view[1])
-        size = self._view[1]
-        if is_first or not self.variant.view_encoded_once:
-            self.spent_us += self.costs.view_encoded(count)
-        if node in self.wires.ends:
-            self.queue(node, message, size)
-            return
-        # What it does at a node of the crowd is a sum; here it costs what each does.
-        self.spent_us += self.costs.frame_out + size * self.costs.byte_out
-        self.traffic.messages += 1
-        self.traffic.frames += 1
-        self.traffic.frame_bytes += size
+    def send_all(self, nodes: list[bytes], message: messages.Message) -> None:
+        """What it does at nodes of the crowd is a sum; here it costs what each does."""
+        counted = [node for node in nodes if node not in self.wires.ends]
+        super().send_all([node for node in nodes if node in self.wires.ends], message)
+        assert isinstance(message, View)
+        size = size_of(message)
+        self.crowd.view(len(counted), len(message.nodes), size)
+        in_frame = size + FRAME_HEAD_BYTES
+        self.spent_us += len(counted) * (self.costs.frame_out + in_frame * self.costs.byte_out)
+        self.traffic.messages += len(counted)
+        self.traffic.frames += len(counted)
+        self.traffic.frame_bytes += len(counted) * in_frame
+        number, before = self._round
+        self._round = message.number, len(nodes) * size + (before if number == message.number else 0)
+        self.round_bytes = max(self.round_bytes, self._round[1])

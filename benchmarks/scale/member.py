@@ -24,6 +24,7 @@ from ray.node.cluster.member import (
 from ray.node.cluster.network import FIRST_RETRY_S, LAST_RETRY_S
 from ray.node.cluster.scheduler import Scheduler
 from ray.node.cluster.standing import Standing
+from ray.policy.cluster.views import LEAST_MS, least_ms
 from ray.wire import messages
 from ray.wire.messages import Demand, Hello, Load, Resources, View
 from tests.simulator.model_arena import ModelArena, SentTask, State, Task, Value
@@ -78,6 +79,8 @@ class Tables(ModelArena):
         self.queued = False  # something became ready that nobody took
         self.ended = 0
         self.begun_us: int | None = None  # when the first task began since this was reset
+        self.start_us = 0.0  # CPU of a worker that has rested, until it runs what it was woken for
+        self.cores: Cores | None = None  # that this takes
         self.on_ready = self._pushed
         self._wakes = False
 
@@ -114,9 +117,8 @@ class Tables(ModelArena):
     # --- workers ---
 
     def _pushed(self) -> None:
-        """News only if nobody is there for it, as the kernel sees it at that moment: a worker that is woken
-        has taken nothing yet."""
-        if self.busy >= self.cpus and not self.queued and self.ready():
+        """News if there are fewer workers than tasks for them: one that is woken has taken nothing yet."""
+        if not self.queued and self.ready() > self.cpus - self.busy:
             self.queued = True
             self.on_news()
         if not self._wakes:
@@ -125,14 +127,15 @@ class Tables(ModelArena):
 
     def _woken(self) -> None:
         self._wakes = False
-        self._take_all()
+        self._take_all(self.start_us)
 
-    def _take_all(self) -> None:
+    def _take_all(self, start_us: float = 0.0) -> None:
         while self.busy < self.cpus and (task := self.take()) is not None:
             self.busy += 1
+            delay_us = self.cores.take(start_us) if self.cores is not None and start_us else 0
             if self.begun_us is None:
-                self.begun_us = self.world.now_us
-            self.world.after(self.lengths_us[task.id] + TASK_US, self._finisher(task))
+                self.begun_us = self.world.now_us + delay_us
+            self.world.after(delay_us + self.lengths_us[task.id] + TASK_US, self._finisher(task))
 
     def _finisher(self, task: Task) -> Callable[[], None]:
         def finish() -> None:
@@ -202,6 +205,8 @@ class Member(Loop):
         self.fenced = 0  # how often
         self.deaths: list[tuple[bytes, int]] = []  # that this node has heard of, and when
         self.views = 0
+        self._view_number = 0  # of the last that it has made, as the head
+        self._is_to_place = False
         self._linked: set[bytes] = set()
         self._connecting: set[bytes] = set()
         self._last_load: Load | None = None
@@ -209,6 +214,7 @@ class Member(Loop):
         self._number = 0
         self._stirred = False
         self._sleep = 0  # counts the waits that a stir ends
+        self._looked_us = -BUSY_TICK_US
         self._sleeps = False
         self._armed = True
         self._rung = False
@@ -251,9 +257,23 @@ class Member(Loop):
             self.spent_us += self.costs.task_out * len(message.tasks)
         elif isinstance(message, messages.Results):
             self.spent_us += self.costs.result_out * len(message.results)
-        elif isinstance(message, View):
-            self.spent_us += self.costs.view_encoded(len(message.nodes))
         self.queue(node, message, size_of(message))
+
+    def send_all(self, nodes: list[bytes], message: messages.Message) -> None:
+        """A View: made and encoded once."""
+        size = size_of(message)
+        if isinstance(message, View):
+            self._made(message)
+        for node in nodes:
+            if node in self._linked:
+                self.queue(node, message, size)
+
+    def _made(self, view: View) -> None:
+        assert self.head is not None
+        if view.number != self._view_number:
+            self._view_number = view.number
+            self.spent_us += self.costs.published(len(self.head.members))
+        self.spent_us += self.costs.view_made(len(view.nodes)) + self.costs.view_encoded(len(view.nodes))
 
     def want_link(self, node: bytes) -> None:
         """To a node that is dead: refused, again and again. Others are linked already, or never."""
@@ -314,6 +334,7 @@ class Member(Loop):
     def on_view(self, view: View) -> None:
         self.views += 1
         self.spent_us += self.costs.view_taken(len(view.nodes))
+        self.spent_us += self.costs.view_confirmed(len(self.scheduler.others))
         self.exchange.want_links()
         self.scheduler.on_view(view, self.now_ms())
         self._place()
@@ -353,6 +374,7 @@ class Member(Loop):
 
     def _take_news(self) -> None:
         self._rung = False
+        self.spent_us += self.costs.rung
         self._stir()
         queued, self.tables.queued = self.tables.queued, False
         news: Any = self.tables.news(NEWS_AT_ONCE, 0)
@@ -385,7 +407,17 @@ class Member(Loop):
                 self._stir()
         if finished:
             self.scheduler.on_finished(source, finished, now)
-            self._place()
+            self._place_soon()
+
+    def _place_soon(self) -> None:
+        """Once in a turn."""
+        if not self._is_to_place:
+            self._is_to_place = True
+            self.post(self._place_now)
+
+    def _place_now(self) -> None:
+        self._is_to_place = False
+        self._place()
 
     def _cost_in(self, message: Any) -> float:
         if isinstance(message, messages.Run):
@@ -405,16 +437,17 @@ class Member(Loop):
         if self._sleeps:
             self._sleeps = False
             self._sleep += 1
-            self.post(self._look)
+            self.later(max(0, self._looked_us + BUSY_TICK_US - self.world.now_us), self._look)
 
     def _look(self) -> None:
         self._stirred = False
+        self._looked_us = self.world.now_us
         if self._tick():
             self.later(BUSY_TICK_US, self._look)
             return
         self._sleeps = not self._stirred
         if self._stirred:
-            self.post(self._look)
+            self.later(BUSY_TICK_US, self._look)
             return
         self._sleep += 1
         turn = self._sleep
@@ -449,7 +482,10 @@ class Member(Loop):
         head = self.standing.head_node
         if head is None or not self.is_linked(head):
             return True
-        if changed or now - self._load_sent_ms >= LOAD_REPEAT_MS:
+        begins = last is None or bool(last.demands) != bool(load.demands)
+        since_ms = now - self._load_sent_ms
+        pause_ms = least_ms(len(self.standing.present)) - LEAST_MS
+        if begins or since_ms >= LOAD_REPEAT_MS or (changed and since_ms >= pause_ms):
             self._last_load = load
             self._load_sent_ms = now
             self.send(head, load)

@@ -17,7 +17,6 @@ PICTURE = DOCS / "scale.svg"
 BEGIN = "<!-- {}: written by make scale ARGS=--publish -->"
 END = "<!-- end of {} -->"
 NETWORK_BYTES = 1.25e9
-VARIANTS = {"today": "today", "mended": "as proposed"}
 
 LARGE = (
     ("idle.views", "Views a second, at rest", 1.0),
@@ -39,7 +38,7 @@ LARGE = (
     ("idle.silent_ms", "until a silent one is, s", 1e-3),
     ("longest_pong_ms", "the longest that a node waited for the head's answer, s", 1e-3),
     ("false_deaths", "living nodes declared dead", 1.0),
-    ("memory_bytes", "one View for all links, in the head's memory, MB", 1e-6),
+    ("round_bytes", "the largest round of Views, for all links, in the head's memory, MB", 1e-6),
 )
 
 LIMITS = (
@@ -52,7 +51,7 @@ LIMITS = (
         LONG_VIEW_S,
         "a View is older than two seconds when the next one comes: placement goes without it",
     ),
-    ("memory_bytes", HUGE_BYTES, "one View fills a gigabyte of the head's memory"),
+    ("round_bytes", HUGE_BYTES, "a round of Views fills a gigabyte of the head's memory"),
     ("unused", 0.5, "more than half of all CPUs wait for tasks of 0.1 s from one driver"),
     ("idle.death_ms", 1e3, "a killed node is noticed later than in a second"),
     ("idle.silent_ms", 1e4, "a silent node is noticed later than in ten seconds"),
@@ -121,6 +120,12 @@ def costs(results: dict[str, Any]) -> str:
         else:
             shown = number(1000 * cost) + " ns" if name.startswith("byte") else number(cost)
         lines.append(f"| {title} | {shown} |")
+    if "start_us" in results:
+        title = "a worker that has rested, from the submission of a task until it runs, on the same node"
+        lines.append(f"| {title} | {number(results['start_us'])} |")
+    if "store_command_us" in results:
+        title = "a command to the control store, at the head's node manager"
+        lines.append(f"| {title} | {number(results['store_command_us'])} |")
     if "store_batch_us" in results:
         title = "an entry of the journal in the control store's server: four commands"
         lines.append(f"| {title} | {number(results['store_batch_us'])} |")
@@ -130,14 +135,17 @@ def costs(results: dict[str, Any]) -> str:
 STEPS = {
     "look": "a node manager's look at its own node, and the `Load` it makes",
     "load_in": "a `Load` at the head: decoded, entered",
-    "view_made": "a `View` of n nodes, put together by the head",
-    "view_encoded": "the same, encoded (today: for each link anew)",
+    "published": "the head's choice who of n nodes is told what",
+    "view_made": "a `View` of n nodes, put together by the head, once for all who are told the same",
+    "view_encoded": "the same, encoded, once",
     "view_decoded": "the same, decoded at a node",
     "view_taken": "the same, taken over by a node's scheduler",
+    "view_confirmed": "more there for all n nodes that it knows",
     "placed": "a placement decision among n other nodes",
     "sent": "more for each node that is sent something by it",
     "ticked": "the head's look at all n members",
     "turn": "an event loop that slept, woken for one thing",
+    "rung": "the thread that rings it when there is news of the arena",
     "frame_out": "a small frame sent, TLS and system calls included",
     "frame_in": "a small frame received",
     "byte_out": "each byte of a large frame, sent",
@@ -172,20 +180,15 @@ def small_rows(results: dict[str, Any], nodes: int) -> list[compared.Row]:
     first = results["small"][next(iter(results["small"]))]
     rest = compared.rest_us(first["real"], first["predicted"])
     found = results["small"][str(nodes)]
-    return compared.rows(nodes, found["real"], found["predicted"], rest)
+    return compared.rows(nodes, found["real"], found["predicted"], rest, results["store_command_us"])
 
 
 def large(results: dict[str, Any]) -> str:
-    columns = [
-        (nodes, variant)
-        for nodes, found in results["large"].items()
-        for variant in VARIANTS
-        if variant in found
-    ]
-    heads = [f"{int(nodes):,} {VARIANTS[variant]}" for nodes, variant in columns]
+    columns = list(results["large"].values())
+    heads = [f"{int(nodes):,}" for nodes in results["large"]]
     lines = ["| nodes | " + " | ".join(heads) + " |", "|---|" + "--:|" * len(heads)]
     for name, title, unit in LARGE:
-        values = [results["large"][nodes][variant].get(name) for nodes, variant in columns]
+        values = [found.get(name) for found in columns]
         cells = [number(None if value is None else unit * value) for value in values]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -193,19 +196,15 @@ def large(results: dict[str, Any]) -> str:
 
 def breaks(results: dict[str, Any]) -> str:
     """Between which sizes each limit is passed."""
-    lines = ["| what breaks | today | as proposed |", "|---|---|---|"]
-    for name, limit, title in LIMITS:
-        cells = [passed(results, name, limit, variant) for variant in VARIANTS]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    lines = ["| what breaks | at how many nodes |", "|---|---|"]
+    lines += [f"| {title} | {passed(results, name, limit)} |" for name, limit, title in LIMITS]
     return "\n".join(lines)
 
 
-def passed(results: dict[str, Any], name: str, limit: float, variant: str) -> str:
+def passed(results: dict[str, Any], name: str, limit: float) -> str:
     before: int | None = None
     for nodes, found in results["large"].items():
-        if variant not in found:
-            continue
-        value = figure(found[variant], name)
+        value = figure(found, name)
         if value is None or value > limit:
             return f"by {int(nodes):,}" if before is None else f"between {before:,} and {int(nodes):,}"
         before = int(nodes)

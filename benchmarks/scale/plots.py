@@ -40,18 +40,13 @@ def _line(
     name: str,
     label: str,
     colour: str,
-    variant: str = "today",
     unit: float = 1.0,
 ) -> None:
-    """Solid as it is today; dashed with what is proposed."""
     points = [
-        (int(nodes), unit * found[variant][name])
-        for nodes, found in results["large"].items()
-        if found.get(variant, {}).get(name)
+        (int(nodes), unit * found[name]) for nodes, found in results["large"].items() if found.get(name)
     ]
-    style = "o-" if variant == "today" else "s--"
     if points:
-        axes.plot(*zip(*points, strict=True), style, color=colour, label=label, markersize=4)
+        axes.plot(*zip(*points, strict=True), "o-", color=colour, label=label, markersize=4)
 
 
 def _real(axes: Any, results: dict[str, Any], name: str, unit: float = 1.0) -> None:
@@ -63,7 +58,6 @@ def _real(axes: Any, results: dict[str, Any], name: str, unit: float = 1.0) -> N
 def _traffic_of_the_head(axes: Any, results: dict[str, Any]) -> None:
     _line(axes, results, "idle.head.sent_bytes", "at rest", BLUE)
     _line(axes, results, "busy.head.sent_bytes", "with tasks", RED)
-    _line(axes, results, "busy.head.sent_bytes", "with tasks, as proposed", RED, "mended")
     _real(axes, results, "idle.head.frame_bytes")
     axes.axhline(NETWORK_BYTES, color=GREY, linestyle=":", label="10 Gbit/s")
     axes.set_yscale("log")
@@ -81,9 +75,7 @@ def _traffic_of_a_node(axes: Any, results: dict[str, Any]) -> None:
 
 def _decisions(axes: Any, results: dict[str, Any]) -> None:
     _line(axes, results, "busy.home.placements", "decisions", BLUE)
-    _line(axes, results, "busy.home.placements", "decisions, as proposed", BLUE, "mended")
     _line(axes, results, "busy.tasks", "tasks done", GREEN)
-    _line(axes, results, "busy.tasks", "tasks done, as proposed", GREEN, "mended")
     _real(axes, results, "burst.home.placements")
     axes.set_yscale("log")
     axes.set_title("one driver: placement decisions, tasks a second")
@@ -93,7 +85,6 @@ def _deaths(axes: Any, results: dict[str, Any]) -> None:
     _line(axes, results, "idle.death_ms", "killed, at rest", BLUE, unit=1e-3)
     _line(axes, results, "busy.death_ms", "killed, with tasks", RED, unit=1e-3)
     _line(axes, results, "idle.silent_ms", "silent", GREEN, unit=1e-3)
-    _line(axes, results, "idle.death_ms", "killed, at rest, as proposed", BLUE, "mended", unit=1e-3)
     _real(axes, results, "death_ms", 1e-3)
     for limit in (NOTICED_S, SILENT_S):
         axes.axhline(limit, color=GREY, linestyle=":")
@@ -106,7 +97,6 @@ def _loops(axes: Any, results: dict[str, Any]) -> None:
     _line(axes, results, "busy.head.cpu_us", "head, with tasks", RED, unit=1e-6)
     _line(axes, results, "busy.home.cpu_us", "driver's node", GREEN, unit=1e-6)
     _line(axes, results, "busy.node.cpu_us", "another node", GREY, unit=1e-6)
-    _line(axes, results, "busy.home.cpu_us", "driver's node, as proposed", GREEN, "mended", unit=1e-6)
     axes.axhline(1.0, color=GREY, linestyle=":", label="a whole core")
     axes.set_yscale("log")
     axes.set_title("share of a core that a node manager's loop takes")

@@ -20,8 +20,17 @@ CORES_HERE = 2
 class Cluster:
     """Nodes that are linked with each other, the first of them the head; the driver is at the second."""
 
-    def __init__(self, plan: Plan, costs: Costs, sizes: Sizes, cores: int | None = CORES_HERE) -> None:
-        """`cores` is how many all nodes share; None: each manager has its own."""
+    def __init__(
+        self,
+        plan: Plan,
+        costs: Costs,
+        sizes: Sizes,
+        cores: int | None = CORES_HERE,
+        start_us: float = 0.0,
+    ) -> None:
+        """`cores` is how many all nodes share; None: each manager has its own. `start_us` is what the start
+        of a worker that has rested takes of them."""
+        self.start_us = start_us
         self.plan = plan
         self.world = World(plan.nodes)
         self.wires = Wires(self.world)
@@ -47,6 +56,7 @@ class Cluster:
         name = node_id(len(self.members) + 1)
         tables = Tables(name, self.plan.cpus, self.lengths_us, self.sizes, self.world)
         cores = self.shared or Cores(self.world, 1)
+        tables.start_us, tables.cores = self.start_us, self.shared
         head = self.members[0].name if self.members else name
         member = Member(name, head, tables, self.world, self.wires, cores, self.costs)
         # Links are there where something was to be said: with the head, and with the driver's node.
@@ -100,9 +110,15 @@ class Cluster:
         return noticed_ms
 
 
-def predict(plan: Plan, costs: Costs, sizes: Sizes, cores: int | None = CORES_HERE) -> dict[str, float]:
+def predict(
+    plan: Plan,
+    costs: Costs,
+    sizes: Sizes,
+    cores: int | None = CORES_HERE,
+    start_us: float = 0.0,
+) -> dict[str, float]:
     """What `real.measure` measures."""
-    cluster = Cluster(plan, costs, sizes, cores)
+    cluster = Cluster(plan, costs, sizes, cores, start_us)
     cluster.burst([0.05] * (4 * plan.nodes * plan.cpus))
     cluster.run(SETTLE_US)
     figures: dict[str, float] = {}

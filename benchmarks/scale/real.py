@@ -25,6 +25,8 @@ PATIENCE_S = 60.0
 LOOK_S = 0.002
 SETTLED_S = 3.0  # after a driver has come or a burst has ended: longer than anything is repeated
 STORE_BATCHES = 1_000
+STORE_COMMANDS, STORE_PAUSE_S = 30, 0.1
+STARTS = 9
 SCRATCH = "scale:scratch"  # a key that is gone again afterwards
 
 
@@ -86,6 +88,16 @@ class Watched:
         self.store.delete(SCRATCH, f"{SCRATCH}:place")
         return found
 
+    def store_command_us(self) -> float:
+        """CPU here of asking it for a value, seldom, as the head's node manager does."""
+        spent_ns = 0
+        for _ in range(STORE_COMMANDS):
+            time.sleep(STORE_PAUSE_S)
+            began_ns = time.thread_time_ns()
+            self.store.get(SCRATCH)
+            spent_ns += time.thread_time_ns() - began_ns
+        return spent_ns / STORE_COMMANDS / 1000
+
     def deaths(self) -> int:
         logs = Path(self.head.record.logs).glob("node-manager.*")
         return sum(path.read_text().count(" is dead: ") for path in logs)
@@ -140,6 +152,8 @@ def _measure(watched: Watched, plan: Plan) -> dict[str, float]:
 
     _soon(spread)
     time.sleep(SETTLED_S)
+    start_us = median(_start_us(task) for _ in range(STARTS))
+    time.sleep(SETTLED_S)
     before = watched.snapshot()
     time.sleep(plan.idle_s)
     figures = _rates("idle", before, watched.snapshot(), watched)
@@ -155,11 +169,21 @@ def _measure(watched: Watched, plan: Plan) -> dict[str, float]:
     figures["spread_ms"] = 1000 * (max(first.values()) - began) if len(first) == plan.nodes else float("inf")
     figures["burst_s"] = took_s
 
+    figures["start_us"] = start_us
     figures["store_batch_us"] = watched.store_batch_us()
+    figures["store_command_us"] = watched.store_command_us()
     noticed = [_death(watched, plan) for _ in range(plan.deaths)]
     figures["death_ms"] = median(noticed)
     figures["death_ms_worst"] = max(noticed)
     return figures
+
+
+def _start_us(task: Any) -> float:
+    """From the submission of a task until it runs, on this node: of a worker that has rested."""
+    time.sleep(SETTLED_S / STARTS)
+    submitted = time.time()
+    _, began = ray.get(task.remote(0.0))
+    return 1e6 * (began - submitted)
 
 
 def _death(watched: Watched, plan: Plan) -> float:

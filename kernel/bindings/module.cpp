@@ -98,6 +98,7 @@ void add_constants(nb::module_& m) {
   m.attr("NEWS_SEALED") = u32(NewsKind::sealed);
   m.attr("NEWS_QUEUED") = u32(NewsKind::queued);
   m.attr("NEWS_CALLS") = u32(NewsKind::calls);
+  m.attr("NEWS_CHECKPOINT") = u32(NewsKind::checkpoint);
   m.attr("JOURNAL_ERROR") = u32(JournalKind::error);
   m.attr("JOURNAL_FUNCTION") = u32(JournalKind::function);
   m.attr("JOURNAL_JOB") = u32(JournalKind::job);

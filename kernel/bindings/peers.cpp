@@ -63,12 +63,13 @@ nb::object from_sent(const SentTask& s) {
   nb::object after = s.after ? nb::object(bytes_of(*s.after)) : nb::none();
   return nb::make_tuple(bytes_of(s.id), s.job, function, nb::bytes(s.payload.data(), s.payload.size()),
                         to_list(s.deps, from_ref), to_list(s.nested, from_ref), s.num_returns, s.need[CPU], s.need[GPU],
-                        s.need[CUSTOM], s.attempt, s.retries_left, actor, after, interval);
+                        s.need[CUSTOM], s.attempt, s.retries_left, actor, after, interval, s.around,
+                        s.checkpoint ? from_ref(*s.checkpoint) : nb::none(), s.turn);
 }
 
 SentTask sent_from(const nb::tuple& task) {
   SentTask s{};
-  if (task.size() != 15) throw nb::value_error("a task that is sent has 15 parts");
+  if (task.size() != 18) throw nb::value_error("a task that is sent has 18 parts");
   s.id = task_from(task[0]);
   s.job = nb::cast<u32>(task[1]);
   if (!task[2].is_none()) s.function = ref_from(task[2]);
@@ -81,6 +82,9 @@ SentTask sent_from(const nb::tuple& task) {
   if (!task[12].is_none()) s.actor = ref_from(task[12]);
   if (!task[13].is_none()) s.after = task_from(task[13]);
   if (!task[14].is_none()) s.interval = nb::cast<u32>(task[14]);
+  s.around = nb::cast<bool>(task[15]);
+  if (!task[16].is_none()) s.checkpoint = ref_from(task[16]);
+  s.turn = nb::cast<u32>(task[17]);
   return s;
 }
 
@@ -103,11 +107,13 @@ nb::object from_news(Arena& a, const News& n) {
   nb::object held = a.id_of(n.object);
   nb::object ends = n.ends ? nb::object(bytes_of(n.id.id)) : nb::none();
   if (n.kind == NewsKind::calls) return nb::make_tuple(u32(n.kind), held, n.peer, ends);
+  if (n.kind == NewsKind::checkpoint)
+    return nb::make_tuple(u32(n.kind), held, n.peer, bytes_of(n.id.id), n.turn, n.ends);
   if (n.kind != NewsKind::done) return nb::make_tuple(u32(n.kind), held);
   u32 value = a.c().value_of(n.object);
   const Object& object = a.c().m().object(value);
   return nb::make_tuple(u32(n.kind), n.id.owner, bytes_of(n.id.id), object.format, data_of(a, value), object.size_bytes,
-                        to_list(n.nested, from_ref), n.failed);
+                        to_list(n.nested, from_ref), n.failed, n.turn);
 }
 
 }  // namespace
@@ -225,14 +231,12 @@ void add_peers(nb::class_<Arena>& arena) {
       .def(
           "receive_tasks",
           [](Arena& a, u32 peer, nb::list tasks) {
-            std::vector<TaskIdBytes> refused;
             for (nb::handle h : tasks) {
               nb::tuple task = nb::cast<nb::tuple>(h);
               SentTask sent = sent_from(task);
               Payload payload(a.shared, task[3], 0);
-              if (!a.c().receive_task(peer, sent, payload.value)) refused.push_back(sent.id);
+              a.c().receive_task(peer, sent, payload.value);
             }
-            return to_list(refused, bytes_of<TASK_ID_BYTES>);
           },
           "peer"_a, "tasks"_a)
       .def(
@@ -247,15 +251,25 @@ void add_peers(nb::class_<Arena>& arena) {
       .def(
           "finish_return",
           [](Arena& a, u32 peer, nb::bytes object_id, u32 fmt, nb::handle data, u64 size, nb::handle nested,
-             bool failed) {
+             bool failed, u32 turn) {
             std::vector<IdRef> refs = list_from(nested, ref_from);
             if (data.is_none())
               return a.c().finish_return(peer, object_from(object_id), Value{nullptr, size, NIL, fmt}, false, refs,
-                                         false);
+                                         false, turn);
             Payload p(a.shared, data, fmt);
-            return a.c().finish_return(peer, object_from(object_id), p.value, true, refs, failed);
+            return a.c().finish_return(peer, object_from(object_id), p.value, true, refs, failed, turn);
           },
-          "peer"_a, "object_id"_a, "fmt"_a, "data"_a.none(), "size"_a, "nested"_a, "failed"_a = false)
+          "peer"_a, "object_id"_a, "fmt"_a, "data"_a.none(), "size"_a, "nested"_a, "failed"_a = false, "turn"_a = 0)
+      .def(
+          "take_checkpoint",
+          [](Arena& a, u32 peer, Id actor, u32 turn, Id value) {
+            return a.c().take_checkpoint(peer, a.index_of(*actor), turn, a.index_of(*value));
+          },
+          "peer"_a, "actor"_a, "turn"_a, "value"_a)
+      .def(
+          "reclaim_actor", [](Arena& a, u32 peer, Id actor) { return a.c().reclaim_actor(peer, a.index_of(*actor)); },
+          "peer"_a, "actor"_a)
+      .def("served_actors", [](Arena& a) { return to_list(a.c().served_actors(), [&](u32 o) { return a.id_of(o); }); })
       .def(
           "location",
           [](Arena& a, Id oid) -> nb::object {

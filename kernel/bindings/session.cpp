@@ -45,6 +45,8 @@ void add_session(nb::class_<Arena>& arena) {
       .def_prop_ro("fd", [](Arena& a) { return a.c().m().fd(); })
       .def_prop_ro("is_shut", [](Arena& a) { return a.c().header().shut.load() != 0; })
       .def_prop_ro("job", [](Arena& a) { return a.c().job(); })
+      .def_prop_ro("journal_last", [](Arena& a) { return std::atomic_ref(a.c().header().journal_last).load(); })
+      .def_prop_ro("ready_tasks", [](Arena& a) { return peek(a.c().header().ready_count); })
       .def(
           "set_session",
           [](Arena& a, nb::bytes data) {

@@ -177,12 +177,12 @@ void add_actors(nb::class_<Arena>& arena) {
           "data"_a, "fmt"_a)
       .def(
           "checkpoint",
-          [](Arena& a, nb::handle data, u32 fmt, nb::handle nested) {
+          [](Arena& a, nb::handle data, u32 fmt, nb::handle nested, bool leaves) {
             std::vector<u32> list = a.indices(nested);
             Payload p(a.shared, data, fmt);
-            a.c().checkpoint(p.value, list);
+            a.c().checkpoint(p.value, list, leaves);
           },
-          "data"_a, "fmt"_a, "nested"_a = nb::none())
+          "data"_a, "fmt"_a, "nested"_a = nb::none(), "leaves"_a = false)
       .def("last_checkpoint",
            [](Arena& a) -> nb::object {
              u32 o = a.c().m().actor(a.c().own_actor()).checkpoint;

@@ -29,7 +29,7 @@ inline void Client::actor_failed(const Value& v) {
   drain();
 }
 
-inline void Client::checkpoint(const Value& v, std::span<const u32> nested) {
+inline void Client::checkpoint(const Value& v, std::span<const u32> nested, bool leaves) {
   must_be_open();
   u32 th = thread();
   u32 a = own_actor();
@@ -40,7 +40,11 @@ inline void Client::checkpoint(const Value& v, std::span<const u32> nested) {
     object::reference(t, o);
     u32 old = actor.checkpoint;
     t.set(actor.checkpoint, o);
+    t.set(actor.covered, actor.reached);
     mailbox::forget_done(t, actor);
+    bool served = owner_of(m().object(actor.object));
+    if (leaves && served && actor.state == ACTOR_ALIVE) mailbox::die(t, a, SystemFailure::actor_left, 0, 0);
+    if (served) news::tell_behind(t, actor.object);
     if (old) object::unreference(t, old);
     t.commit();
   }

@@ -112,6 +112,7 @@ inline void Client::launch(Transaction& t, u32 th, u32 i) {
     if (task.pending == 0) task_may_run(t, i);
     return;
   }
+  t.write(task.turn, 0u);  // its arguments are all there
   u32 a = task.actor;
   if (m().actor(a).state == ACTOR_DEAD) {
     t.set(task.flags, task.flags | u32(ACTOR_GONE));
@@ -123,6 +124,16 @@ inline void Client::launch(Transaction& t, u32 th, u32 i) {
   mailbox::append(t, l, i);
   if (opened) new_lane_ = l;
   if (mailbox::next_call(m(), m().lane(l)) == i) mailbox::go_on(t, l);
+}
+
+// To an actor that this node serves for another a call need not go around by that one; unless earlier ones of this
+// caller still do, or its owner must know of it, who keeps the calls since the checkpoint that it has.
+inline u32 Client::called_as(u32 a) {
+  u32 here = mailbox::served_here(m(), a);
+  if (here == a || m().actor(here).interval) return a;
+  auto known = local_thread.lanes.find(a);
+  bool has_lane = known != local_thread.lanes.end() && known->second.first == m().actor(a).serial;
+  return has_lane && m().lane(known->second.second).head ? a : here;
 }
 
 inline void Client::remember_lane(u32 a) {
@@ -147,7 +158,7 @@ inline u32 Client::build(u32 th, const Submission& s, TaskKind kind, u32 a, u32 
       continue;
     }
     if (kind == TaskKind::actor_create) a = mailbox::create(t, id, s.function, shape, interval, job_number, process_);
-    if (kind == TaskKind::actor_call) a = mailbox::served_here(m(), a);
+    if (kind == TaskKind::actor_call) a = called_as(a);
     u32 function = a ? m().actor(a).cls : s.function;
     i = task::create(t, {kind, function, s.num_returns, shape, s.max_retries, job_number, a, id, s.payload,
                          s.payload_bytes, s.block});

@@ -24,10 +24,10 @@ struct Living {
 };
 
 // A task that has not begun, or is away and has results to be made.  Calls are their actor's, which may be another
-// job's.
+// job's; and so are those that are to run again for its state.
 inline bool may_doom(const Task& task) {
-  return (task.state == TASK_AWAY && task.returns) || task.state == TASK_READY || task.state == TASK_RESTING ||
-         (task.state == TASK_WAITING && TaskKind(task.kind) != TaskKind::actor_call);
+  return (task.state == TASK_AWAY && task.returns && !(task.flags & LOGGED)) || task.state == TASK_READY ||
+         task.state == TASK_RESTING || (task.state == TASK_WAITING && TaskKind(task.kind) != TaskKind::actor_call);
 }
 
 // One result fails; what is stored at a peer stays there.  The peer hears of the job's end as well.

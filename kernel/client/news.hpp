@@ -81,9 +81,14 @@ inline void Client::take_news(std::vector<News>& out) {
     item.id = ref_of(i);
     if (!o.references) {
       take_last_news(t, i, item);
+    } else if (o.origin & AGAIN) {
+      t.write(o.origin, o.origin & ~u32(AGAIN));  // it is in the log since it was taken from the list
+      news::add(t, i);
+    } else if (o.state == OBJECT_ACTOR && o.origin & DONE) {
+      take_checkpoint_news(t, i, item);
     } else if (o.state == OBJECT_ACTOR) {
       const Actor& actor = m().actor(o.actor);
-      if (actor.state == ACTOR_AWAY && (actor.ready_head || actor.failure_code)) item.kind = NewsKind::calls;
+      if (actor.state == ACTOR_AWAY && (mailbox::may_send(actor) || actor.failure_code)) item.kind = NewsKind::calls;
       item.peer = actor.peer;
       item.ends = actor.failure_code;
       item.id = served_as(i);
@@ -92,6 +97,7 @@ inline void Client::take_news(std::vector<News>& out) {
       t.write(o.origin, o.origin & ~u32(DONE | FAILED));  // it is in the log since it was taken from the list
       bool alive = m().process(item.id.owner).state == PROCESS_ALIVE;
       if (alive && loan::is_result(m(), i)) item.kind = NewsKind::done;
+      item.turn = o.turn;
       add_what_is_left(t, i);
     } else if (o.origin & ASKED && away::is_known(o)) {
       t.write(o.origin, o.origin & ~u32(ASKED));  // a new node manager is asked anew
@@ -103,8 +109,8 @@ inline void Client::take_news(std::vector<News>& out) {
       take_notes(t, i, item);
     }
     if (item.kind != NewsKind{} && item.kind != NewsKind::gone) {
-      item.object = i;
-      hold_all({&i, 1}, t, fresh);
+      if (!item.object) item.object = i;
+      hold_all({&item.object, 1}, t, fresh);
     }
     t.commit();
   }
@@ -121,6 +127,20 @@ inline void Client::take_news(std::vector<News>& out) {
       throw;
     }
   if (item.kind != NewsKind{}) out.push_back(std::move(item));
+}
+
+// Its owner knows the actor by the id of its handles.
+inline void Client::take_checkpoint_news(Transaction& t, u32 i, News& item) {
+  Object& o = m().object(i);
+  const Actor& actor = m().actor(o.actor);
+  t.write(o.origin, o.origin & ~u32(DONE));  // it is in the log since it was taken from the list
+  if (!actor.checkpoint || m().process(item.id.owner).state != PROCESS_ALIVE) return;
+  item.kind = NewsKind::checkpoint;
+  item.object = actor.checkpoint;
+  item.turn = actor.covered;
+  item.ends = mailbox::has_left(actor);
+  item.peer = item.id.owner;
+  task::return_id(item.id.id.data(), item.id.id.data(), ACTOR_INDEX);
 }
 
 // An object is in the list once, and may be there for more than one reason.
@@ -157,22 +177,49 @@ inline void Client::take_notes(Transaction& t, u32 i, News& item) {
 
 inline u32 Client::renew_calls(Transaction& t, u32 i, u32 peer) {
   const Actor& actor = m().actor(m().object(i).actor);
-  bool any = actor.ready_head || actor.failure_code;
+  bool any = mailbox::may_send(actor) || actor.failure_code;
   if (!object::is_in_use(m(), i) || actor.state != ACTOR_AWAY || actor.peer != peer || !any) return 0;
   news::add(t, i);
   return 1;
 }
 
+// Results of calls to actors with checkpoints, in the order of their turns: one that the owner knows is behind all that
+// have to run again before it.
+inline void Client::renew_turns(std::vector<std::pair<u32, u64>>& turns, u32 peer) {
+  std::sort(turns.begin(), turns.end());
+  for (size_t k = 0; k < turns.size(); k += PIECE) {
+    Transaction t(m(), thread());
+    for (size_t n = k; n < std::min(turns.size(), k + PIECE); ++n) {
+      u32 i = u32(turns[n].second & (OBJECTS_MAX - 1));
+      bool same = object::key(m(), i) == turns[n].second && m().object(i).state == OBJECT_SEALED;
+      if (same && owner_of(m().object(i)) == peer && loan::is_result(m(), i)) news::tell_behind(t, i);
+    }
+    t.commit();
+  }
+}
+
+// After its calls' results, as before.
+inline u32 Client::renew_checkpoint(Transaction& t, u32 a, u32 peer) {
+  const Actor& actor = m().actor(a);
+  bool served = actor.state == ACTOR_ALIVE || actor.state == ACTOR_CREATING || mailbox::has_left(actor);
+  if (!served || owner_of(m().object(actor.object)) != peer) return 0;
+  if (!actor.checkpoint || (owner_of(m().object(actor.checkpoint)) && !mailbox::has_left(actor))) return 0;
+  news::tell_behind(t, actor.object);
+  return 1;
+}
+
 // After a new connection to that peer: results that it has not returned, what is awaited of it, and calls
-// to its actors are news again.
+// to its actors are news again; then checkpoints of its actors here.
 inline void Client::renew_news(u32 peer) {
   must_be_open();
+  std::vector<std::pair<u32, u64>> turns;
   walk(h_.objects, [&](Transaction& t, u32 i) {
     Object& o = m().object(i);
     if (o.state == OBJECT_ACTOR) return renew_calls(t, i, peer);
     u32 from = o.origin & LOCATED ? m().task(o.task).peer : owner_of(o);
     if (from != peer || !object::is_in_use(m(), i) || !o.references) return 0u;
     if (o.state == OBJECT_SEALED && loan::is_result(m(), i)) {
+      if (o.turn) return turns.emplace_back(o.turn, object::key(m(), i)), 0u;
       t.set(o.origin, o.origin | u32(DONE));
       news::add(t, i);
       return 1u;
@@ -182,6 +229,8 @@ inline void Client::renew_news(u32 peer) {
     news::add(t, i);
     return 1u;
   });
+  renew_turns(turns, peer);
+  walk(h_.actors, [&](Transaction& t, u32 a) { return renew_checkpoint(t, a, peer); });
 }
 
 // What is awaited and must come from another node is told to the node manager.

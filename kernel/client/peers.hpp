@@ -99,7 +99,11 @@ inline void Client::bury_peer(u32 peer) {
     if (m().loan(l).peer == peer) loan::set_lent(t, l, 0);
     return 1u;
   });
-  for (const Away& task : tasks_away(peer)) come_back(task, peer, true);
+  for (u32 a = 1; a <= peek(h_.actors.high_water); ++a) forget_covered(a);
+  for (const Away& task : tasks_away(peer)) {
+    settle(task, peer);
+    come_back(task, peer, true);
+  }
   walk(h_.actors, [&](Transaction& t, u32 a) {
     if (m().actor(a).state != ACTOR_AWAY || m().actor(a).peer != peer) return 0u;
     mailbox::lose(t, a);

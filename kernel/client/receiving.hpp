@@ -5,41 +5,41 @@
 
 namespace ray {
 
-// One that is here already, or whose results are, is passed over.  False: an actor that is not served here, as it may
-// have been called from here already.
-inline bool Client::receive_task(u32 peer, const SentTask& sent, const Value& payload) {
+// One that is here already, or whose results are, is passed over; and a call to an actor that is not here any more,
+// which its owner recalls.
+inline void Client::receive_task(u32 peer, const SentTask& sent, const Value& payload) {
   std::vector<IdRef> refs;
   if (sent.function) refs.push_back(*sent.function);
   refs.insert(refs.end(), sent.deps.begin(), sent.deps.end());
   refs.insert(refs.end(), sent.nested.begin(), sent.nested.end());
+  if (sent.checkpoint) refs.push_back(*sent.checkpoint);
   std::vector<u32> objects = take_in(refs, peer);
   u32 actor = NIL;
-  bool follows_refused = sent.actor && !is_served_here(*sent.actor);
-  if (sent.actor && !follows_refused)
+  bool is_late = sent.actor && !is_served_here(*sent.actor);
+  if (sent.actor && !is_late)
     actor = take_in({&*sent.actor, 1})[0];  // the sender has it from this node, or knows that it is here
   auto drop = [&] {
     for (u32 o : objects) drop_local(o);
     if (actor) drop_local(actor);
     flush_drops();
   };
-  if (follows_refused) return drop(), true;  // its node recalls it with the actor
-  bool taken = false;
+  if (is_late) return drop();
   try {
     after_ = sent.after;
-    taken = build_received(peer, sent, objects, actor, payload);
+    build_received(peer, sent, objects, actor, payload);
   } catch (...) {
     drop();
     throw;
   }
   drop();
-  return taken;
 }
 
 // Behind the call before it, if that has not begun.  If it has, so have those before it: any lane will do.
 inline u32 Client::lane_of_received(Transaction& t, u32 a) {
-  if (after_) {
+  for (u32 index : {AROUND_INDEX, 0u}) {
+    if (!after_) break;
     u8 first[ID_BYTES];
-    task::return_id(first, after_->data(), 0);
+    task::return_id(first, after_->data(), index);
     u32 o = object::find(m(), first);
     const Task& before = m().task(o ? m().object(o).task : NIL);
     bool in_lane = before.state == TASK_WAITING || before.state == TASK_AWAY;
@@ -48,29 +48,25 @@ inline u32 Client::lane_of_received(Transaction& t, u32 a) {
   return mailbox::open_lane(t, a, NIL);
 }
 
-// Of a call, that its actor is: an owner calls one that it has placed here before it hears that this was refused.
+// Of a call, that its actor is.
 inline bool Client::is_served_here(const IdRef& actor) {
   if (object::index_of(actor.id.data()) != SERVED_INDEX) return true;
   Transaction t(m(), thread());
-  bool is = object::find(m(), actor.id.data());
+  u32 o = object::find(m(), actor.id.data());
+  bool is = o && !mailbox::has_left(m().actor(m().object(o).actor));
   t.commit();
   return is;
 }
 
-// Calls that went to the owner before it placed the actor come back from there, to where their results belong.
-inline bool Client::knows_handle(const SentTask& creation) {
-  u8 handle[ID_BYTES];
-  task::return_id(handle, creation.id.data(), ACTOR_INDEX);
-  return object::find(m(), handle);
-}
-
-inline bool Client::build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, u32 actor_object,
+// A call may have come around: from here to its actor's owner, and from there to here, where the actor is.  So its
+// task is here already, and its results are; those of what runs are known by other names, to the owner alone.
+inline void Client::build_received(u32 peer, const SentTask& sent, std::span<const u32> objects, u32 actor_object,
                                    const Value& payload) {
   u32 th = thread(), i;
   u32 function = sent.function ? objects[0] : NIL;
   std::span<const u32> arguments = objects.subspan(sent.function ? 1 : 0);
   std::span<const u32> deps = arguments.first(sent.deps.size()), nested = arguments.subspan(sent.deps.size());
-  u32 results = std::max(1u, sent.num_returns);
+  u32 results = std::max(1u, sent.num_returns), first_index = sent.around ? AROUND_INDEX : 0;
   bool at_once = results + objects.size() <= AT_ONCE;
   for (;;) {
     u32 handle = actor_object ? NIL : shape({sent.need[0], sent.need[1], sent.need[2]});
@@ -82,11 +78,10 @@ inline bool Client::build_received(u32 peer, const SentTask& sent, std::span<con
       continue;
     }
     u8 first[ID_BYTES];
-    task::return_id(first, sent.id.data(), 0);
+    task::return_id(first, sent.id.data(), first_index);
     u32 known = object::find(m(), first);
-    if (known && loan::times_lent(m(), known, peer) && owner_of(m().object(known)) == peer) return t.commit(), true;
-    if (known && !owner_of(m().object(known))) return t.commit(), true;  // a task of this node's own
-    if (sent.interval && knows_handle(sent)) return t.commit(), false;
+    if (known && loan::times_lent(m(), known, peer) && owner_of(m().object(known)) == peer) return t.commit();
+    if (known && !owner_of(m().object(known))) return t.commit();  // a task of this node's own
     if (actor_object) {
       must_be_actor(actor_object);
       u32 a = m().object(actor_object).actor;
@@ -103,6 +98,7 @@ inline bool Client::build_received(u32 peer, const SentTask& sent, std::span<con
       m().task(i).flags = RECEIVED | STAYS | COUNTS_ACTOR;
       object::reference(t, m().actor(a).object);
       t.write(m().actor(a).creation, i);
+      if (sent.checkpoint) begin_at(t, a, objects.back(), sent.turn);
     } else {
       u32 attempts = sent.attempt + sent.retries_left;
       i = task::create(t, {TaskKind::task, function, sent.num_returns, index, attempts, sent.job, NIL, sent.id.data(),
@@ -111,9 +107,10 @@ inline bool Client::build_received(u32 peer, const SentTask& sent, std::span<con
     }
     m().task(i).attempt = sent.attempt;
     if (at_once) {
-      for (u32 r = results; r > 0; --r) away::add_result(t, i, r - 1, peer);
+      for (u32 r = results; r > 0; --r) away::add_result(t, i, first_index + r - 1, peer);
       for (u32 o : deps) task::add_dependency(t, i, o);
       for (u32 o : nested) task::add_nested(t, i, o);
+      if (sent.checkpoint) task::wait_with(t, i, m().task(i).nested);  // the last of them
       if (!actor_object) task::await_function(t, i);
       launch(t, th, i);
     } else {
@@ -124,19 +121,28 @@ inline bool Client::build_received(u32 peer, const SentTask& sent, std::span<con
     break;
   }
   payload.taken();
-  if (!at_once) build_rest_of_received(peer, i, results, deps, nested);
+  if (!at_once)
+    build_rest_of_received(peer, i, first_index + results, results, deps, nested, sent.checkpoint.has_value());
   drain();
-  return true;
 }
 
-inline void Client::build_rest_of_received(u32 peer, u32 i, u32 results, std::span<const u32> deps,
-                                           std::span<const u32> nested) {
+// It has been elsewhere, and goes on from its last checkpoint.
+inline void Client::begin_at(Transaction& t, u32 a, u32 checkpoint, u32 turn) {
+  Actor& actor = m().actor(a);
+  actor.checkpoint = checkpoint;
+  actor.turns = actor.reached = actor.covered = turn;
+  object::reference(t, checkpoint);
+}
+
+inline void Client::build_rest_of_received(u32 peer, u32 i, u32 end, u32 results, std::span<const u32> deps,
+                                           std::span<const u32> nested, bool awaits_last) {
   u32 th = thread();
   try {
-    in_pieces(th, results, [&](Transaction& t, size_t k) { away::add_result(t, i, results - 1 - u32(k), peer); });
+    in_pieces(th, results, [&](Transaction& t, size_t k) { away::add_result(t, i, end - 1 - u32(k), peer); });
     in_pieces(th, deps.size(), [&](Transaction& t, size_t k) { task::add_dependency(t, i, deps[k]); });
     in_pieces(th, nested.size(), [&](Transaction& t, size_t k) { task::add_nested(t, i, nested[k]); });
     Transaction t(m(), th);
+    if (awaits_last) task::wait_with(t, i, m().task(i).nested);
     if (!away::is_call(m().task(i))) task::await_function(t, i);
     t.set(m().thread(th).building, NIL);
     launch(t, th, i);

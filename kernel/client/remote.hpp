@@ -52,6 +52,11 @@ struct SentTask {
   std::optional<IdRef> actor;        // of a call
   std::optional<u32> interval;       // of a creation: the actor's
   std::optional<TaskIdBytes> after;  // the call before it of the same caller, if that was not known to be done
+  // A call whose results the peer may know already: they are its own, and it has come here from there, or it runs
+  // again.
+  bool around = false;
+  std::optional<IdRef> checkpoint;  // of a creation: it goes on from there,
+  u32 turn = 0;                     // behind that turn
 };
 
 struct Away {
@@ -70,10 +75,11 @@ struct Location {
 struct News {
   NewsKind kind{};
   IdRef id{};
-  u32 object = NIL;   // done, wanted, sealed, calls: held for the caller
-  u32 peer = NIL;     // calls: where they go
-  bool ends = false;  // and before them, that the actor of this id shall end
+  u32 object = NIL;   // done, wanted, sealed, calls, checkpoint (its value): held for the caller
+  u32 peer = NIL;     // calls: where they go; checkpoint: who owns the actor of this id
+  bool ends = false;  // calls: and before them, that the actor of this id shall end; checkpoint: it is the last here
   bool failed = false;
+  u32 turn = 0;  // done: of a call's result, at which turn of its actor; checkpoint: the last that it covers
   std::vector<IdRef> nested;
   std::vector<std::pair<u32, u32>> notes;  // gone: peers, and how often each had lent it
   u32 located = NIL;

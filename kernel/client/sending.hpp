@@ -63,9 +63,9 @@ inline Away Client::send_task(u32 peer, u32 shape, Away& from) {
   Transaction t(m(), thread());
   must_be_peer(peer);
   u32 i = looked_until(shape, from);
-  for (u32 n = 0; i && n < PEER_LOOK && !away::may_go(m(), i, peer); ++n) i = m().task(i).next;
+  for (u32 n = 0; i && n < PEER_LOOK && !away::may_go(m(), i); ++n) i = m().task(i).next;
   from = at(i);
-  if (i && away::may_go(m(), i, peer)) {
+  if (i && away::may_go(m(), i)) {
     sent = at(i);
     from = at(m().task(i).next);
     away::send(t, i, peer);
@@ -77,6 +77,11 @@ inline Away Client::send_task(u32 peer, u32 shape, Away& from) {
 
 // An actor's node knows its class.
 inline bool Client::sends_function(const Task& task) { return task.function && !away::is_call(task); }
+
+// An actor that is created goes on from there.
+inline u32 Client::checkpoint_of(const Task& task) {
+  return away::is_creation(task) ? m().actor(task.actor).checkpoint : NIL;
+}
 
 // How the node that serves an actor names it.
 inline IdRef Client::served_as(u32 actor_object) {
@@ -168,6 +173,7 @@ inline size_t Client::lend_ids(Transaction& t, u32 i, u32 peer, size_t n) {
     ++done;
   };
   if (sends_function(task)) each(task.function);
+  if (u32 o = checkpoint_of(task)) each(o);
   for (u32 list : {task.deps, task.nested})
     for (u32 e = list; e && done < AT_ONCE; e = m().edge(e).next) each(m().edge(e).object);
   return n + done;
@@ -179,10 +185,13 @@ inline SentTask Client::describe(u32 i, u32 peer) {
   const Task& task = m().task(i);
   SentTask sent{};
   memcpy(sent.id.data(), task.id, TASK_ID_BYTES);
-  sent.job = task.job;
+  sent.job = task.flags & REPLAYED ? m().actor(task.actor).job : task.job;  // its own may have ended
   if (sends_function(task)) sent.function = ref_of(task.function);
   if (away::is_call(task)) sent.actor = served_as(m().actor(task.actor).object);
+  if (away::is_call(task)) sent.around = task.returns && owner_of(m().object(task.returns)) == peer;
+  if (task.flags & REPLAYED) sent.around = true;
   if (away::is_creation(task)) sent.interval = m().actor(task.actor).interval;
+  if (u32 o = checkpoint_of(task)) sent.checkpoint = ref_of(o), sent.turn = m().actor(task.actor).covered;
   for (u32 e = task.deps; e; e = m().edge(e).next) sent.deps.push_back(ref_of(m().edge(e).object));
   for (u32 e = task.nested; e; e = m().edge(e).next) sent.nested.push_back(ref_of(m().edge(e).object));
   const u8* payload = task.block ? heap_of(task.block) : task.payload;
@@ -193,7 +202,7 @@ inline SentTask Client::describe(u32 i, u32 peer) {
   u32 used = task.attempt - task.flags / ONE_STOP;
   sent.retries_left = task.max_retries > used ? task.max_retries - used : 0;
   if (sent.actor) sent.retries_left = task.max_retries;  // its method
-  size_t ids = sent.deps.size() + sent.nested.size() + (sent.function ? 1 : 0);
+  size_t ids = sent.deps.size() + sent.nested.size() + (sent.function ? 1 : 0) + (sent.checkpoint ? 1 : 0);
   for (size_t n = AT_ONCE; n < ids;) {
     Transaction t(m(), thread());
     n = lend_ids(t, i, peer, n);
@@ -229,7 +238,10 @@ inline std::vector<TaskIdBytes> Client::away(u32 peer) {
   for (const Away& task : tasks_away(peer)) {
     settle(task, peer);
     Transaction t(m(), thread());
-    if (is_away(task, peer)) out.push_back(task.id);
+    // What is logged has been done and told of; the peer need not know it any more.
+    const Task& record = m().task(task.index);
+    if (is_away(task, peer) && (!(record.flags & LOGGED) || record.flags & REPLAYED || record.stored))
+      out.push_back(task.id);
     t.commit();
   }
   return out;
@@ -258,7 +270,7 @@ inline std::vector<Away> Client::with_calls(u32 peer, const std::vector<Away>& t
   std::vector<Away> all = tasks_away(peer);
   std::erase_if(all, [&](const Away& away) {
     const Task& task = m().task(away.index);
-    bool follows = away::is_call(task) && task.lane && actors.count(task.actor);
+    bool follows = away::is_call(task) && (task.lane || task.flags & LOGGED) && actors.count(task.actor);
     return !follows && !chosen.count(away.sequence);
   });
   return all;
@@ -267,7 +279,12 @@ inline std::vector<Away> Client::with_calls(u32 peer, const std::vector<Away>& t
 inline u32 Client::recall(u32 peer, const std::set<TaskIdBytes>& ids) {
   must_be_open();
   u32 count = 0;
-  for (const Away& task : with_calls(peer, tasks_away(peer, &ids))) {
+  std::vector<Away> chosen = tasks_away(peer, &ids);
+  std::erase_if(chosen, [&](const Away& away) {
+    u32 flags = m().task(away.index).flags;
+    return flags & LOGGED && !(flags & REPLAYED);
+  });
+  for (const Away& task : with_calls(peer, chosen)) {
     settle(task, peer);
     count += come_back(task, peer, false);
   }
@@ -287,6 +304,11 @@ inline bool Client::come_back(const Away& away, u32 peer, bool died) {
     for (u32 n = 0; n < PIECE && index < returns; ++n, ++index) unmade |= away::relist(t, away.index, index);
     t.commit();
   }
+  for (bool more = m().task(away.index).flags & LOGGED; more;) {
+    Transaction t(m(), thread());
+    more = is_away(away, peer) && away::give_up_result(t, away.index);
+    t.commit();
+  }
   {
     Transaction t(m(), thread());
     if (is_away(away, peer)) away::come_back(t, away.index, unmade, died);
@@ -297,14 +319,18 @@ inline bool Client::come_back(const Away& away, u32 peer, bool died) {
 }
 
 inline bool Client::finish_return(u32 peer, const ObjectIdBytes& id, const Value& v, bool here,
-                                  std::span<const IdRef> nested, bool journal) {
+                                  std::span<const IdRef> nested, bool journal, u32 turn) {
   must_be_open();
   std::vector<u32> contained = take_in(nested, peer);
-  u32 o = resolve(id.data(), 0);
+  ObjectIdBytes known_as;
+  bool around = object::index_of(id.data()) >> 30 == AROUND_INDEX >> 30;
+  task::return_id(known_as.data(), id.data(), around ? object::place_of(id.data()) : object::index_of(id.data()));
+  u32 o = resolve(id.data(), 0);  // of a call that runs again there is one of that name
+  if (!o && around) o = resolve(known_as.data(), 0);
   bool fresh = false;
   if (o) {
     if (here && contained.size() > AT_ONCE && !ready(o)) add_nested(o, contained);
-    fresh = finish_return(peer, o, v, here, contained, journal);
+    fresh = finish_return(peer, o, v, here, contained, journal, turn);
     drop_local(o);
   }
   for (u32 each : contained) drop_local(each);
@@ -313,7 +339,7 @@ inline bool Client::finish_return(u32 peer, const ObjectIdBytes& id, const Value
 }
 
 inline bool Client::finish_return(u32 peer, u32 o, const Value& v, bool here, std::span<const u32> contained,
-                                  bool journal) {
+                                  bool journal, u32 turn) {
   Away away{};
   bool fresh = false;
   {
@@ -322,7 +348,12 @@ inline bool Client::finish_return(u32 peer, u32 o, const Value& v, bool here, st
     u32 i = object.state == OBJECT_PENDING ? object.task : NIL;
     const Task& task = m().task(i);
     if (i) away = {i, task.serial, {}, 0};
-    if (here && object.state == OBJECT_PENDING) {
+    // Written, not set: until the call is done nobody reads it.
+    if (i && turn && task.state == TASK_AWAY && task.peer == peer && away::is_call(task))
+      t.write(m().task(i).turn, turn);
+    if (i && task.flags & REPLAYED) {  // what it has returned the first time stays
+      object::seal(t, o, Value{});
+    } else if (here && object.state == OBJECT_PENDING) {
       if (contained.size() <= AT_ONCE)
         for (u32 each : contained) object::add_nested(t, o, each);
       u32 job = i ? task.job : 0;

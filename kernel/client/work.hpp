@@ -81,7 +81,7 @@ inline void Client::seal_results(std::span<const Result> results) {
   Task& running = running_task(th);
   if (results.empty()) return;  // what only the node knows that a task came from is sealed when that is complete
   while (u32 o = running.returns) {
-    u32 index = object::index_of(m().object(o).id);
+    u32 index = object::place_of(m().object(o).id);
     const Result& r = results[index < results.size() ? index : 0];
     add_nested(o, r.nested);
     bool last = !m().object(o).next_return;

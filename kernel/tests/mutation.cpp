@@ -65,6 +65,7 @@ constexpr Spared SPARED[] = {
     {"process.hpp", "failure_status, u32(status)", "the burial is begun again"},
     {"process.hpp", "task.report, p.report", "says something only once the task fails for it"},
     {"process.hpp", "failure_pid, pid", "the burial is begun again"},
+    {"process.hpp", "task.flags + ONE_STOP", "the task may run again once more than it need have"},
     {"mailbox.hpp", "actor.failure_", "says something only once the actor is dead"},
     {"mailbox.hpp", "actor.work_next", "says something only while the actor is on the work list"},
     {"heap.hpp", "BLOCK_HELD", "allocate has its record in the same transaction"},

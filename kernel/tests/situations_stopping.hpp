@@ -3,6 +3,7 @@
 
 #include "situations_processes.hpp"
 
+#include <poll.h>
 #include <sys/syscall.h>
 
 namespace ray::testing {
@@ -59,6 +60,15 @@ inline void running_worker(Stage& s, const StopCase& stop) {
   s.task(Act::value, 0, on);
 }
 
+// Who is marked as stopped has its signal: marked and alive it could not be stopped any more.
+inline void dies_if_marked(Stage& s, pid_t pid) {
+  if (!s.m.process(process::find(s.m, u32(pid))).stop) return;
+  pollfd end{open_pidfd(pid), POLLIN, 0};
+  if (end.fd < 0) return;
+  if (poll(&end, 1, 2'000) != 1) s.board.complain("a worker is marked as stopped, and lives");
+  close(end.fd);
+}
+
 // The stop in the child; whatever it came to, the worker is dead afterwards.
 inline Situation stops(const std::string& name, Step prepare, bool again, bool reported) {
   return {"stop " + name,
@@ -71,7 +81,10 @@ inline Situation stops(const std::string& name, Step prepare, bool again, bool r
           },
           true,
           true,
-          [](Stage& s) { s.kill_and_bury(s.victim); }};
+          [](Stage& s) {
+            dies_if_marked(s, s.victim);
+            s.kill_and_bury(s.victim);
+          }};
 }
 
 // Stopped by the parent, buried by the child.

@@ -64,6 +64,7 @@ NEWS_GONE: int
 NEWS_SEALED: int
 NEWS_QUEUED: int
 NEWS_CALLS: int
+NEWS_CHECKPOINT: int
 
 class KernelError(Exception): ...
 class StoreFull(KernelError): ...  # no room in the heap: args = (wanted, capacity, used) bytes, nothing may be spilled
@@ -128,21 +129,27 @@ Work: TypeAlias = tuple[int, int, bytes, list[ObjectID] | None, int, int]
 IdRef: TypeAlias = tuple[bytes, int]
 # task id (16 bytes), job, function, arguments, dependencies, ids only kept alive, number of returns, cpu, gpu, custom,
 # attempt, retries left; of a call its actor, then instead of retries the number of its method, and the call of the same
-# caller that it comes after, if that may be unfinished; of the creation of an actor its checkpoint_interval
+# caller that it comes after, if that may be unfinished; of the creation of an actor its checkpoint_interval; of a call,
+# whether the peer may know its results already; of an actor that has been elsewhere, its checkpoint, and what turn that
+# covers
 SentTask: TypeAlias = tuple[
     bytes, int, IdRef | None, bytes | Block, list[IdRef], list[IdRef], int, int, int, int, int, int, IdRef | None,
-    bytes | None, int | None
+    bytes | None, int | None, bool, IdRef | None, int
 ]
-# (NEWS_DONE, peer, id, format, data or None, size, nested, failed): a result of a task of that peer's. Data up to 64 KiB;
-#     nested are lent to the peer; failed: with a failure that belongs into the journal there
+# (NEWS_DONE, peer, id, format, data or None, size, nested, failed, turn): a result of a task of that peer's. Data up to
+#     64 KiB; nested are lent to the peer; failed: with a failure that belongs into the journal there; turn: of a call to
+#     an actor with checkpoints, which of its turns that was, else 0
 # (NEWS_WANTED, id): somebody waits for its value here, which its owner has, or the peer where it is located
 # (NEWS_GONE, id, owner, [(peer, times)], located): nothing refers to it here any more; those peers had lent it
 # (NEWS_SEALED, id): of `subscribe`
 # (NEWS_QUEUED,): since the last look a task became ready that may be sent and that nobody takes here at once
 # (NEWS_CALLS, actor, peer, ends): there are calls to an actor that this peer serves; ends: before them, the actor that
 #     the peer knows by this id shall end
+# (NEWS_CHECKPOINT, value, peer, actor, turn, is_last): of the actor that the peer knows by this id, and this node serves;
+#     it covers all turns up to this one, and the results of these were news before; is_last: the actor has left
 News: TypeAlias = (
-    tuple[int, int, bytes, int, bytes | None, int, list[IdRef], bool]
+    tuple[int, int, bytes, int, bytes | None, int, list[IdRef], bool, int]
+    | tuple[int, ObjectID, int, bytes, int, bool]
     | tuple[int, ObjectID]
     | tuple[int, ObjectID, int, bytes | None]
     | tuple[int, bytes, int, list[tuple[int, int]], int]
@@ -184,6 +191,11 @@ class Arena:
     def session(self) -> bytes: ...
     @property
     def job(self) -> int: ...  # number of the driver that this process, or its running task, works for
+    # Of `stats`, those that are looked at again and again.
+    @property
+    def journal_last(self) -> int: ...
+    @property
+    def ready_tasks(self) -> int: ...
     def make_current(self) -> None: ...  # where ObjectID(bytes) and unpickled ids resolve
 
     # --- objects ---
@@ -273,8 +285,11 @@ class Arena:
         """method: a number that `events` repeats."""
     def actor_failed(self, data: bytes, fmt: int) -> None:
         """Worker: the constructor failed; this is what every call, queued or later, returns."""
-    def checkpoint(self, data: Data, fmt: int, nested: list[ObjectID] | None = None) -> None:
-        """Worker: the state after the calls finished so far; these need not run again."""
+    def checkpoint(
+        self, data: Data, fmt: int, nested: list[ObjectID] | None = None, leaves: bool = False
+    ) -> None:
+        """Worker: the state after the calls finished so far; these need not run again. `leaves`: an actor that this node
+        serves for another ends here, and goes on elsewhere from that state."""
     def last_checkpoint(self) -> ObjectID | None: ...
     def kill_actor(self, actor: ObjectID) -> int: ...  # the process to kill, or 0; no restart follows
 
@@ -362,9 +377,9 @@ class Arena:
     def away(self, peer: int) -> list[bytes]: ...  # task ids; also those kept for results that are stored there
     def recall(self, peer: int, task_ids: list[bytes]) -> int:
         """Those that are away there go back to their queue, as if they had never been sent; returns how many."""
-    def receive_tasks(self, peer: int, tasks: list[SentTask]) -> list[bytes]:
-        """The job is this arena's number, the ids' owners are its numbers. A task that is here is passed over. Returns
-        the ids of those that are refused: creations of actors of which this node has a handle."""
+    def receive_tasks(self, peer: int, tasks: list[SentTask]) -> None:
+        """The job is this arena's number, the ids' owners are its numbers. A task that is here is passed over, and a call
+        to an actor that is not here any more."""
     def received(self, peer: int) -> list[bytes]: ...  # its task ids that are not done, or have results here for it
     def drop_received(self, peer: int, task_ids: list[bytes]) -> list[bytes]:
         """Those that have not begun are gone; returns their ids."""
@@ -377,9 +392,18 @@ class Arena:
         size: int,
         nested: list[IdRef],  # noted from that peer
         failed: bool = False,  # is entered in the journal
+        turn: int = 0,  # of a call's result, which of its actor's turns that was
     ) -> bool:
         """False: it had its value, or nothing here refers to it. The caller returns the id to the peer unless it is
         stored there."""
+    def take_checkpoint(self, peer: int, actor: ObjectID, turn: int, value: ObjectID) -> bool:
+        """An actor that the peer serves can go on from this value, without the calls up to that turn: if that node dies,
+        it starts from there, and the calls since run again. The value is this node's own from now on; what the peer has lent
+        of it is to be returned. False: it is of no use, or older than what is here."""
+    def reclaim_actor(self, peer: int, actor: ObjectID) -> bool:
+        """It has left that peer: it is placed anew, with the calls that were not executed there. False: it was not
+        there."""
+    def served_actors(self) -> list[ObjectID]: ...  # those with checkpoints that this node serves for others
     def location(self, oid: ObjectID) -> tuple[int, int, int] | None: ...  # peer, size and format of a stored one
     def news(self, max_items: int, timeout_ms: int) -> list[News]: ...  # waits for some; `nudge` ends the wait
     def listen(self, fd: int | None) -> None:

@@ -205,3 +205,18 @@ def test_drivers_on_it_are_told_and_others_are_sent_elsewhere(
 def test_a_head_does_not_leave() -> None:
     with LocalCluster(1) as cluster, pytest.raises(ArgumentError, match="head"):
         cluster.drain_node(cluster.head)
+
+
+def test_it_does_not_wait_for_a_head_that_has_ended(make_cluster: MakeCluster) -> None:
+    """The driver has values of the node's, and is gone with its own: nobody is there to take them."""
+    cluster = make_cluster(1)
+    node = cluster.add_node(num_custom_resource=1)
+    held = ray.get(put_there.remote(), timeout=PATIENCE_MS)
+    assert len(held) == 3
+    ray.shutdown()
+    cluster.kill_node(cluster.head)
+    began_s = time.monotonic()
+    begin_draining(node)
+    assert wait_for(lambda: has_ended(node), PATIENCE_S)
+    assert time.monotonic() - began_s < 10.0
+    assert "is drained" in log_of_manager(node)

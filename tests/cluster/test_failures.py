@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 import ray
-from ray.errors import ActorDiedError, WorkerCrashedError
+from ray.errors import ActorDiedError, ObjectLostError, WorkerCrashedError
 from ray.testing import LocalCluster, LocalNode
 from tests.api.programs import wait_for
 from tests.cluster.conftest import MakeCluster
 from tests.cluster.events import PATIENCE_MS, PATIENCE_S, deaths
+
+LOST_WITHIN_MS = 5_000  # after its node was killed
 
 
 @ray.remote(num_custom_resource=1, max_retries=0)
@@ -75,6 +77,10 @@ class Reader:
         self.ids = ids
         return int(value.sum())
 
+    def gets(self, ids: list[Any]) -> int:
+        self.ids = ids
+        return self.again()
+
     def again(self) -> int:
         return int(ray.get(self.ids[0]).sum())
 
@@ -95,3 +101,21 @@ def test_a_value_of_a_dead_node_stays_where_there_is_a_copy(make_cluster: MakeCl
     assert ray.get(mine, timeout=PATIENCE_MS).sum() == size
     assert ray.get(reader.again.remote(), timeout=PATIENCE_MS) == size
     assert ray.get(reader.first.remote([], mine), timeout=PATIENCE_MS) == size
+
+
+@pytest.mark.parametrize("size", [100, 4 << 20], ids=["small", "large"])
+def test_a_value_of_a_dead_node_is_had_from_another_that_has_a_copy(
+    make_cluster: MakeCluster, size: int
+) -> None:
+    """The driver's node has ids only: of a value that a third node has read, and of one that nobody has."""
+    cluster = make_cluster(1)
+    dying = cluster.add_node(num_gpus=1)
+    cluster.add_node(num_custom_resource=1)
+    owner, reader = Owner.remote(), Reader.remote()
+    [read] = ray.get(owner.puts.remote(size), timeout=PATIENCE_MS)
+    [unread] = ray.get(owner.puts.remote(size), timeout=PATIENCE_MS)
+    assert ray.get(reader.gets.remote([read]), timeout=PATIENCE_MS) == size
+    cluster.kill_node(dying)
+    with pytest.raises(ObjectLostError, match=unread.hex()):
+        ray.get(unread, timeout=LOST_WITHIN_MS)
+    assert ray.get(read, timeout=PATIENCE_MS).sum() == size

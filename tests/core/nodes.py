@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Callable
 
 from ray import _kernel
+from ray.node.cluster.exchange import SERVED_INDEX, around, as_owned
 
 CPU = 10_000
 RAW = 2
 SMALL = 64 << 10
-ACTOR_INDEX = bytes((0, 0, 0, 0xC0))  # how the id of an actor ends, after its creation's
+LEAVE = 1 << 62  # the number of a call with which an actor is to leave its node
 Ref = tuple[bytes, bytes]  # an id and its owner's node id
 Known = tuple[bytes, int]  # an id and the number of its owner here
 
@@ -144,22 +145,20 @@ class Node:
             function = self.outward([task[2]])[0] if task[2] else None
             deps, nested = self.outward(task[4]), self.outward(task[5])
             actor = self.outward([task[12]])[0] if task[12] else None
-            rest = (task[3], deps, nested, task[6:12], actor, task[13:])
+            checkpoint = self.outward([task[16]])[0] if task[16] else None
+            rest = (task[3], deps, nested, task[6:12], actor, task[13:16], checkpoint, task[17])
             self.network.send(self, other, "run", (task[0], self.name(home), root, function, *rest))
         return len(tasks)
 
     def on_run(self, sender: "Node", task: tuple) -> None:  # type: ignore[type-arg]
-        task_id, home, root, function, payload, deps, nested, rest, actor, last = task
+        task_id, home, root, function, payload, deps, nested, rest, actor, last, checkpoint, turn = task
         job = self.driver.job if home == self.node_id else self.manager.enter_guest(self.number(home), root)
         ref = self.inward([function])[0] if function else None
         served = self.inward([actor])[0] if actor else None
-        received = (task_id, job, ref, payload, self.inward(deps), self.inward(nested), *rest, served, *last)
-        for refused in self.manager.receive_tasks(self.peer(sender), [received]):
-            self.network.send(self, sender, "borrow", refused + ACTOR_INDEX)
-            self.network.send(self, sender, "untaken", refused)
-
-    def on_untaken(self, sender: "Node", task_id: bytes) -> None:
-        self.manager.recall(self.peer(sender), [task_id])
+        saved = self.inward([checkpoint])[0] if checkpoint else None
+        ids = self.inward(deps), self.inward(nested)
+        received = (task_id, job, ref, payload, *ids, *rest, served, *last, saved, turn)
+        self.manager.receive_tasks(self.peer(sender), [received])
 
     def on_kill(self, sender: "Node", raw: bytes) -> None:
         self.manager.kill_actor(self.manager.foreign((raw, 0)))
@@ -172,11 +171,19 @@ class Node:
         items = self.manager.news(1000, 0)
         for item in items:
             if item[0] == _kernel.NEWS_DONE:
-                _, peer, raw, fmt, data, size, nested, failed = item
+                _, peer, raw, fmt, data, size, nested, failed, turn = item
                 node = self.network.nodes.get(self.name(peer))
                 if node:
-                    message = (raw, fmt, data, size, self.outward(nested), failed)
+                    message = (raw, fmt, data, size, self.outward(nested), failed, turn)
                     self.network.send(self, node, "result", message)
+            elif item[0] == _kernel.NEWS_CHECKPOINT:
+                _, value, peer, actor, turn, is_last = item
+                if (node := self.network.nodes.get(self.name(peer))) is not None:
+                    self.manager.lend(peer, [value])
+                    fmt, data = self.manager.get(value, 0)
+                    refs = self.outward(self.manager.lend_nested(peer, value))
+                    told = (actor, turn, value.binary(), fmt, bytes(data), refs, is_last)
+                    self.network.send(self, node, "checkpoint", told)
             elif item[0] == _kernel.NEWS_CALLS:
                 _, actor, peer, ends = item
                 if (other := self.network.nodes.get(self.name(peer))) is not None:
@@ -186,22 +193,45 @@ class Node:
             elif item[0] == _kernel.NEWS_WANTED:
                 oid = item[1]
                 where = self.manager.location(oid)
-                source = self.name(where[0] if where else self.manager.owner(oid))
+                owner = self.manager.owner(oid)
+                source = self.name(where[0] if where else owner)
+                raw = around(oid.binary()) if where and where[0] == owner else oid.binary()
                 if source in self.network.nodes:
-                    self.network.send(self, self.network.nodes[source], "want", oid.binary())
+                    self.network.send(self, self.network.nodes[source], "want", raw)
             elif item[0] == _kernel.NEWS_GONE:
-                _, raw, _, notes, located = item
-                for peer, times in [*notes, *([(located, 1)] if located else [])]:
+                _, raw, owner, notes, located = item
+                there = around(raw) if located and located == owner else raw
+                returned = [(peer, (raw, times)) for peer, times in notes]
+                returned += [(located, (there, 1))] if located else []
+                for peer, counted in returned:
                     if (node := self.network.nodes.get(self.name(peer))) is not None:
-                        self.network.send(self, node, "return", (raw, times))
+                        self.network.send(self, node, "return", counted)
         return sum(item[0] != _kernel.NEWS_QUEUED for item in items)
 
     def on_result(self, sender: "Node", result: tuple) -> None:  # type: ignore[type-arg]
-        raw, fmt, data, size, nested, failed = result
+        raw, fmt, data, size, nested, failed, turn = result
         peer = self.peer(sender)
-        fresh = self.manager.finish_return(peer, raw, fmt, data, size, self.inward(nested), failed)
+        fresh = self.manager.finish_return(peer, raw, fmt, data, size, self.inward(nested), failed, turn)
         if data is not None or not fresh:
             self.network.send(self, sender, "return", (raw, 1))
+
+    def on_checkpoint(self, sender: "Node", told: tuple) -> None:  # type: ignore[type-arg]
+        actor, turn, raw, fmt, data, nested, is_last = told
+        peer = self.peer(sender)
+        refs = self.inward(nested)
+        held = [self.manager.foreign(ref) for ref in refs]
+        self.manager.note(peer, [(raw, peer), *refs])
+        value = self.manager.foreign((raw, peer))
+        if self.manager.owner(value) == 0:  # it was taken before
+            self.network.send(self, sender, "return", (raw, 1))
+        if not self.manager.is_ready(value):
+            self.manager.seal(value, data, fmt, held)
+        if self.manager.take_checkpoint(peer, self.manager.foreign((actor, 0)), turn, value):
+            for returned in self.manager.forget_notes(peer, [raw]):
+                self.network.send(self, sender, "return", returned)
+        if is_last:
+            self.manager.reclaim_actor(peer, self.manager.foreign((actor, 0)))
+            self.network.send(self, sender, "return", (actor[:-4] + SERVED_INDEX, 1))
 
     def on_return(self, sender: "Node", returned: tuple[bytes, int]) -> None:
         self.manager.take_back(self.peer(sender), [returned])
@@ -231,7 +261,7 @@ class Node:
         refs = self.inward(nested)
         held = [self.manager.foreign(ref) for ref in refs]
         self.manager.note(self.peer(sender), refs)
-        oid = self.manager.foreign((raw, 0))
+        oid = self.manager.foreign((as_owned(raw), 0))
         where = self.manager.location(oid)
         self.manager.seal(oid, data, fmt, held)
         if where is not None:
@@ -270,30 +300,54 @@ class Node:
 
 
 class Host(threading.Thread):
-    """A worker that serves an actor, which remembers the sums that it is told; in this process."""
+    """A worker that serves an actor, which remembers the sums that it is told; in this process.
 
-    def __init__(self, node: Node) -> None:
+    With an interval it saves them after so many calls, and begins with what was saved."""
+
+    def __init__(self, node: Node, interval: int = 0, ballast_bytes: int = 0) -> None:
         super().__init__()
         self.arena = _kernel.Arena.attach(node.manager.fd)
+        self.interval = interval
+        self.ballast_bytes = ballast_bytes
         self.told: list[int] = []
+        self.began_with: list[int] = []
         self.start()
 
     def run(self) -> None:
         with contextlib.suppress(_kernel.ArenaClosed):  # its node is dead
             self.serve()
 
+    def saved(self) -> bytes:
+        return b"".join(encoded(number, 8) for number in (len(self.told), *self.told)) + bytes(
+            self.ballast_bytes
+        )
+
     def serve(self) -> None:
         self.arena.register(_kernel.WORKER)
         created = self.arena.next()
         assert created is not None
         assert created[0] == _kernel.ACTOR_CREATE
+        if self.interval and (saved := self.arena.last_checkpoint()) is not None:
+            data = bytes(self.arena.get(saved, 0)[1])
+            self.told = [decoded(data[8 * place :]) for place in range(1, decoded(data) + 1)]
+            self.began_with = list(self.told)
+            del saved
         self.arena.complete()
+        unsaved = 0
         while (call := self.arena.next()) is not None:
             _, _, payload, deps, num_returns, _ = call
+            if decoded(payload) == LEAVE:
+                self.arena.checkpoint(self.saved(), RAW, leaves=True)
+                self.arena.complete()
+                continue
             self.told.append(decoded(payload) + sum(decoded(self.arena.get(dep, 0)[1]) for dep in deps or []))
             del deps, call
             self.arena.finish([(encoded(len(self.told)), RAW, None)] * num_returns)
             self.arena.complete()
+            unsaved += 1
+            if unsaved == self.interval:
+                unsaved = 0
+                self.arena.checkpoint(self.saved(), RAW)
         self.arena.leave()
 
 

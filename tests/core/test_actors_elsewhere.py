@@ -180,14 +180,14 @@ def test_the_node_of_a_caller_dies(network: Network) -> None:
     all_is_gone(network, host)
 
 
-def placed(owner: Node, host: Node) -> tuple[_kernel.ObjectID, Host]:
+def placed(owner: Node, host: Node, interval: int = 0) -> tuple[_kernel.ObjectID, Host]:
     """An actor of the one that the other serves."""
     cls = owner.driver.put(encoded(1), RAW)
-    actor = owner.create(cls)
+    actor = owner.create(cls, interval=interval)
     del cls
     assert owner.offload(host) == 1
     owner.network.until(lambda: host.manager.stats()["ready_tasks"] == 1)
-    serving = Host(host)
+    serving = Host(host, interval)
     owner.network.settle(work=False)
     return actor, serving
 
@@ -218,35 +218,70 @@ def test_an_actor_is_placed_on_another_node(network: Network) -> None:
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_an_actor_is_not_placed_where_calls_of_it_are_on_their_way(network: Network, killed: bool) -> None:
+@pytest.mark.parametrize("interval", [0, 3])
+def test_an_actor_is_placed_where_calls_of_it_are_on_their_way(
+    network: Network, killed: bool, interval: int
+) -> None:
+    """They go around by its owner, back to where their results belong; later ones stay behind them."""
     a, b, c = network.all
     cls = a.driver.put(encoded(1), RAW)
-    actor = a.create(cls)
+    actor = a.create(cls, interval=interval)
     del cls
     middle = given(a, c, actor)
     handle = given(c, b, middle)
-    calls = [b.call(handle, number) for number in range(3)]  # its owner has not heard that b has a handle
-    other = a.call(actor, 3)
+    calls = [b.call(handle, number, num_returns=number % 3) for number in range(7)]
+    network.step()
+    other = a.call(actor, 7)
     assert a.offload(b) == 1
     if killed:
         a.driver.kill_actor(actor)
     network.settle(work=False)
     for node in network.all:
         node.check()
+    firsts = [each[0] if isinstance(each, list) else each for each in calls]
     if killed:
-        network.until_ready((a, other), (b, calls[0]))
-        assert failure(a, other) == failure(b, calls[0]) == _kernel.ACTOR_KILLED
+        network.until_ready((a, other), *((b, each) for each in firsts if each is not None))
+        assert failure(a, other) == failure(b, firsts[1]) == _kernel.ACTOR_KILLED
         return
-    assert b.manager.stats()["actors"] == 1  # its handle
-    assert a.manager.stats()["ready_tasks"] == 1
-    assert a.offload(b) == 0  # now it does
-    host = Host(a)
+    host = Host(b, interval)
+    network.step()
+    calls += [b.call(handle, number) for number in range(8, 12)]
+    network.until_ready((b, calls[-1]), (a, other))
+    calls.append(b.call(handle, 12))
     network.until_ready((b, calls[-1]))
-    network.until_ready((a, other))
-    assert sorted(host.told) == [0, 1, 2, 3]
-    assert [number for number in host.told if number < 3] == [0, 1, 2]
+    assert [number for number in host.told if number != 7] == [*range(7), *range(8, 13)]
+    firsts = [each[0] if isinstance(each, list) else each for each in calls]
+    for number, each in zip([*range(7), *range(8, 13)], firsts, strict=True):
+        assert each is None or host.told[decoded(b.driver.get(each, 0)[1]) - 1] == number
     b.borrow()
-    del calls, other, actor, middle, handle, node
+    del calls, firsts, each, other, actor, middle, handle, node
+    all_is_gone(network, host)
+
+
+@pytest.mark.parametrize("interval", [0, 3])
+def test_calls_that_go_around_over_links_that_break(network: Network, interval: int) -> None:
+    a, b, _ = network.all
+    cls = a.driver.put(encoded(1), RAW)
+    actor = a.create(cls, interval=interval)
+    del cls
+    handle = given(a, b, actor)
+    oids = [b.call(handle, number) for number in range(5)]
+    network.step()
+    a.offload(b)
+    host = Host(b, interval)
+    for number in range(5, 60):
+        oids.append(b.call(handle, number, num_returns=2 if number % 7 == 3 else 1))
+        network.step()
+        if number % 5 == 1:
+            network.lose(a, b)
+        for node in network.all:
+            node.check()
+    network.until(lambda: len(host.told) == 60)
+    network.settle(work=False)
+    assert host.told == list(range(60))
+    firsts = [each[0] if isinstance(each, list) else each for each in oids]
+    assert [decoded(b.driver.get(each, 0)[1]) for each in firsts] == list(range(1, 61))
+    del oids, firsts, handle, actor, node
     all_is_gone(network, host)
 
 

@@ -1,5 +1,6 @@
 """Tasks, values and ids that go from one arena to another, by hand."""
 
+import signal
 import struct
 
 import pytest
@@ -349,6 +350,39 @@ def test_a_block_is_written_through_its_buffer(network: Network) -> None:
     assert decoded(a.manager.get(oid)[1]) == 11
     with pytest.raises(BufferError):
         memoryview(block)
+
+
+class _Woken(Exception):
+    """By the test."""
+
+
+def fall_idle(worker: _kernel.Arena) -> None:
+    """It waits for a task, and has not come to the next one yet: as when it was woken, and does not run."""
+
+    def wake(*_: object) -> None:
+        raise _Woken
+
+    before = signal.signal(signal.SIGALRM, wake)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(_Woken):
+            worker.next()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_more_tasks_than_idle_workers_are_news_before_any_of_them_runs(network: Network) -> None:
+    a, b = network.all
+    a.peer(b)
+    function = function_of(a)
+    fall_idle(a.worker)
+    a.manager.news(10, 0)
+    first = a.submit(function, 1)
+    assert a.manager.news(10, 0) == []  # somebody is there for it
+    second = a.submit(function, 2)
+    assert a.manager.news(10, 0) == [(_kernel.NEWS_QUEUED,)]
+    network.settle()
+    assert [value_of(a, oid) for oid in (*first, *second)] == [1, 2]
 
 
 def _kernel_id(node: Node, oid: _kernel.ObjectID) -> _kernel.ObjectID:

@@ -34,6 +34,24 @@ def wait_until(holds: Callable[[], bool], timeout_s: float = 5.0) -> None:
         time.sleep(0.005)
 
 
+SHORT_TURNS = """
+import ctypes, os, struct
+from ray.session import processes
+
+def attributes():
+    number = {"x86_64": 315, "aarch64": 275}[os.uname().machine]
+    buffer = ctypes.create_string_buffer(48)
+    assert ctypes.CDLL(None).syscall(number, 0, buffer, 48, 0) == 0
+    return struct.unpack("IIQiIQQQ", buffer.raw)
+
+before = attributes()
+processes.take_short_turns()
+after = attributes()
+assert before[:5] == after[:5]  # policy and nice among them
+print(before[5], after[5])
+"""
+
+
 def test_stat_of_this_process() -> None:
     found = processes.stat(os.getpid())
     assert found is not None
@@ -202,3 +220,12 @@ def test_the_score_for_the_out_of_memory_killer() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["900", "900"]
     assert int(Path("/proc/self/oom_score_adj").read_text()) == before
+
+
+@pytest.mark.skipif(
+    tuple(map(int, os.uname().release.split(".")[:2])) < (6, 12), reason="Linux before 6.12 has no such turns"
+)
+def test_short_turns_are_asked_for_and_nothing_else_changes() -> None:
+    command = ["nice", "-n", "3", sys.executable, "-c", SHORT_TURNS]
+    before, after = map(int, subprocess.run(command, check=True, capture_output=True).stdout.split())
+    assert before > after == processes.TURN_NS

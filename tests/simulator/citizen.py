@@ -195,6 +195,10 @@ class Citizen(Machine):
         if node in self._up:
             self.network.send(self.name, node, message)
 
+    def send_all(self, nodes: list[bytes], message: messages.Message) -> None:
+        for node in nodes:
+            self.send(node, message)
+
     def linked(self) -> list[bytes]:
         return sorted(self._up)
 
@@ -252,7 +256,9 @@ class Citizen(Machine):
         self._bury(node)
 
     def _bury(self, node: bytes) -> None:
-        kept: list[ModelObjectID] = list(self.exchange.on_death(node))  # type: ignore[arg-type]
+        self._keep(list(self.exchange.on_death(node)))  # type: ignore[arg-type]
+
+    def _keep(self, kept: list[ModelObjectID]) -> None:
         self._kept.append(kept)
         self.world.after(GRACE_US, kept.clear)
 
@@ -272,8 +278,7 @@ class Citizen(Machine):
 
     def rejoin(self) -> None:
         self.world.tell(lambda: f"{self.name!r}: is over, and joins again")
-        for node in list(self.exchange.by_node):
-            self._bury(node)
+        self._keep(list(self.exchange.end_incarnation()))  # type: ignore[arg-type]
         self.network.leave(self.name)
         self._up.clear()
         self._around.clear()

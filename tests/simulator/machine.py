@@ -7,15 +7,17 @@ What a node manager has beside the exchange (links, transfers, jobs) is the mach
 import contextlib
 import io
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from ray import _kernel
 from ray.node.cluster.draining import Departure, Takeover
 from ray.node.cluster.exchange import Exchange
 from ray.session.record import SessionRecord
 from ray.wire import messages
+from tests.simulator.model_actors import Kind, base_of, is_actor
 from tests.simulator.model_arena import (
     SMALL_BYTES,
     THIS_NODE,
@@ -38,8 +40,31 @@ PULL_FAILS = 0.1
 GRACE_US = 300_000  # after the death of a node is known, until its loans end
 DRAIN_MS = 1_000_000  # longer than any run: it must end by itself
 SHAPE = 0
+LOST = _kernel.OBJECT_LOST.to_bytes(4, "little")
 SENT = 0.7  # of the tasks, as soon as they are submitted
 NESTED = (0, 1, 1, 2)  # ids in a value or a task: one of these many
+
+
+@dataclass(slots=True)
+class Calls:
+    """Of all actors: each caller's run in the order in which it made them, and none of them twice."""
+
+    made: dict[bytes, tuple[bytes, Hashable, int]] = field(
+        default_factory=dict
+    )  # actor, caller, the how-manyth
+    ran: dict[tuple[bytes, Hashable], int] = field(default_factory=dict)  # the last
+
+    def make(self, call: bytes, actor: bytes, caller: Hashable) -> None:
+        self.made[call] = actor, caller, len(self.made)
+
+    def run(self, call: bytes) -> str | None:
+        """What is wrong with it."""
+        actor, caller, number = self.made[call]
+        last = self.ran.get((actor, caller), -1)
+        self.ran[actor, caller] = number
+        if number > last:
+            return None
+        return f"{call!r} of {caller!r} to {actor!r} {'has run before' if number == last else 'is late'}"
 
 
 @dataclass(slots=True)
@@ -53,11 +78,9 @@ class Watch:
     changed: set[bytes] = field(default_factory=set)  # read with two values
     executions: dict[bytes, int] = field(default_factory=dict)
     deaths: int = 0
-    left: set[bytes] = field(default_factory=set)  # nodes that were drained
-    left_behind: set[bytes] = field(
-        default_factory=set
-    )  # ids that a drained node did not know to be elsewhere
     lost: set[bytes] = field(default_factory=set)  # read as failures
+    killed: set[bytes] = field(default_factory=set)  # actors, by their programs
+    calls: Calls = field(default_factory=Calls)
     waits_begun: int = 0
     waits_ended: int = 0
 
@@ -77,7 +100,9 @@ class Machine:
         watch: Watch,
         arena: ModelArena,
         slots: int = 2,
+        actors: bool = False,
     ) -> None:
+        """`actors`: its programs make some, and call them."""
         self.name = name
         self.world = world
         self.network = network
@@ -88,15 +113,19 @@ class Machine:
         self.waits: list[ModelObjectID] = []
         self.dead: list[bytes] = []  # nodes that this one knows to be dead
         self.others: list[Machine] = []
+        self._buried_us: dict[bytes, int] = {}  # when this node heard of which death
+        self._sealed_us: dict[bytes, int] = {}  # since when which value is here
         self._kept: list[list[ModelObjectID]] = []  # what dead nodes had been lent
         self._pulls: dict[int, list[ModelObjectID]] = {}  # under way, and what they hold
         self._slots = slots
+        self._with_actors = actors
         self._busy = 0
         self._count = 0
         self._news_due = False
         self._tick_due = False
         arena.on_news = self._news_soon
         arena.on_ready = self._work_soon
+        arena.on_call = self._call_soon
         arena.on_freed = self._freed
         arena.on_sealed = self._sealed
         self.exchange = self._make_exchange()
@@ -150,11 +179,7 @@ class Machine:
             self._do(self._bury, node)
 
     def _bury(self, node: bytes) -> None:
-        if node in self.watch.left:
-            # Passed on by another borrower: what the owner has not confirmed when it goes is lost here.
-            number = self.exchange.peer_of(node).number
-            unconfirmed = [raw for raw, owner in self.exchange._borrowing.items() if owner == number]
-            self.watch.left_behind.update(unconfirmed)
+        self._buried_us[node] = self.world.now_us
         kept: list[Any] = self.exchange.on_death(node)
         self._kept.append(kept)
         self.world.after(GRACE_US, kept.clear)
@@ -182,7 +207,6 @@ class Machine:
 
     def _leave(self) -> None:
         """It is drained; the head hears it, and all others from the head."""
-        self.watch.left.add(self.name)
         self.world.after(0, self._go)
 
     def _go(self) -> None:
@@ -309,6 +333,21 @@ class Machine:
         if task is None:
             return
         self._busy += 1
+        self._run(task)
+
+    def _call_soon(self) -> None:
+        self.world.after(self.world.random.randrange(1, 500), self._call)
+
+    def _call(self) -> None:
+        """An actor's own process takes its next call."""
+        task = self.arena.take_call() if self.alive else None
+        if task is None:
+            return
+        if wrong := self.watch.calls.run(task.name):
+            self.watch.problem(f"{self.name!r}: {wrong}")
+        self._run(task)
+
+    def _run(self, task: Task) -> None:
         self.world.tell(lambda: f"{self.name!r}: runs {task.id!r}, attempt {task.attempt}")
         known = [self.arena.hold(key) for key in (*task.deps, *task.nested)]
         for key in task.deps:
@@ -316,10 +355,13 @@ class Machine:
         self.world.after(self.world.random.randrange(100, 5_000), lambda: self._finish(task, known))
 
     def _finish(self, task: Task, known: list[ModelObjectID]) -> None:
-        self._busy -= 1
+        self._busy -= task.kind is not Kind.CALL
         if not self.alive:
             return
         random = self.world.random
+        caller = task.name, task.attempt
+        if self._with_actors and random.random() < 0.2:  # each run has less than one successor
+            self._use_actors(known, task.job, caller)
         if random.random() < 0.4:
             known.append(self._put(known))
         if random.random() < 0.2:
@@ -327,9 +369,10 @@ class Machine:
         results = []
         for _ in task.returns:
             nested = random.sample(known, min(len(known), random.choice(NESTED)))
-            results.append(self._value(nested))
+            results.append(self._value(nested) if task.kind is not Kind.CREATE else Value(0, b""))
+        self.arena.close_lanes(caller)
         if self.arena.finish(task, results):
-            self.watch.executions[task.id] = self.watch.executions.get(task.id, 0) + 1
+            self.watch.executions[task.name] = self.watch.executions.get(task.name, 0) + 1
         known.clear()
         self._work_soon()
 
@@ -354,8 +397,7 @@ class Machine:
 
     def _submit(self, known: list[ModelObjectID], job: int) -> list[ModelObjectID]:
         random = self.world.random
-        deps = random.sample(known, min(len(known), random.choice((0, 1, 2))))
-        nested = random.sample(known, min(len(known), random.choice(NESTED)))
+        deps, nested = self._arguments(known)
         returns = self.arena.submit(
             self._label("task"), job, deps, nested, random.choice((1, 1, 2)), retries=5
         )
@@ -363,13 +405,62 @@ class Machine:
             self.watch.owners[oid.binary()] = self.name
         return returns
 
+    def _arguments(self, known: list[ModelObjectID]) -> tuple[list[ModelObjectID], list[ModelObjectID]]:
+        random = self.world.random
+        values = [oid for oid in known if not is_actor(oid.binary())]
+        deps = random.sample(values, min(len(values), random.choice((0, 1, 2))))
+        return deps, random.sample(known, min(len(known), random.choice(NESTED)))
+
+    def _use_actors(self, known: list[ModelObjectID], job: int, caller: Hashable) -> None:
+        """Makes one, calls one, or kills one, of those that are known; what comes of it is known as well."""
+        random = self.world.random
+        choice = random.random()
+        handles = [oid for oid in known if is_actor(oid.binary())]
+        if choice < 0.1 or (not handles and choice < 0.5):
+            known.append(self._create(known, job))
+        elif choice < 0.9 and handles:
+            actor = random.choice(handles)
+            for _ in range(random.choice((1, 1, 2, 5))):
+                known += self._call_actor(actor, known, job, caller)
+        elif choice < 0.93 and handles:
+            actor = random.choice(handles)
+            self.world.tell(lambda: f"{self.name!r}: kills {actor!r}")
+            self.watch.killed.add(base_of(actor.binary()))
+            self._do(self.arena.kill_actor, actor)
+
+    def _create(self, known: list[ModelObjectID], job: int) -> ModelObjectID:
+        deps, nested = self._arguments(known)
+        oid = self.arena.create_actor(self._label("actor"), job, deps, nested)
+        self.watch.owners[oid.binary()] = self.name
+        return oid
+
+    def _call_actor(
+        self, actor: ModelObjectID, known: list[ModelObjectID], job: int, caller: Hashable
+    ) -> list[ModelObjectID]:
+        deps, nested = self._arguments(known)
+        label = self._label("call")
+        self.watch.calls.make(label, base_of(actor.binary()), caller)
+        returns = self.arena.call(
+            actor, label, job, caller, deps, nested, self.world.random.choice((1, 1, 2))
+        )
+        for oid in returns:
+            self.watch.owners[oid.binary()] = self.name
+        return returns
+
+    def _is_no_loss(self, value: Value) -> bool:
+        """Of a call to an actor that was killed, or whose node died, or a result that went with it."""
+        if self.watch.deaths:
+            return True
+        code = int.from_bytes(value.data[:4], "little") if isinstance(value.data, bytes) else 0
+        return code == _kernel.ACTOR_KILLED and bool(self.watch.killed)
+
     def _read(self, oid: ModelObjectID) -> list[ModelObjectID]:
         """What a value that is here contains."""
         value = self.arena.value(oid)
         key = oid.binary()
         if value.is_failure:
             self.watch.lost.add(key)
-            if not self.watch.deaths and key not in self.watch.left_behind:
+            if not self._is_no_loss(value):
                 self.watch.problem(f"{self.name!r}: {key!r} is {value.data!r}, and no node has died")
         elif self.watch.seen.setdefault(key, value.data) != value.data:
             self.watch.changed.add(key)
@@ -395,6 +486,10 @@ class Machine:
                 self._send_tasks()
         elif choice < 0.65 and self.held:
             self._wait(random.choice(self.held))
+            if self._with_actors:
+                self._use_actors(self.held, self.arena.driver_job, self.name)
+                if random.random() < SENT:
+                    self._send_tasks()
         elif choice < 0.9 and self.held:
             self.held.pop(random.randrange(len(self.held)))
         else:
@@ -407,6 +502,8 @@ class Machine:
             self._do(self.exchange.send_tasks, other.name, SHAPE, self.world.random.randint(1, 3))
 
     def _wait(self, oid: ModelObjectID) -> None:
+        if is_actor(oid.binary()):
+            return
         self.watch.waits_begun += 1
         if self.arena.is_ready(oid):
             self.watch.waits_ended += 1
@@ -416,6 +513,8 @@ class Machine:
             self.waits.append(oid)
 
     def _sealed(self, key: bytes, entry: Entry) -> None:
+        self._sealed_us[key] = self.world.now_us
+        self._check_lost(key, entry)
         if any(oid.binary() == key for oid in self.waits):
             self.world.after(1, self._end_waits)
 
@@ -435,6 +534,24 @@ class Machine:
         entry = self.arena.entry(key)
         offered = any(key in wanted for wanted in self.takeover._wanted.values())
         return entry is not None and offered and entry.references == 1
+
+    def _check_lost(self, key: bytes, entry: Entry) -> None:
+        """It was lost with a node that owned it: no other must have had a copy all the time, and have been
+        in reach without a break."""
+        data = entry.value.data if entry.value is not None and entry.value.is_failure else b""
+        is_lost = isinstance(data, bytes) and data[:4] == LOST
+        heard_us = self._buried_us.get(self.watch.owners.get(key, b""))
+        by_its_owner = entry.owner == THIS_NODE or self.arena.node_of(entry.owner) in self._buried_us
+        if not is_lost or heard_us is None or not by_its_owner:  # else another node, which lives, has lost it
+            return
+        for other in self.others:
+            there = other.arena.entry(key) if other.alive else None
+            if there is None or there.value is None or there.value.is_failure:
+                continue
+            had_it = other._sealed_us[key] <= heard_us
+            is_none_dead = other.name not in self.dead and self.name not in other.dead
+            if had_it and is_none_dead and self.network.is_steady(self.name, other.name, heard_us):
+                self.watch.problem(f"{self.name!r}: {key!r} is lost, and {other.name!r} has it")
 
     def _freed(self, key: bytes, entry: Entry) -> None:
         self.world.tell(lambda: f"{self.name!r}: {key!r} is freed")

@@ -8,12 +8,26 @@ waiting. Simple enough to be seen to be right; each method is one transaction. L
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
-from enum import Enum
+from functools import partial
 
 from ray import _kernel
+from ray.node.cluster.exchange import around, as_owned
 from ray.session.record import SessionRecord
+from tests.simulator.model_actors import (
+    ACTOR_END,
+    AROUND_MARK,
+    SERVED_END,
+    Actor,
+    ActorState,
+    ActorTables,
+    Kind,
+    Lane,
+    State,
+    is_actor,
+    served_as,
+)
 
 SMALL_BYTES = 64 << 10  # results up to this size are in the news themselves
 RETURN_BYTES = 4  # the end of a result's id, which says the how-manyth of its task it is
@@ -25,7 +39,10 @@ IdRef = tuple[bytes, int]
 Times = list[tuple[bytes, int]]
 News = tuple[object, ...]
 # As `_kernel.SentTask`.
-SentTask = tuple[bytes, int, IdRef | None, bytes, list[IdRef], list[IdRef], int, int, int, int, int, int]
+SentTask = tuple[
+    bytes, int, IdRef | None, bytes, list[IdRef], list[IdRef], int, int, int, int, int, int, IdRef | None,
+    bytes | None, int | None,
+]  # fmt: skip
 
 
 class ModelObjectID:
@@ -97,6 +114,7 @@ class Entry:
     wanted: bool = False  # that is, or was, news
     done: bool = False  # so is this
     asked: bool = False  # by `subscribe`
+    actor: Actor | None = None  # it is one, or a handle of one: it has no value
 
     @property
     def references(self) -> int:
@@ -112,15 +130,6 @@ class Entry:
     def is_kept_for_its_owner(self) -> bool:
         """And for nobody else: what was lent of it may go back."""
         return self.references == 1 and bool(self.notes) and self.value is not None and self.is_result
-
-
-class State(Enum):
-    """Where a task is."""
-
-    WAITING = 0
-    READY = 1
-    RUNNING = 2
-    AWAY = 3
 
 
 @dataclass(slots=True)
@@ -139,6 +148,16 @@ class Task:
     state: State = State.WAITING
     away: int = 0  # the peer that has it
     held_returns: set[bytes] = field(default_factory=set)  # those it still holds itself
+    kind: Kind = Kind.TASK
+    actor: bytes = b""  # that it creates or calls
+    counts: bool = False  # as one of its actor's references
+    lane: Lane | None = None
+    sequence: int = 0
+
+    @property
+    def name(self) -> bytes:
+        """Its id everywhere."""
+        return self.id.removesuffix(AROUND_MARK)
 
 
 def return_id(task: bytes, index: int) -> bytes:
@@ -146,11 +165,12 @@ def return_id(task: bytes, index: int) -> bytes:
     return task + index.to_bytes(RETURN_BYTES, "little")
 
 
-class ModelArena:
+class ModelArena(ActorTables):
     """The tables of one node."""
 
     def __init__(self, root: bytes, has_driver: bool = True) -> None:
         """`root`: of its only driver."""
+        super().__init__()
         self.problems: list[str] = []
         self.on_news: Callable[[], None] = lambda: None
         self.on_ready: Callable[[], None] = lambda: None
@@ -167,6 +187,7 @@ class ModelArena:
         self._last_peer = 0
         self._last_job = self.driver_job
         self._news: OrderedDict[bytes, None] = OrderedDict()
+        self._sequence = 0
         self._closed = False
 
     # --- local use ---
@@ -196,8 +217,40 @@ class ModelArena:
         self._add_task(Task(task, job, b"", dep_ids, nested_ids, returns, 0, retries))
         return [ModelObjectID(self, key) for key in returns]
 
+    def create_actor(
+        self, task: bytes, job: int, deps: Iterable[ModelObjectID], nested: Iterable[ModelObjectID]
+    ) -> ModelObjectID:
+        key = task + ACTOR_END
+        self._add_actor(key, THIS_NODE, Actor(key, job, creation=task))
+        oid = ModelObjectID(self, key)
+        dep_ids, nested_ids = tuple(each.binary() for each in deps), tuple(each.binary() for each in nested)
+        self._add_task(Task(task, job, b"", dep_ids, nested_ids, (), 0, 0, kind=Kind.CREATE, actor=key))
+        return oid
+
+    def call(
+        self,
+        actor: ModelObjectID,
+        task: bytes,
+        job: int,
+        caller: Hashable,
+        deps: Iterable[ModelObjectID],
+        nested: Iterable[ModelObjectID],
+        num_returns: int,
+    ) -> list[ModelObjectID]:
+        dep_ids, nested_ids = tuple(each.binary() for each in deps), tuple(each.binary() for each in nested)
+        returns = tuple(return_id(task, index) for index in range(num_returns))
+        for key in returns:
+            self._entries[key] = Entry(THIS_NODE, task=task)
+        oids = [ModelObjectID(self, key) for key in returns]
+        served = self._called_as(actor.binary(), caller)
+        call = Task(task, job, b"", dep_ids, nested_ids, returns, 0, 0, kind=Kind.CALL, actor=served.key)
+        self._add_task(call)
+        self._launch(call, lambda: self._lane_for(served, caller))
+        return oids
+
     def is_ready(self, oid: ModelObjectID) -> bool:
-        return self._entries[oid.binary()].value is not None
+        entry = self._entries[oid.binary()]
+        return entry.value is not None or entry.actor is not None
 
     def value(self, oid: ModelObjectID) -> Value:
         value = self._entries[oid.binary()].value
@@ -239,6 +292,8 @@ class ModelArena:
         """Seals its results. False: it is not this arena's any more."""
         if self._tasks.get(task.id) is not task:
             return False
+        if task.actor:
+            self._actor_did(task)
         for key, value in zip(task.returns, results, strict=True):
             # One that is freed already was made by an earlier run of this task.
             entry = self._entries.get(key)
@@ -272,10 +327,14 @@ class ModelArena:
         return [(job, home, root) for job, (home, root) in self._jobs.items() if home != THIS_NODE]
 
     def end_jobs(self) -> None:
-        """Also what runs: as if it were stopped at once."""
+        """Also what runs: as if it were stopped at once. Calls are their actor's, which may be another job's,
+        unless they are away."""
+        self._end_jobs_of_actors(self._jobs)
         for task in list(self._tasks.values()):
-            if task.job not in self._jobs and self._tasks.get(task.id) is task:
-                self._fail(task, _kernel.JOB_ENDED)
+            is_its_actor_s = task.kind is not Kind.TASK and task.state is not State.AWAY
+            if is_its_actor_s or task.job in self._jobs or self._tasks.get(task.id) is not task:
+                continue
+            self._fail(task, _kernel.JOB_ENDED)
 
     # --- peers ---
 
@@ -299,14 +358,18 @@ class ModelArena:
             entry.notes.pop(peer, None)
             if entry.loans.pop(peer, 0):
                 self._look(key)
-        for task in list(self._tasks.values()):
-            if task.state is State.AWAY and task.away == peer:
+        for task in sorted(self._tasks.values(), key=lambda task: -task.sequence):
+            if task.state is State.AWAY and task.away == peer and self._tasks.get(task.id) is task:
                 self._come_back(task, died=True)
+        for actor in list(self._actors.values()):
+            if actor.state is ActorState.AWAY and actor.peer == peer:
+                self._lose(actor, _kernel.ACTOR_NODE_DIED)
         for key, entry in list(self._entries.items()):
             if entry.owner == peer:
                 entry.owner = entry.located = THIS_NODE
                 entry.done = entry.wanted = entry.asked = False
-                if entry.value is None and entry.task is None and entry.references:
+                is_lost = entry.value is None and entry.task is None and entry.actor is None
+                if is_lost and entry.references:
                     self._seal(key, entry, failure(_kernel.OBJECT_LOST))
         del self._peers[peer]
 
@@ -315,10 +378,23 @@ class ModelArena:
         if key not in self._entries:
             if owner != THIS_NODE:
                 self._must_be_peer(owner)
+            if is_actor(key):
+                self._refer(key, THIS_NODE if key.endswith(SERVED_END) else owner)
+                return ModelObjectID(self, key)
             entry = self._entries[key] = Entry(owner)
             if owner == THIS_NODE:
                 entry.value = failure(_kernel.OBJECT_LOST)
         return ModelObjectID(self, key)
+
+    def _refer(self, key: bytes, owner: int) -> None:
+        """A handle of another node's actor; of one of this node's that is gone, if there is no owner."""
+        state = ActorState.AWAY if owner else ActorState.DEAD
+        self._add_actor(key, owner, Actor(key, 0, state, owner, failure=0 if owner else _kernel.ACTOR_KILLED))
+
+    def _add_actor(self, key: bytes, owner: int, actor: Actor) -> None:
+        assert key not in self._entries
+        self._entries[key] = Entry(owner, actor=actor)
+        self._actors[key] = actor
 
     def owner(self, oid: ModelObjectID) -> int:
         return self._entries[oid.binary()].owner
@@ -381,38 +457,61 @@ class ModelArena:
                 break
             if not self._may_go(task):
                 continue
-            task.state = State.AWAY
-            task.away = peer
-            self._lend(peer, (*task.deps, *task.nested))
-            deps, nested = self._refs(task.deps), self._refs(task.nested)
-            retries = max(0, task.retries - task.attempt)
-            sent.append(
-                (task.id, task.job, None, task.payload, deps, nested, len(task.returns), 0, 0, 0,
-                 task.attempt, retries, None, None, None)
-            )  # fmt: skip
+            if task.kind is Kind.CREATE:
+                if not task.returns:  # without one its end would not be heard of
+                    task.returns = (return_id(task.id, 0),)
+                    self._entries[task.returns[0]] = Entry(THIS_NODE, edges=1, task=task.id)
+                    task.held_returns.update(task.returns)
+                sent.append((*self._sent(task, peer)[:6], 0, 0, 0, 0, 0, 0, None, None, 0, False, None, 0))
+                self._settle(task, peer)
+            else:
+                sent.append(self._sent(task, peer))
         return sent
+
+    def _sent(self, task: Task, peer: int) -> SentTask:
+        task.state = State.AWAY
+        task.away = peer
+        self._lend(peer, (*task.deps, *task.nested))
+        deps, nested = self._refs(task.deps), self._refs(task.nested)
+        retries = max(0, task.retries - task.attempt)
+        return (
+            task.id, task.job, None, task.payload, deps, nested, len(task.returns), 0, 0, 0, task.attempt,
+            retries, None, None, None, False, None, 0,
+        )  # fmt: skip
 
     def away(self, peer: int) -> list[bytes]:
         return [task.id for task in self._tasks.values() if task.state is State.AWAY and task.away == peer]
 
     def recall(self, peer: int, ids: Iterable[bytes]) -> int:
         count = 0
-        for key in ids:
-            task = self._tasks.get(key)
-            if task and task.state is State.AWAY and task.away == peer:
+        for task in self._with_calls(peer, ids):
+            if self._tasks.get(task.id) is task and task.state is State.AWAY and task.away == peer:
                 self._come_back(task, died=False)
                 count += 1
         return count
 
-    def receive_tasks(self, peer: int, tasks: Iterable[SentTask]) -> list[bytes]:
+    def served_actors(self) -> list[ModelObjectID]:
+        return []
+
+    def receive_tasks(self, peer: int, tasks: Iterable[SentTask]) -> None:
         self._must_be_peer(peer)
         for sent in tasks:
-            task_id, job, _, payload, deps, nested, num_returns, _, _, _, attempt, retries, *_ = sent
+            task_id, job, _, payload, deps, nested, num_returns, _, _, _, attempt, retries, *rest = sent
+            called, after, interval, is_around, _, _ = rest
             held = self._take_in(peer, [*deps, *nested])
-            returns = tuple(return_id(task_id, index) for index in range(num_returns))
+            if called is not None:
+                if called[0].endswith(SERVED_END) and called[0] not in self._entries:
+                    continue  # which its owner recalls
+                held += self._take_in(peer, [called])
+            returns = tuple(return_id(task_id, index) for index in range(max(1, num_returns)))
+            if is_around:  # its results are here already, and so is the task
+                returns = tuple(around(key) for key in returns)
+                task_id += AROUND_MARK
             first = self._entries.get(returns[0])
             if first is not None and first.owner == peer and first.is_result:
                 continue
+            if first is not None and first.owner == THIS_NODE:
+                continue  # a task of this node's own
             if task_id in self._tasks:
                 self.problems.append(f"{task_id!r} is here twice")
                 continue
@@ -426,11 +525,17 @@ class ModelArena:
                     self._add_news(key)
                 self._lend_one(entry, peer)
             dep_ids, nested_ids = tuple(key for key, _ in deps), tuple(key for key, _ in nested)
-            self._add_task(
-                Task(task_id, job, payload, dep_ids, nested_ids, returns, attempt, attempt + retries, True)
-            )
+            task = Task(task_id, job, payload, dep_ids, nested_ids, returns, attempt, attempt + retries, True)
+            if interval is not None:
+                task.kind, task.actor = Kind.CREATE, task_id + SERVED_END
+                self._add_actor(task.actor, peer, Actor(task.actor, job, creation=task_id))
+                self._lend_one(self._entries[task.actor], peer)
+            elif called is not None:
+                task.kind, task.actor = Kind.CALL, called[0]
+            self._add_task(task)
+            if task.kind is Kind.CALL:
+                self._launch(task, partial(self._lane_of_received, self._actors[task.actor], after))
             del held
-        return []
 
     def received(self, peer: int) -> list[bytes]:
         """Its tasks whose results it has not returned, those that are not done among them."""
@@ -447,6 +552,8 @@ class ModelArena:
         for task_id in ids:
             task = self._tasks.get(task_id)
             if task is None or not task.is_received or task.state not in (State.READY, State.WAITING):
+                continue
+            if task.kind is not Kind.TASK:
                 continue
             if self._entries[task.returns[0]].owner != peer:
                 continue
@@ -471,9 +578,11 @@ class ModelArena:
         size: int,
         nested: Iterable[IdRef],
         failed: bool = False,
+        turn: int = 0,
     ) -> bool:
         nested = list(nested)
         held = self._take_in(peer, nested)
+        key = as_owned(key)
         entry = self._entries.get(key)
         if entry is None or not entry.references or entry.value is not None:
             return False
@@ -485,7 +594,7 @@ class ModelArena:
                 entry.located = peer
                 entry.size = size
                 entry.wanted = False
-                if entry.awaited:
+                if entry.awaited or entry.is_result:  # another node's in turn: it is fetched for it
                     self._want(key, entry)
                 if entry.asked:
                     self._add_news(key)
@@ -501,7 +610,7 @@ class ModelArena:
 
     def location(self, oid: ModelObjectID) -> tuple[int, int, int] | None:
         entry = self._entries[oid.binary()]
-        return (entry.located, entry.size, 0) if entry.located else None
+        return (entry.located, entry.size, 0) if entry.located and entry.actor is None else None
 
     def subscribe(self, oid: ModelObjectID) -> bool:
         entry = self._entries[oid.binary()]
@@ -523,7 +632,11 @@ class ModelArena:
                 noted = self._take_notes(entry)
                 self._free(key, entry)
                 if noted or located:
-                    found.append((_kernel.NEWS_GONE, key, entry.owner, noted, located))
+                    name = served_as(key, entry.owner) if entry.actor and located else key
+                    found.append((_kernel.NEWS_GONE, name, entry.owner, noted, located))
+            elif entry.actor is not None:
+                if (item := self._actor_news(key, self.hold)) is not None:
+                    found.append(item)
             elif entry.done:
                 entry.done = False
                 if entry.is_result:
@@ -543,13 +656,14 @@ class ModelArena:
         """Results that the peer has not returned, and what is awaited of it, are news again."""
         self._must_be_peer(peer)
         for key, entry in self._entries.items():
-            if (entry.located or entry.owner) != peer or not entry.references:
+            if (entry.located or entry.owner) != peer or not entry.references or entry.actor:
                 continue
             if entry.value is not None and entry.is_result:
                 entry.done = True
                 self._add_news(key)
             elif entry.wanted and self._must_be_fetched(entry):
                 self._add_news(key)
+        self._renew_calls(peer)
 
     # --- the session ---
 
@@ -637,7 +751,7 @@ class ModelArena:
         size = len(value.data)
         data = value.data if size <= SMALL_BYTES else None
         return (
-            _kernel.NEWS_DONE, entry.owner, key, value.fmt, data, size, self._refs(value.nested), False
+            _kernel.NEWS_DONE, entry.owner, key, value.fmt, data, size, self._refs(value.nested), False, 0
         )  # fmt: skip
 
     def _add_what_is_left(self, key: bytes, entry: Entry) -> None:
@@ -659,7 +773,7 @@ class ModelArena:
     def _must_be_fetched(self, entry: Entry) -> bool:
         """Nothing of this node will give it its value."""
         is_elsewhere = entry.located or (entry.owner != THIS_NODE and entry.task is None)
-        return entry.value is None and bool(is_elsewhere)
+        return entry.value is None and entry.actor is None and bool(is_elsewhere)
 
     def _want(self, key: bytes, entry: Entry) -> None:
         if self._must_be_fetched(entry) and not entry.wanted:
@@ -669,8 +783,20 @@ class ModelArena:
     def _may_go(self, task: Task) -> bool:
         return task.state is State.READY and not task.is_received
 
+    def _launch(self, call: Task, lane: Callable[[], Lane]) -> None:
+        actor = self._actors[call.actor]
+        if actor.state is ActorState.DEAD:
+            self._fail(call, actor.failure)
+        else:
+            self._line_up(call, lane())
+
     def _add_task(self, task: Task) -> None:
+        self._sequence += 1
+        task.sequence = self._sequence
         self._tasks[task.id] = task
+        if task.actor:
+            self._entries[task.actor].edges += 1
+            task.counts = True
         for key in (*task.deps, *task.nested, *task.returns):
             self._entries[key].edges += 1
         task.held_returns.update(task.returns)
@@ -679,7 +805,7 @@ class ModelArena:
     def _make_ready(self, task: Task) -> None:
         task.state = State.WAITING
         pending = [key for key in task.deps if self._entries[key].value is None]
-        if not pending:
+        if not pending and task.kind is not Kind.CALL:
             task.state = State.READY
             self.on_ready()
         for key in pending:
@@ -689,9 +815,14 @@ class ModelArena:
         """Out of the peer's hands: it runs again, unless nothing is left to be made."""
         unmade = [key for key in task.returns if self._relist(task, key)]
         task.away = THIS_NODE
-        if not unmade:
+        if task.kind is Kind.CREATE:
+            self._creation_comes_back(task, bool(unmade) and not died)
+        elif task.lane is not None and unmade:
+            self._unsend(task)
+        elif not unmade:
             self._end_task(task)
-        elif died and task.attempt >= task.retries:
+        elif task.kind is Kind.CALL or (died and task.attempt >= task.retries):
+            # What a call has done to its actor is done.
             self._fail(task, _kernel.NODE_DIED)
         else:
             task.attempt += died
@@ -717,14 +848,20 @@ class ModelArena:
             entry = self._entries[key]
             if entry.value is None:
                 self._seal(key, entry, failure(code))
-        if self._tasks.get(task.id) is task and not any(self._is_stored(key) for key in task.returns):
+        is_stored = any(self._is_stored(key) for key in task.returns) or self._is_lineage_of_actor(task)
+        if self._tasks.get(task.id) is task and not is_stored:
             self._end_task(task)
+
+    def _is_lineage_of_actor(self, task: Task) -> bool:
+        entry = self._entries.get(task.actor)
+        return task.kind is Kind.CREATE and entry is not None and entry.task == task.id
 
     def _is_stored(self, key: bytes) -> bool:
         entry = self._entries.get(key)
         return entry is not None and entry.value is None and bool(entry.located)
 
     def _end_task(self, task: Task) -> None:
+        self._leave_lane(task)
         del self._tasks[task.id]
         for key in task.returns:
             if (made := self._entries.get(key)) is not None:
@@ -733,11 +870,17 @@ class ModelArena:
         task.held_returns.clear()
         for key in (*held, *task.deps, *task.nested):
             self._drop_edge(key)
+        self._release_actor(task)
 
     def _end_if_complete(self, task: Task) -> None:
         """No return is pending, and none is located elsewhere with this task as its lineage."""
         if self._tasks.get(task.id) is not task or task.state is not State.AWAY:
             return
+        if task.actor and not task.held_returns:
+            self._leave_lane(task)
+            self._release_actor(task)
+            if self._tasks.get(task.id) is not task or self._is_lineage_of_actor(task):
+                return
         entries = [self._entries.get(key) for key in task.returns]
         if all(entry is None or entry.value is not None for entry in entries):
             self._end_task(task)
@@ -757,7 +900,9 @@ class ModelArena:
         for task in self._tasks.values():
             if task.state is not State.WAITING or key not in task.deps:
                 continue
-            if all(self._entries[dep].value is not None for dep in task.deps):
+            if task.kind is Kind.CALL:
+                self._argument_came(task)
+            elif all(self._entries[dep].value is not None for dep in task.deps):
                 task.state = State.READY
                 self.on_ready()
         if entry.task is not None and (task_of := self._tasks.get(entry.task)) is not None:
@@ -789,7 +934,10 @@ class ModelArena:
             self._free(key, entry)
 
     def _free(self, key: bytes, entry: Entry) -> None:
+        if entry.actor is not None and entry.actor.state is ActorState.ALIVE:
+            entry.actor.state = ActorState.DEAD  # its process ends
         del self._entries[key]
+        self._actors.pop(key, None)
         self.on_freed(key, entry)
         if entry.value is not None:
             for each in entry.value.nested:

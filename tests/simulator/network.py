@@ -40,6 +40,7 @@ class _Direction:
     busy_until_us: int = 0
     legs: tuple[tuple[bytes, bytes], ...] = ()  # whom it passes: more than one when it goes around
     target_up: bool = False  # as the target knows
+    steady_since_us: int = 0
     was_up: bool = False
     lost: bool = False
 
@@ -125,11 +126,20 @@ class Network:
         self._cut.discard(healed)
         for direction in list(self._directions.values()):
             if healed in direction.host_legs():
+                direction.steady_since_us = self.world.now_us
                 self._carry_all(direction)
 
     def reaches(self, one: bytes, other: bytes) -> bool:
         """Whether what is sent arrives, both ways."""
         return {one, other} <= self._ends.keys() - self.stopped and not self.is_cut(one, other)
+
+    def is_steady(self, one: bytes, other: bytes, since_us: int) -> bool:
+        """Whether their link has been up, and nothing was in its way, ever since."""
+        links = [self._directions.get(pair) for pair in ((one, other), (other, one))]
+        return not self.is_cut(one, other) and all(
+            link is not None and link.target_up and not link.lost and link.steady_since_us <= since_us
+            for link in links
+        )
 
     def is_cut(self, one: bytes, other: bytes) -> bool:
         """In one direction at least."""
@@ -197,6 +207,7 @@ class Network:
         if self._directions.get((direction.source, direction.target)) is not direction or direction.lost:
             return
         direction.target_up = direction.was_up = True
+        direction.steady_since_us = self.world.now_us
         self.world.tell(lambda: f"{direction.target!r}: link to {direction.source!r} is up")
         self._ends[direction.target].on_link_up(direction.source)
         self._carry_all(direction)

@@ -22,12 +22,16 @@ class Faults:
     restarts: int = 0  # node managers that are killed
     deaths: int = 0  # nodes that are killed
     leaves: int = 0  # nodes that have no driver, and are drained: all of them
+    actors: bool = False  # no fault: programs make actors
+    steps: int = 50  # of each driver
 
 
 QUIET = Faults()
 BROKEN_LINKS = Faults(breaks=6, cuts=3)
 RESTARTS = Faults(breaks=3, cuts=1, restarts=3)
 DEATHS = Faults(breaks=3, cuts=1, restarts=1, deaths=1)
+ACTORS = Faults(breaks=4, cuts=2, restarts=2, actors=True, steps=30)
+ACTORS_AND_DEATHS = Faults(breaks=3, cuts=1, restarts=1, deaths=1, actors=True, steps=30)
 DRAINS = Faults(breaks=3, cuts=1, restarts=2, leaves=1)
 KINDS = {
     "quiet": QUIET,
@@ -35,6 +39,8 @@ KINDS = {
     "restarts": RESTARTS,
     "deaths": DEATHS,
     "drains": DRAINS,
+    "actors": ACTORS,
+    "actors-and-deaths": ACTORS_AND_DEATHS,
 }
 
 
@@ -47,20 +53,27 @@ class Run:
         self.watch = Watch(self.world)
         names = [bytes([97 + index]) for index in range(nodes)]
         self.machines = [
-            Machine(name, self.world, self.network, self.watch, ModelArena(name, index >= faults.leaves))
+            Machine(
+                name,
+                self.world,
+                self.network,
+                self.watch,
+                ModelArena(name, index >= faults.leaves),
+                actors=faults.actors,
+            )
             for index, name in enumerate(names)
         ]
         for machine in self.machines:
             machine.others = [other for other in self.machines if other is not machine]
         self.faults = faults
 
-    def play(self, steps: int = 50, work_us: int = 120_000) -> Watch:
+    def play(self, work_us: int = 120_000) -> Watch:
         """All of it; what went wrong is in the watch."""
         world, random = self.world, self.world.random
         for machine in self.machines:
             for other in machine.others:
                 self.network.want_link(machine.name, other.name)
-            for _ in range(steps):
+            for _ in range(self.faults.steps):
                 world.after(random.randrange(work_us), machine.step)
         self._plan_faults(work_us)
         world.run(work_us)

@@ -18,7 +18,7 @@ def arena() -> ModelArena:
 
 
 def sent(task: bytes, deps: "list[tuple[bytes, int]]", num_returns: int = 1) -> SentTask:
-    return (task, 1, None, b"", deps, [], num_returns, 0, 0, 0, 0, 0, None, None, None)
+    return (task, 1, None, b"", deps, [], num_returns, 0, 0, 0, 0, 0, None, None, None, False, None, 0)
 
 
 def test_the_last_reference_frees(arena: ModelArena) -> None:
@@ -120,8 +120,8 @@ def test_a_received_task_gives_its_results_to_its_owner(arena: ModelArena) -> No
     arena.finish(task, [Value(0, b"small", (b"inner",)), Value(0, LARGE, (b"inner",))])
     del inner
     small, large = arena.news(9, 0)
-    assert small == (_kernel.NEWS_DONE, 1, return_id(b"t", 0), 0, b"small", 5, [(b"inner", 1)], False)
-    assert large == (_kernel.NEWS_DONE, 1, return_id(b"t", 1), 0, None, len(LARGE), [(b"inner", 1)], False)
+    assert small == (_kernel.NEWS_DONE, 1, return_id(b"t", 0), 0, b"small", 5, [(b"inner", 1)], False, 0)
+    assert large == (_kernel.NEWS_DONE, 1, return_id(b"t", 1), 0, None, len(LARGE), [(b"inner", 1)], False, 0)
     arena.renew_news(1)
     assert len(arena.news(9, 0)) == 2
     arena.take_back(1, [(return_id(b"t", 0), 1), (return_id(b"t", 1), 1)])

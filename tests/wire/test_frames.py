@@ -6,7 +6,7 @@ import pytest
 
 from ray.wire import frames
 from ray.wire.frames import DamagedFrameError, FrameReader, FrameWriter, MessageTooLargeError
-from ray.wire.messages import MAX_FRAME_BYTES, Message, Ping, Run, Task, Want
+from ray.wire.messages import MAX_FRAME_BYTES, Message, Ping, Run, Task, Want, pack
 from tests.wire.samples import NEEDS, NODE, OBJECT, SAMPLES, TASK
 
 
@@ -58,6 +58,18 @@ def test_however_the_stream_is_cut() -> None:
             came += read_all(reader)
         assert came == sent
         assert reader.held_bytes == 0
+
+
+def test_a_packed_message_is_the_message() -> None:
+    writer = FrameWriter()
+    for sample in SAMPLES:
+        writer.add(pack(sample))
+    reader = FrameReader()
+    reader.feed(b"".join(writer.take()))
+    assert reader.next_frame() == SAMPLES
+    with pytest.raises(MessageTooLargeError):
+        writer.add(pack(task(MAX_FRAME_BYTES)))
+    assert writer.held_bytes == 0
 
 
 def test_large_messages_get_frames_of_their_own() -> None:

@@ -115,6 +115,7 @@ def run(arena_fd: int, link_fd: int, token: str, keeper: int, release: str, is_t
 
     Raises SystemExit with LEFT_STATUS when the node has been drained.
     """
+    processes.take_short_turns()  # others wait for what it passes on, and its threads
     arena = _kernel.Arena.attach(arena_fd)
     record = SessionRecord.load(arena.session())
     manager = NodeManager(arena, record)

@@ -159,6 +159,11 @@ def _unreadable(fmt: int, data: "bytes | View | memoryview") -> RaySystemError:
     return RaySystemError(f"A task failed, but its failure (format {fmt}, {len(data)} bytes) cannot be read.")
 
 
+def lost_object(raw: bytes) -> bytes:
+    """The data of the kernel's own failure for an object that nobody has."""
+    return _SYSTEM.pack(_kernel.OBJECT_LOST, 0, 0, 0, raw)
+
+
 def with_node(fmt: int, data: "bytes | View | memoryview", node: str) -> bytes:
     """The data of a failure as others are to have it: one that is about a process names its node.
 

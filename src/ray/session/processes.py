@@ -1,10 +1,11 @@
 """What Linux says about processes: who descends from whom, who belongs to a session, who dies with whom.
 
-Only `os` and `ctypes` are imported, since a keeper waits for this module before it starts anything.
+Only `os`, `struct` and `ctypes` are imported, since a keeper waits for this module before it starts anything.
 """
 
 import ctypes
 import os
+import struct
 
 from ray.session.names import SESSION_VARIABLE
 
@@ -14,9 +15,12 @@ PR_SET_CHILD_SUBREAPER = 36
 # anybody else; and those that hold the session together last. In thousandths of the memory allowed.
 OOM_SCORE_OF_WORKERS = 500
 OOM_SCORE_OF_SERVICES = -500
+TURN_NS = 500_000  # shorter than the 1.4 to 3 ms that Linux gives by itself
 LEFT_STATUS = 72  # of a node manager whose node has been drained, and is to end
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}  # numbers of the system call
+_SCHED_ATTR = struct.Struct("IIQiIQQQ")
 
 
 def _prctl(option: int, value: int) -> None:
@@ -39,6 +43,21 @@ def signal_on_parent_death(parent: int, signum: int) -> None:
     _prctl(PR_SET_PDEATHSIG, signum)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def take_short_turns() -> None:
+    """From now on this thread, and those that it starts, run soon after they are woken, and a short while.
+
+    Between processes that compute all the time, whoever sleeps and is woken often otherwise waits for the
+    ends of their turns. It gets no more of the processor's time by it, and needs no rights (sched_setattr(2),
+    Linux 6.12; before that it does nothing).
+    """
+    number = _SCHED_SETATTR.get(os.uname().machine)
+    if number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
+        return
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    attributes = _SCHED_ATTR.pack(_SCHED_ATTR.size, os.SCHED_OTHER, 0, nice, 0, TURN_NS, 0, 0)
+    _libc.syscall(number, 0, ctypes.c_char_p(attributes), 0)  # refused: then it is as it was
 
 
 def set_name(name: str) -> None:

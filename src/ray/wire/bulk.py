@@ -205,6 +205,9 @@ class BulkClient:
                     await asyncio.wait([under_way])
             under_way.exception()
             raise
+        finally:
+            # An error in it has this frame in its traceback: with that cycle the caller's buffer would stay.
+            del under_way
 
     def fetch_waiting(self, address: str, object_id: bytes, offset: int, into: memoryview) -> int:
         """As `fetch`, in the calling thread, which blocks."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ray.wire import messages
-from ray.wire.messages import MAX_FRAME_BYTES, DamagedMessageError, Message, Opening
+from ray.wire.messages import MAX_FRAME_BYTES, DamagedMessageError, Message, Opening, Packed
 
 BATCH_BYTES = 1 << 20  # a frame of this size or more is closed, and the next message begins another
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class FrameWriter:
         """Bytes of all frames that were not taken yet."""
         return self._done_bytes + len(self._open)
 
-    def add(self, message: Message) -> None:
+    def add(self, message: Message | Packed) -> None:
         """Appends a message.
 
         Raises MessageTooLargeError when it alone is more than a frame may hold, TypeError when a field is of

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ray.errors import IncompatiblePeerError, PeerUnreachableError
 from ray.wire.channel import CHUNK_BYTES, RECORD_BYTES, Channel
 from ray.wire.frames import DamagedFrameError, FrameReader, FrameWriter
-from ray.wire.messages import MAX_TEXT, Bye, Hello, Message
+from ray.wire.messages import MAX_TEXT, Bye, Hello, Message, Packed
 
 READ_BYTES = 64 << 10  # in one turn of the loop, so that no link holds up the others
 MAX_BACKLOG_BYTES = 64 << 20
@@ -76,6 +76,8 @@ class Link:
         self._leaving: str | None = None  # why this side closes, from then on
         self._linger: asyncio.TimerHandle | None = None
         self.end: End | None = None
+        # Comes back to a flush that something was queued for: when the loop has its next turn, or sooner.
+        self.plan: Callable[[Callable[[], None]], object] = self._loop.call_soon
         self._writer.add(hello)
         self._loop.add_reader(self._fd, self._readable)
         self._flush()
@@ -94,8 +96,9 @@ class Link:
         self._loop.add_reader(self._fd, self._readable)
         self._loop.call_soon(self._deliver)
 
-    def send(self, message: Message) -> None:
-        """Queues a message. All that is queued in one turn of the loop goes together at its end.
+    def send(self, message: Message | Packed) -> None:
+        """Queues a message. All that is queued in one turn of the loop, or until `plan` sees to it, goes
+        together.
 
         On a link that has ended, or is being closed, it does nothing. Raises MessageTooLargeError, and
         TypeError for a field that has no form. A backlog of more than 64 MiB ends the link.
@@ -105,7 +108,7 @@ class Link:
         self._writer.add(message)
         if not self._flush_planned:
             self._flush_planned = True
-            self._loop.call_soon(self._flush)
+            self.plan(self._flush)
         # While the socket waits for room nothing moves; what is queued in one turn may be large.
         if self._waits_for_room and self.backlog_bytes > MAX_BACKLOG_BYTES:
             self._end(EndKind.OVERFLOW, f"{self.backlog_bytes:,} bytes wait for it")

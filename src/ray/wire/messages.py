@@ -33,6 +33,7 @@ ObjectId = Annotated[bytes, Meta(min_length=20, max_length=20)]
 TaskId = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Small = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
+Turn = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]  # goes round; 0: none
 Format = Annotated[int, Meta(ge=0, le=255)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Name = Annotated[str, Meta(max_length=256)]
@@ -146,6 +147,10 @@ class Task(Part, frozen=True):
     interval: Small | None = (
         None  # of an actor that the receiver is to create: calls between checkpoints, 0: none
     )
+    # Of a call: the receiver may know its results already, since they are its own, or since it runs again.
+    around: bool = False
+    checkpoint: Ref | None = None  # of an actor that has been elsewhere: its state, behind this turn
+    turn: Turn = 0
 
 
 class Run(Message, frozen=True, tag=10):
@@ -158,7 +163,8 @@ class Result(Part, frozen=True):
     """The value of an object; without `data` it is one that the sender has stored, to be fetched from there.
 
     `nested` ids are lent to the receiver. `failed`: it is a failure that belongs into the journal of the
-    task's owner. `sources`: nodes that have it stored, if not the sender alone.
+    task's owner. `sources`: nodes that have it stored, if not the sender alone. `turn`: of a call to
+    an actor with checkpoints, its number in the order in which the sender has executed them.
     """
 
     id: ObjectId
@@ -168,6 +174,7 @@ class Result(Part, frozen=True):
     nested: list[Ref]
     failed: bool = False
     sources: list[NodeId] = []
+    turn: Turn = 0
 
 
 class Results(Message, frozen=True, tag=11):
@@ -186,6 +193,19 @@ class Killed(Message, frozen=True, tag=13):
     """The receiver's `Kill` of these was heard."""
 
     actors: list[ObjectId]
+
+
+class Checkpoint(Message, frozen=True, tag=14):
+    """An actor of the receiver's that the sender serves can go on from this value, an object of the sender's
+    lent to the receiver, without the calls up to this turn. Their results were sent before."""
+
+    actor: ObjectId
+    turn: Turn
+    value: ObjectId
+    data: Result | None  # the value itself, if it is small
+    is_last: bool = (
+        False  # the sender serves the actor no more: what it was not called yet it is not called there
+    )
 
 
 # --- references -----------------------------------------------------------------------------------
@@ -233,6 +253,20 @@ class Elsewhere(Message, frozen=True, tag=32):
 class Have(Message, frozen=True, tag=33):
     """The sender has got these values, for which the receiver had named sources, and is a source itself."""
 
+    ids: list[ObjectId]
+
+
+class AskCopies(Message, frozen=True, tag=34):
+    """A node is dead that has owned these: of which does the receiver have a value?"""
+
+    owner: NodeId
+    ids: list[ObjectId]
+
+
+class Copies(Message, frozen=True, tag=35):
+    """The answer to each `AskCopies`: of these, which are lent by it."""
+
+    owner: NodeId
     ids: list[ObjectId]
 
 
@@ -335,15 +369,17 @@ class NodeState(Part, frozen=True):
 
 
 class View(Message, frozen=True, tag=51):
-    """All nodes, for all nodes; a later `number` replaces an earlier one.
+    """All nodes, for all nodes; or, with `since`, what is another than in the view of that number.
 
     `dead` are those that were declared dead last, for who has not heard it. A view of `number` 0 says only
-    that.
+    that. Not `loads`: only who is new is told, and what has changed of the others is not.
     """
 
     number: Count
     nodes: list[NodeState]
     dead: Annotated[list[NodeId], Meta(max_length=MAX_DEAD)] = []
+    since: Count = 0
+    loads: bool = True
 
 
 # --- who lives ------------------------------------------------------------------------------------
@@ -397,7 +433,6 @@ class Untaken(Message, frozen=True, tag=71):
     """Tasks of the receiver that the sender has not begun, and won't."""
 
     tasks: list[TaskId]
-    leaves: bool = True  # the sender does; no: it has handles of the actors that these would create
 
 
 class Offer(Message, frozen=True, tag=72):
@@ -450,7 +485,12 @@ AnyMessage = (
     | Help
     | Kill
     | Killed
+    | Checkpoint
+    | AskCopies
+    | Copies
 )
+
+Packed = msgspec.Raw  # a message in its bytes
 
 DamagedMessageError = msgspec.DecodeError  # of which msgspec's ValidationError is one
 
@@ -459,9 +499,14 @@ _decoder = msgspec.msgpack.Decoder(list[AnyMessage])
 _opening_decoder = msgspec.msgpack.Decoder(Annotated[list[Opening], Meta(min_length=1, max_length=1)])
 
 
-def append(message: Message, to: bytearray) -> None:
+def append(message: Message | Packed, to: bytearray) -> None:
     """Adds the message's bytes at the end. Raises TypeError for what MessagePack has no form for."""
     _encoder.encode_into(message, to, -1)
+
+
+def pack(message: Message) -> Packed:
+    """The same message, for many links: it is not encoded again. Raises TypeError as `append` does."""
+    return Packed(_encoder.encode(message))
 
 
 def decode(body: bytes | memoryview) -> list[Message]:

@@ -87,11 +87,12 @@ class ActorHost:
             self._session.arena.journal(JOURNAL_ERROR, data)
             return None
 
-    def store(self, state: Sealed) -> None:
-        """From now on no call up to here is run again."""
+    def store(self, state: Sealed, leaves: bool = False) -> None:
+        """From now on no call up to here is run again. `leaves`: nor is any other, here."""
         # Where there is no room the last one stays, and the calls since.
         with contextlib.suppress(*NO_ROOM):
-            with_room(self._session, functools.partial(self._session.arena.checkpoint, *state))
+            save = functools.partial(self._session.arena.checkpoint, *state, leaves)
+            with_room(self._session, save)
 
 
 def _pickled(state: Any, name: str) -> tuple[bytes, list[ObjectID] | None]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ray._kernel import ACTOR_CALL, TASK, ArenaClosed, ObjectID
+from ray.core import leaving
 from ray.core.arguments import decode
 from ray.core.failures import Failed, failed
 from ray.core.invocation import ArgumentFailed, Definitions, Sealed, arguments, results
@@ -131,6 +132,8 @@ class Executor:
             self.interruptible = True
             args, kwargs = arguments(self.session, payload, deps, host.name) if deps else decode(payload, [])
             method = args[0]
+            if method == leaving.METHOD:
+                return self._leave(host)
             self._name, subject = host.known_names.get(method) or host.names(method)
             call = getattr(host.instance, method)
             value = call(*args[1:], **kwargs) if kwargs or len(args) > 1 else call()
@@ -153,6 +156,14 @@ class Executor:
             if state is not None:
                 host.store(state)
         return result
+
+    def _leave(self, host: ActorHost) -> Result:
+        """It goes on at another node; if its state can't be saved, it stays for as long as this one."""
+        state = host.state()
+        self.interruptible = False
+        if state is not None:
+            host.store(state, leaves=True)
+        return _NOTHING
 
     def _create_actor(self, key: int, payload: bytes, deps: list[ObjectID] | None) -> Result:
         self._name = ""

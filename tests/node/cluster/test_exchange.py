@@ -1,10 +1,13 @@
 """What node managers say to each other, with real arenas and links that lose what is on them."""
 
+import time
+from collections.abc import Callable
+
 import pytest
 
 from ray import _kernel
 from ray.wire import messages
-from tests.core.nodes import RAW, decoded, encoded
+from tests.core.nodes import RAW, Host, decoded, encoded
 from tests.node.cluster.worlds import Member, World
 
 LARGE = 200_000
@@ -356,3 +359,152 @@ def test_a_task_that_waits_for_more_does_not_follow() -> None:
     assert number(a, result) == 4 + 5 + 3
     del large, later, result, function
     everything_is_gone(world)
+
+
+def test_what_another_has_passed_on_too_late_for_its_owner_is_had_from_that_one() -> None:
+    world = World(3)
+    a, b, c = world.members
+    function, others = function_of(a), function_of(b)
+    late = a.node.driver.put(encoded(20, LARGE), RAW)
+    (first,) = a.node.submit(function, 3, [late])
+    assert a.offload(b) == 1
+    world.settle()
+    passed_on = b.node.driver.foreign((late.binary(), 0))
+    world.settle(works=True)
+    assert number(a, first) == 23
+    world.cut(a, c)
+    (second,) = b.node.submit(others, 5, [passed_on])
+    assert b.offload(c) == 1
+    world.settle()
+    world.kill(a)
+    world.settle(works=True)
+    assert number(b, second) == 25
+    del passed_on, second, others, function, late, first
+    everything_is_gone(world)
+
+
+def test_what_nobody_has_is_lost_with_its_owner() -> None:
+    world = World(3)
+    a, b, c = world.members
+    function, others = function_of(a), function_of(b)
+    lost = a.node.driver.reserve()
+    a.node.submit(function, 3, None, [lost])
+    assert a.offload(b) == 1
+    world.settle()
+    passed_on = b.node.driver.foreign((lost.binary(), 0))
+    world.settle(works=True)
+    world.cut(a, c)
+    b.node.submit(others, 5, None, [passed_on])
+    assert b.offload(c) == 1
+    world.settle()
+    there = c.node.driver.foreign((lost.binary(), 0))
+    world.kill(a)
+    world.settle(works=True)
+    assert failure(b, passed_on) == failure(c, there) == _kernel.OBJECT_LOST
+    del passed_on, there, others, function, lost
+    everything_is_gone(world)
+
+
+def _copied(size: int = 0) -> tuple[World, _kernel.ObjectID, _kernel.ObjectID, _kernel.ObjectID]:
+    """A value that a has put; b knows the id only, c has a copy."""
+    world = World(3)
+    a, b, c = world.members
+    function = function_of(a)
+    put = a.node.driver.put(encoded(20, size), RAW)
+    a.node.submit(function, 1, None, [put])
+    assert a.offload(b) == 1
+    world.settle()
+    known = b.node.driver.foreign((put.binary(), 0))
+    world.settle(works=True)
+    a.node.submit(function, 2, [put])
+    assert a.offload(c) == 1
+    world.settle()
+    copy = c.node.driver.foreign((put.binary(), 0))
+    world.settle(works=True)
+    assert c.node.driver.is_ready(copy)
+    assert not b.node.driver.is_ready(known)
+    return world, put, known, copy
+
+
+@pytest.mark.parametrize("size", [0, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("first", ["both", "who asks", "who has it"])
+def test_a_copy_at_a_third_node_is_found_when_the_owner_dies(first: str, size: int) -> None:
+    world, put, known, copy = _copied(size)
+    a, b, c = world.members
+    order = {"both": [b, c], "who asks": [b], "who has it": [c]}[first]
+    del put
+    for member in order:
+        world.kept.append(member.exchange.on_death(a.id))
+    if first != "both":
+        world.settle()  # the others have not heard of it
+    world.kill(a)
+    world.settle(works=True)
+    assert number(b, known) == number(c, copy) == 20
+    b.node.check()
+    c.node.check()
+    del known, copy
+    everything_is_gone(world)
+
+
+def test_a_copy_is_found_at_a_node_that_was_never_linked() -> None:
+    world, put, known, copy = _copied()
+    a, b, c = world.members
+    del put
+    world.cut(b, c)
+    world.kill(a)
+    b.look()
+    world.connect(b, c)
+    world.settle(works=True)
+    assert number(b, known) == number(c, copy) == 20
+    del known, copy
+    everything_is_gone(world)
+
+
+def test_who_has_said_that_it_has_a_copy_and_dies_is_not_waited_for() -> None:
+    world, put, known, copy = _copied()
+    a, b, c = world.members
+    del put, copy
+    world.kill(a)
+    for _ in range(3):  # until it has said so, or has sent it
+        world.deliver()
+    world.kill(c)
+    b.look()
+    assert b.node.driver.is_ready(known)
+    assert not b.exchange.orphans
+    del known
+    everything_is_gone(world)
+
+
+def test_a_node_that_knows_nothing_of_an_id_says_so_and_keeps_nothing() -> None:
+    world = World(2)
+    a, b = world.members
+    objects = b.arena.stats()["objects"]
+    b.exchange.on_message(a.id, messages.AskCopies(bytes(20), [bytes(range(20))]))
+    queue = world.links[frozenset((a.id, b.id))][a.id]
+    assert messages.decode(queue.pop()) == [messages.Copies(bytes(20), [])]
+    b.look()
+    assert b.arena.stats()["objects"] == objects
+    everything_is_gone(world)
+
+
+def test_an_actor_ends_though_its_return_was_lost() -> None:
+    world = World(2)
+    a, b = world.members
+    actor = a.node.create(function_of(a))
+    assert a.offload(b) == 1
+    world.settle()
+    host = Host(b.node)
+    _settle_until(world, lambda: b.arena.stats()["tasks_done"] == 1)
+    del actor
+    a.look()  # says so
+    world.cut(a, b)
+    world.connect(a, b)
+    _settle_until(world, lambda: not host.is_alive())
+    everything_is_gone(world)
+
+
+def _settle_until(world: World, done: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 20.0
+    while not done():
+        assert time.monotonic() < deadline_s
+        world.settle()

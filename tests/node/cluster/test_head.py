@@ -12,7 +12,8 @@ from ray.policy.cluster.membership import (
     SUSPECT_MS,
     TICK_MS,
 )
-from ray.wire.messages import PROTOCOL, Hello, Inquiry, Load, Message, Resources, Sighting, View
+from ray.policy.cluster.views import LEAST_MS
+from ray.wire.messages import PROTOCOL, Hello, Inquiry, Load, Message, NodeState, Resources, Sighting, View
 
 HEAD, A, B = (bytes([letter]) * 20 for letter in b"HAB")
 
@@ -22,6 +23,7 @@ class Deeds:
 
     def __init__(self, known: Collection[bytes] = ()) -> None:
         self.views: list[View] = []
+        self.pictures: dict[bytes, dict[bytes, NodeState]] = {}  # what each reader makes of them
         self.buried: list[bytes] = []
         self.sent: list[tuple[bytes, Message]] = []
         self.wanted: list[bytes] = []
@@ -41,8 +43,15 @@ class Deeds:
     def send(self, node: bytes, message: Message) -> None:
         self.sent.append((node, message))
 
-    def send_view(self, view: View) -> None:
+    def send_view(self, view: View, readers: list[bytes]) -> None:
         self.views.append(view)
+        for reader in readers:
+            picture = self.pictures.setdefault(reader, {})
+            if not view.since:
+                picture.clear()
+            picture.update({state.node_id: state for state in view.nodes})
+            for node in view.dead:
+                picture.pop(node, None)
 
     def want_link(self, node: bytes) -> None:
         self.wanted.append(node)
@@ -74,7 +83,7 @@ def load(number: int, free: int) -> Load:
 def test_a_head_that_has_come_back_keeps_its_members() -> None:
     deeds = Deeds([A, B])
     deeds.head.tick(TICK_MS)
-    assert {A, B} <= {state.node_id for state in deeds.views[-1].nodes}
+    assert {A, B} <= {state.node_id for state in deeds.head.view().nodes}
     deeds.link(A, TICK_MS)
     now_ms = TICK_MS
     while now_ms < DEAD_MS + GRACE_MS + TICK_MS:
@@ -118,14 +127,14 @@ def test_nobody_hears_of_a_death_before_the_control_store_has_it() -> None:
     deeds.run(0, DEAD_MS + 1_000, A)
     assert deeds.table[B].dead
     assert deeds.buried == []
-    assert B in {state.node_id for state in deeds.views[-1].nodes}
-    assert deeds.views[-1].dead == []
+    assert B in deeds.pictures[A]
+    assert deeds.head.view().dead == []
     deeds.is_store_up = True
     deeds.write(A, deeds.table[A])
     deeds.run(DEAD_MS + 1_000, DEAD_MS + 3_000, A)
     assert deeds.buried == [B]
-    assert B not in {state.node_id for state in deeds.views[-1].nodes}
-    assert deeds.views[-1].dead == [B]
+    assert B not in deeds.pictures[A]
+    assert deeds.head.view().dead == [B]
 
 
 def test_a_dead_node_stays_dead_also_under_the_next_head() -> None:
@@ -170,3 +179,32 @@ def test_another_incarnation_at_the_same_place_is_the_death_of_the_first() -> No
     deeds.head.on_replaced(A, B, 10)
     assert deeds.buried == [A]
     assert deeds.link(B, 11)
+
+
+def test_what_has_changed_is_told_and_no_more() -> None:
+    deeds = Deeds()
+    deeds.link(HEAD, 0)
+    for node in A, B:
+        deeds.link(node, 0)
+        deeds.head.on_load(node, load(1, 0), 0)
+    deeds.run(0, LEAST_MS + TICK_MS, A, B)
+    assert deeds.pictures[A].keys() == {HEAD, A, B}
+    deeds.views.clear()
+    deeds.head.on_load(B, load(2, 10_000), 300)
+    deeds.head.tick(300 + LEAST_MS)
+    (view,) = deeds.views
+    assert [state.node_id for state in view.nodes] == [B]
+    assert deeds.pictures[A][B].free.cpu == 10_000
+
+
+def test_a_new_link_is_told_everything() -> None:
+    deeds = Deeds()
+    for node in A, B:
+        deeds.link(node, 0)
+    deeds.head.tick(LEAST_MS)
+    deeds.head.on_link_down(A, 150)
+    deeds.link(A, 160)
+    deeds.pictures[A].clear()
+    deeds.head.tick(3 * LEAST_MS)
+    assert deeds.pictures[A].keys() == {A, B}
+    assert sorted(len(view.nodes) for view in deeds.views[-2:]) == [1, 2]

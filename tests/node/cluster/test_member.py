@@ -22,6 +22,8 @@ class Record:
 
     def __init__(self, node: Node, token: ClusterToken, head_address: str) -> None:
         self.node_id = node.node_id.hex()
+        self.node_ip_address = "127.0.0.1"
+        self.custom_resource_name = ""
         self.cluster_identity = Identity.of(token).pem.decode()
         self.head_address = head_address
         self.control_store: list[str] = []

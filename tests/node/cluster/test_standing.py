@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from ray.control_store.nodes import NodeEntry
-from ray.node.cluster.standing import HELPERS, Standing
-from ray.policy.cluster.fencing import ASK_MS, FENCE_MS
+from ray.node.cluster.standing import HELPERS, NO_HEAD_MS, Standing
+from ray.policy.cluster.fencing import ASK_MS, FENCE_MS, FRESH_MS
 from ray.policy.cluster.membership import DEAD_MS
 from ray.policy.cluster.reach import AROUND_MS, BROKEN_MS, TICK_MS
 from ray.wire.messages import (
@@ -44,6 +44,9 @@ class World:
 
     def send(self, node: bytes, message: Message) -> None:
         self.sent.append((node, message))
+
+    def send_all(self, nodes: list[bytes], message: Message) -> None:
+        self.sent.extend((node, message) for node in nodes)
 
     def linked(self) -> list[bytes]:
         return sorted(self.up)
@@ -98,6 +101,11 @@ def view(number: int, *nodes: bytes, dead: tuple[bytes, ...] = ()) -> View:
     return View(number, [NodeState(node, "x:1", NOTHING, NOTHING, 0) for node in nodes], list(dead))
 
 
+def changed(number: int, since: int, *nodes: bytes, dead: tuple[bytes, ...] = ()) -> View:
+    whole = view(number, *nodes, dead=dead)
+    return View(number, whole.nodes, whole.dead, since)
+
+
 def test_the_heads_pong_is_a_renewal_and_anothers_is_none() -> None:
     world = World()
     assert world.link(HEAD)
@@ -142,6 +150,26 @@ def test_who_finds_itself_among_the_dead_joins_again() -> None:
     world.say(HEAD, view(2, HEAD, dead=(A, B)))
     assert [done for done in world.done if done != "view"] == ["fence", "rejoin", ("bury", B)]
     assert not world.standing.may_act()
+
+
+def test_a_view_of_changes_leaves_the_others_as_they_are() -> None:
+    world = World()
+    world.link(HEAD)
+    world.say(HEAD, view(1, HEAD, A))
+    world.say(HEAD, changed(2, 1, B))
+    assert world.standing.present == {HEAD, A, B}
+    world.say(HEAD, changed(3, 1, dead=(B,)))
+    assert world.standing.present == {HEAD, A}
+    assert world.done.count(("bury", B)) == 1
+
+
+def test_on_top_of_a_view_that_never_came_nothing_is_put() -> None:
+    world = World()
+    world.link(HEAD)
+    world.say(HEAD, view(1, HEAD, A, B))
+    world.say(HEAD, changed(4, 3, dead=(B,)))
+    assert world.done[-2:] == [("close", HEAD), ("want", HEAD)]
+    assert B in world.standing.present
 
 
 def test_who_was_declared_dead_is_told_and_let_go() -> None:
@@ -207,3 +235,26 @@ def test_a_command_that_only_asks_is_no_member() -> None:
     assert B not in world.standing.head.members
     assert world.say(B, Ping(3))
     assert world.sent == [(B, Pong(3))]
+
+
+def test_a_head_that_is_started_again_at_once_has_not_ended() -> None:
+    world = World()
+    world.link(HEAD)
+    world.close_link(HEAD, "it ends")
+    assert not world.standing.has_no_head()
+    for _ in range(NO_HEAD_MS // 500):
+        world.standing.on_head_refused()
+        assert not world.standing.has_no_head()
+        world.now_ms += 500
+    world.standing.on_head_refused()
+    assert world.standing.has_no_head()
+    world.now_ms += FRESH_MS  # its machine does not answer any more
+    assert not world.standing.has_no_head()
+    world.standing.on_head_refused()
+    assert not world.standing.has_no_head()
+    for _ in range(NO_HEAD_MS // 500):
+        world.now_ms += 500
+        world.standing.on_head_refused()
+    assert world.standing.has_no_head()
+    world.link(HEAD)
+    assert not world.standing.has_no_head()

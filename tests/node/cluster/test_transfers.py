@@ -123,9 +123,8 @@ def test_a_source_that_fails_costs_its_own_piece_only() -> None:
 
 
 def test_of_what_could_not_be_had_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though errors refer to its memory, and the garbage collector does not come by itself."""
+    """Also without the garbage collector, which does not come by itself in a process that makes little."""
     monkeypatch.setattr(transfers, "KEPT_S", 0.05)
-    monkeypatch.setattr(transfers, "CLEAN_S", 0.2)
 
     async def main() -> None:
         async with nodes(a=Source(1)) as receiver:

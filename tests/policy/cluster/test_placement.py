@@ -67,9 +67,9 @@ def test_long_tasks_never_wait_elsewhere() -> None:
 def test_short_tasks_hide_the_round_trip() -> None:
     queue = Queue(1, CPU, 10_000, task_ms=1.0)
     assert counts(place(BUSY, [queue], [replace(B, round_trip_ms=10)])) == {b"b": 2 + 20}
-    assert counts(place(BUSY, [queue], [replace(B, round_trip_ms=10, free=(0, 0), unreported=15)])) == {
-        b"b": 5
-    }
+    full = replace(B, round_trip_ms=10, free=(0, 0))
+    assert counts(place(BUSY, [queue], [replace(full, unreported=10)])) == {b"b": 10}
+    assert counts(place(BUSY, [queue], [replace(full, unreported=11)])) == {}  # filled up when half are done
 
 
 def test_this_nodes_buffer_comes_first() -> None:

@@ -56,7 +56,7 @@ class Codes:
         self.homes = homes
         self.identity = identity
         self.address_of = address_of
-        self._place = arena.stats()["journal_last"]
+        self._place = arena.journal_last
         self._placed: dict[int, str] = {}  # by job
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._wanted_here: set[int] = set()  # of drivers of this node
@@ -66,7 +66,7 @@ class Codes:
 
     def look(self) -> None:
         """At what the journal has new."""
-        while self.arena.stats()["journal_last"] > self._place:
+        while self.arena.journal_last > self._place:
             self._place, entries = self.arena.journal_read(self._place)
             for entry in entries:
                 note = code_notes.read(entry)

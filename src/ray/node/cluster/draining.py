@@ -3,8 +3,10 @@
 When, and what is still in the way, decides `ray.policy.cluster.draining`. That this node leaves stands in its
 session's record, so that a new node manager goes on with it and drivers are not admitted any more.
 
-Not handed over: actors. Calls that have come are done, since they count as tasks; who calls later is told
-that the actor's node is gone. To hand them over, `Departure.look` would have to send their checkpoints on.
+Actors with checkpoints that this node serves for others leave before it: each saves its state between two
+calls, and goes on where its owner places it. Not handed over are actors without, nor any that this node owns.
+Calls of those that have come are done, since they count as tasks; who calls later is told that the actor's
+node is gone.
 """
 
 import contextlib
@@ -15,8 +17,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from ray import _kernel
+from ray.core import leaving
 from ray.core.logs import of_job, open_log
-from ray.node.cluster.exchange import THIS_NODE, Exchange
+from ray.node.cluster.exchange import THIS_NODE, Exchange, as_owned
 from ray.policy.cluster.draining import Drain, Leave, Offer, Seen
 from ray.session.record import SessionRecord
 from ray.session.say import say
@@ -40,17 +43,21 @@ class Departure:
         leave: Callable[[], None],
         by_ms: int | None,
         clock_s: Callable[[], float] = time.monotonic,
+        has_no_head: Callable[[], bool] = lambda: False,
     ) -> None:
         """`leave` is called once: when all is in other hands, or the time is over. `by_ms` stands in the
         record already if a node manager before this one has begun. `clock_s` measures how long looking
-        takes."""
+        takes. Who is not linked when there is no head any more takes nothing over: nobody will bring the two
+        together, nor say that one of them is dead."""
         self.arena = arena
         self.exchange = exchange
         self.send = send
         self.leave = leave
         self._clock_s = clock_s
+        self._has_no_head = has_no_head
         self._drain: Drain | None = None
         self._told: set[int] = set()  # jobs whose drivers know
+        self._asked: set[_kernel.ObjectID] = set()  # actors that are to leave
         self._next_ms = 0
         if by_ms is not None:
             self._begin_by(by_ms)
@@ -94,6 +101,7 @@ class Departure:
         if self._drain is None or now_ms < self._next_ms:
             return
         self._tell_drivers(self._drain.deadline_ms - now_ms)
+        self._ask_actors()
         began_s = self._clock_s()
         for action in self._drain.look(self._seen(), now_ms):
             if isinstance(action, Offer):
@@ -111,10 +119,13 @@ class Departure:
 
     def _seen(self) -> Seen:
         """In the order that `Seen` asks for."""
-        arena, peers = self.arena, list(self.exchange.peers.values())
+        arena, peers = self.arena, list(self.exchange.by_node.values())
         drivers = len(arena.drivers())
         away = sum(len(arena.away(peer.number)) for peer in peers)
-        tasks = max(0, arena.stats()["tasks"] - away)
+        gone = [peer for peer in peers if not peer.up] if self._has_no_head() else []
+        theirs = sum(len(arena.received(peer.number)) for peer in gone)  # which nobody waits for any more
+        tasks = max(0, arena.stats()["tasks"] - away - theirs)
+        peers = [peer for peer in peers if peer not in gone]
         unreturned = sum(len(arena.received(peer.number)) for peer in peers)
         # To a node whose link is down nothing can be said, but what it has of this one counts.
         lent: dict[bytes, list[bytes]] = {}
@@ -126,6 +137,13 @@ class Departure:
             lent[peer.node] = [raw for raw, owner in owners if owner in (THIS_NODE, peer.number)]
             own.update(raw for raw, owner in owners if owner == THIS_NODE)
         return Seen(tasks, drivers, unreturned, lent, frozenset(own))
+
+    def _ask_actors(self) -> None:
+        """By a call like others: so it comes between two of these, and no state is half made."""
+        served = set(self.arena.served_actors())
+        for actor in served - self._asked:
+            self.arena.call(actor, leaving.PAYLOAD, None, None, 0)
+        self._asked = served
 
     def _owner(self, raw: bytes) -> int:
         return self.arena.owner(self.arena.foreign((raw, THIS_NODE)))
@@ -174,7 +192,9 @@ class Takeover:
         peer = self.exchange.by_node.get(node)
         if peer is not None:
             foreign = self.exchange.arena.foreign
-            self._wanted.setdefault(node, {}).update((raw, foreign((raw, peer.number))) for raw in offer.ids)
+            self._wanted.setdefault(node, {}).update(
+                (raw, foreign((as_owned(raw), peer.number))) for raw in offer.ids
+            )
 
     def on_link_down(self, node: bytes) -> None:
         """It offers anew, or is dead."""

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from ray import _kernel
+from ray.node.cluster.checkpoints import Checkpoints
+from ray.node.cluster.orphans import MOST_IDS, MOST_NODES, Orphans
 from ray.policy.cluster.transfers import Answer, Spread
-from ray.serialization.failures import with_node
+from ray.serialization.failures import lost_object, with_node
 from ray.wire import messages
 from ray.wire.messages import Message
 
@@ -26,9 +28,22 @@ THIS_NODE = 0  # as the number of an owner
 ENTRIES_AT_ONCE = 100_000  # in one part of a Sync
 CALLS_AT_ONCE = 512  # to one actor, before others have their turn
 FIRST_RETURN = bytes(4)  # how the id of a task's first result ends
-ACTOR_INDEX = bytes((0, 0, 0, 0xC0))  # and that of the actor it creates
 GRACE_S = 15.0  # longer than a link that breaks is away
 FUNCTIONS_KEPT = 1_000  # of one job
+SERVED_INDEX = bytes((1, 0, 0, 0xC0))  # how the id of an actor ends where it is served for another node
+AROUND = 0x40  # in the last byte of an id, of the result of a call that its actor's owner has sent back
+
+
+def around(raw: bytes) -> bytes:
+    """What the node that owns a result, and has executed the call, knows it by as the executor: the actor's
+    owner, to whom it had sent the call, has sent it back."""
+    return raw[:-1] + bytes((raw[-1] | AROUND,))
+
+
+def as_owned(raw: bytes) -> bytes:
+    """What its owner knows a result by, and all others do."""
+    is_around = raw[-1] & 0xC0 == AROUND
+    return raw[:-1] + bytes((raw[-1] & ~AROUND,)) if is_around else raw
 
 
 class Network(Protocol):
@@ -96,12 +111,17 @@ class Exchange:
         self.functions: dict[int, dict[bytes, _kernel.ObjectID]] = defaultdict(dict)
         self.spread = Spread()  # large values that others have asked this node for
         self._dead: set[bytes] = set()
+        self.orphans = Orphans()  # of dead nodes that are not buried yet
+        # Who else may have copies of what they owned.
+        self.members: Callable[[], Iterable[bytes]] = lambda: ()
+        self._named: dict[bytes, list[bytes]] = {}  # by wanted id: the sources that were named to this node
         self._again: dict[bytes, None] = {}  # wanted ids, to be asked for when the next tick comes
         # A value is wanted, and stored at that node, with so many bytes: sends tasks that wait for it there,
         # and says whether any went.
         self.on_located: Callable[[_kernel.ObjectID, bytes, int], bool] = lambda oid, node, size_bytes: False
         self.label = ""  # how failures name this node to others
         self.is_leaving = False  # no tasks of others are taken any more
+        self.checkpoints = Checkpoints()
         for number, node_id in arena.peers():
             self._add(number, node_id)
         for job, home, root in arena.guests():
@@ -129,7 +149,7 @@ class Exchange:
     def want_links(self) -> None:
         """With all nodes that there is anything with: what was lost with a link may be waited for."""
         for peer in self.peers.values():
-            if not peer.up:
+            if not peer.up and peer.node not in self._dead:
                 self.network.want_link(peer.node)
 
     def on_link_up(self, node: bytes) -> None:
@@ -147,14 +167,30 @@ class Exchange:
     def on_link_down(self, node: bytes) -> None:
         if node in self.by_node:
             self._forget_link(self.by_node[node])
+            number = self.by_node[node].number
+            self.orphans.unlinked(number)
+            for raw, (owner, holder) in self._wanted.items():
+                if holder == number and self.orphans.holds(owner, raw):  # another may have a copy as well
+                    self._again[raw] = None
             self.network.want_link(node)  # what was lost on the way may be waited for
 
     def on_death(self, node: bytes) -> list[_kernel.ObjectID]:
         """It is dead for good: its tasks run again, what only it had is lost, its jobs end here.
 
         What it had been lent is returned: to be kept for `GRACE_S`, since it may have passed the ids on to
-        others, who are about to ask for a loan of their own.
+        others, who are about to ask for a loan of their own. The rest waits for a moment if it owned what
+        this node has no value of, and another node may have: `Orphans`.
         """
+        return self._on_death(node, True)
+
+    def end_incarnation(self) -> list[_kernel.ObjectID]:
+        """All others are dead to this node, at once."""
+        kept = [oid for node in list(self.by_node) for oid in self._on_death(node, False)]
+        for number in self.orphans.end():
+            self._bury(self.peers[number])
+        return kept
+
+    def _on_death(self, node: bytes, may_wait: bool) -> list[_kernel.ObjectID]:
         self._dead.add(node)
         peer = self.by_node.pop(node, None)
         if peer is None:
@@ -163,11 +199,97 @@ class Exchange:
         # Not the results of its own tasks: it may come back as another node, and send these again.
         kept = [oid for oid in lent if self.arena.owner(oid) != peer.number]
         lent.clear()
+        self._forget_link(peer)
+        self.orphans.gone(peer.number)
+        orphans = self._without_value(peer) if may_wait else {}
+        others = self._may_have(orphans, peer) if orphans else []
+        if others:
+            self.orphans.add(peer.number, node, orphans, others)
+            self._ask_others(peer)
+        else:
+            self._bury(peer)
+        self._look_for_orphans()
+        return kept
+
+    def _without_value(self, dead: Peer) -> dict[bytes, _kernel.ObjectID]:
+        """What it owned, is referred to here, and has no value; first what is waited for."""
+        waited = [raw for raw, (owner, _) in self._wanted.items() if owner == dead.number]
+        borrowing = [raw for raw, owner in self._borrowing.items() if owner == dead.number]
+        noted = [raw for raw, _ in self.arena.notes(dead.number)]
+        tasks = set(self.arena.received(dead.number))  # whose results will come, or nobody needs any more
+        found: dict[bytes, _kernel.ObjectID] = {}
+        for raw in dict.fromkeys((*waited, *borrowing, *noted)):
+            if raw[: -len(FIRST_RETURN)] in tasks:
+                continue
+            oid = self.arena.foreign((raw, THIS_NODE))
+            if not self.arena.is_ready(oid) and self.arena.owner(oid) == dead.number:
+                found[raw] = oid
+                if len(found) == MOST_IDS:
+                    break
+        return found
+
+    def _may_have(self, ids: Iterable[bytes], dead: Peer) -> list[int]:
+        """Copies of some of these: first who has passed one on or was named as a source, then the linked."""
+        first: dict[int, None] = {}
+        if any(raw in self._borrowing for raw in ids):
+            for number in self.peers:
+                if any(raw in self._borrowing and raw in ids for raw, _ in self.arena.notes(number)):
+                    first[number] = None
+        for raw in ids:
+            for node in self._named.get(raw, ()):
+                if node in self.by_node:
+                    first[self.by_node[node].number] = None
+        linked = [peer.number for peer in self.by_node.values() if peer.synced]
+        order = dict.fromkeys((*first, *linked, *(peer.number for peer in self.by_node.values())))
+        order.pop(dead.number, None)
+        found = [number for number in order if self.peers[number].node not in self._dead]
+        for node in self.members():
+            if len(found) >= MOST_NODES:
+                break
+            if node not in self.by_node and node != self.node and node not in self._dead:
+                found.append(self.peer_of(node).number)
+        return found[:MOST_NODES]
+
+    def _look_for_orphans(self) -> None:
+        """Whom to ask has changed, or what is known."""
+        for number, owner, ids in self.orphans.questions():
+            self._send(number, messages.AskCopies(owner, ids))
+        for raw, oid in self.orphans.lost():
+            self._wanted.pop(raw, None)
+            self.arena.seal(oid, lost_object(raw), _kernel.FORMAT_SYSTEM, [])
+        for number in self.orphans.over():
+            self._bury(self.peers[number])
+
+    def _on_ask_copies(self, peer: Peer, question: messages.AskCopies) -> None:
+        """Whoever asks has heard of the death; this node may not have, or may look for the same."""
+        oids = [self.arena.foreign((raw, THIS_NODE)) for raw in question.ids]  # what is gone is a failure
+        here = [
+            oid
+            for oid in oids
+            if self.arena.is_ready(oid) and self.arena.get(oid, 0)[0] != _kernel.FORMAT_SYSTEM
+        ]
+        self.arena.lend(peer.number, here)
+        self._send(peer.number, messages.Copies(question.owner, [oid.binary() for oid in here]))
+
+    def _on_copies(self, peer: Peer, copies: messages.Copies) -> None:
+        owner = self.orphans.number(copies.owner)
+        needed = [raw for raw in copies.ids if owner is not None and self.orphans.holds(owner, raw)]
+        needless = set(copies.ids).difference(needed)
+        if needless:
+            self._return(peer.number, [(raw, 1) for raw in needless])
+        if owner is None:
+            return
+        self.arena.note(peer.number, [(raw, owner) for raw in needed])
+        for raw in self.orphans.answered(owner, peer.number, needed):
+            self._wanted.pop(raw, None)
+            self._want(raw, owner, owner)
+        self._look_for_orphans()
+
+    def _bury(self, peer: Peer) -> None:
         for raw in self.spread.keys:  # nobody will tell when others let go of what it owned
             if self.arena.owner(self.arena.foreign((raw, THIS_NODE))) == peer.number:
                 self._end_sharing(raw, peer.number)
         del self.peers[peer.number]
-        self._forget_link(peer)
         for job in peer.guests.values():
             self.functions.pop(job, None)
         self.arena.bury_peer(peer.number)
@@ -178,13 +300,20 @@ class Exchange:
             self._give_back(number, [raw for raw, _ in self.arena.notes(number) if self._is_own(raw)])
         self._borrowed = {raw for raw in self._borrowed if not self._is_own(raw)}
         self._borrowing = {raw: owner for raw, owner in self._borrowing.items() if owner != peer.number}
+        for raw in [raw for raw in self._wanted if self._is_here(raw)]:  # has failed with it
+            del self._wanted[raw]
+        self._named = {raw: sources for raw, sources in self._named.items() if raw in self._wanted}
+        self._ask_others(peer)
+
+    def _ask_others(self, dead: Peer) -> None:
+        """What it was asked for, or another about something that it owned."""
         for raw, (owner, holder) in list(self._wanted.items()):
-            if peer.number in (owner, holder):
+            if dead.number in (owner, holder):
                 del self._wanted[raw]
                 self._want(raw, owner, owner)  # if that is another, it had told to ask the dead one
-        return kept
 
     def _forget_link(self, peer: Peer) -> None:
+        self.checkpoints.on_link_down(self, peer.number)
         peer.up = peer.synced = False
         peer.waiting.clear()
         peer.returns.clear()
@@ -203,7 +332,7 @@ class Exchange:
     def _send(self, number: int, message: Message) -> None:
         """What is lost because there is no link is made good by `Sync`."""
         peer = self.peers.get(number)
-        if peer is None:
+        if peer is None or peer.node in self._dead:
             return
         if peer.synced:
             self._send_returns(peer)
@@ -276,6 +405,10 @@ class Exchange:
         arena.match_loans(number, [entry for part in parts for entry in part.noted])
         there = {task for part in parts for task in part.tasks}
         arena.recall(number, [task for task in arena.away(number) if task not in there])
+        # Of an actor that nothing here refers to any more, the creation is there, and not away: it was
+        # returned, and that may have been lost. Of other tasks nobody has such an id.
+        gone = there.difference(arena.away(number))
+        self._return(number, [(task + SERVED_INDEX, 1) for task in gone])
         jobs = {root for part in parts for root in part.jobs}
         for root in [root for root in peer.guests if root not in jobs]:
             self._bury_guest(peer.guests.pop(root))
@@ -289,6 +422,8 @@ class Exchange:
             del self._wanted[raw]
             if owner in self.peers and owner != number:
                 self._want(raw, owner, owner)
+        self.orphans.synced(number)
+        self._look_for_orphans()
         arena.renew_news(number)
 
     # --- refs on the wire ---
@@ -403,7 +538,7 @@ class Exchange:
         told = []
         for sent in tasks:
             (raw, job, function, payload, deps, nested, num_returns, cpu, gpu, custom, attempt, retries,
-             actor, after, interval) = sent  # fmt: skip
+             actor, after, interval, is_around, checkpoint, turn) = sent  # fmt: skip
             known = self.arena.job_root(job)
             if known is None:  # its driver has ended just now; its tasks are failed by that
                 if actor is not None:  # those of the calls that are away
@@ -429,6 +564,9 @@ class Exchange:
                     actor=None if actor is None else self._wire_ref(actor),
                     after=after,
                     interval=interval,
+                    around=is_around,
+                    checkpoint=None if checkpoint is None else self._wire_ref(checkpoint),
+                    turn=turn,
                 )
             )
         if told:
@@ -480,15 +618,16 @@ class Exchange:
             function = None if task.function is None else self._ref(task.function, peer)
             deps = [self._ref(ref, peer) for ref in task.deps]
             nested = [self._ref(ref, peer) for ref in task.nested]
-            refs += [function] if function is not None else []
-            refs += deps
-            refs += nested
+            checkpoint = None if task.checkpoint is None else self._ref(task.checkpoint, peer)
+            named = [ref for ref in (function, *deps, *nested, checkpoint) if ref is not None]
+            refs += named
             is_untaken = self.is_leaving and task.actor is None  # the calls of its actors are still done here
             if is_untaken:
                 untaken.append(task.id)
-            known = self._known_results(peer, task) if self._dead and job is not None else []
+            may_be_known = bool(self._dead) and job is not None and not task.around
+            known = self._known_results(peer, task) if may_be_known else []
             if job is None or known or is_untaken:  # the job has ended, and so will the task at the sender
-                self.arena.note(peer.number, [*deps, *nested] + ([function] if function is not None else []))
+                self.arena.note(peer.number, named)
                 if known:
                     self._send(peer.number, messages.Results(known))
                 continue
@@ -496,13 +635,11 @@ class Exchange:
             actor = None if task.actor is None else self._ref(task.actor, peer)
             tasks.append(
                 (task.id, job, function, task.payload, deps, nested, task.num_returns, need.cpu, need.gpu,
-                 need.custom, task.attempt, task.retries, actor, task.after, task.interval)
+                 need.custom, task.attempt, task.retries, actor, task.after, task.interval,
+                 task.around, checkpoint, task.turn)
             )  # fmt: skip
-        refused = self.arena.receive_tasks(peer.number, tasks)
+        self.arena.receive_tasks(peer.number, tasks)
         self._came_from(peer.number, refs)
-        if refused:  # the peer hears of the handles first, and sends them here no more
-            self._send(peer.number, messages.Borrow([task + ACTOR_INDEX for task in refused]))
-            self._send(peer.number, messages.Untaken(refused, leaves=False))
         for _, job, function, *_ in tasks:
             if function is not None and function[1] != THIS_NODE:
                 kept = self.functions[job]
@@ -549,7 +686,14 @@ class Exchange:
         for result in results.results:
             nested = [self._ref(ref, peer) for ref in result.nested]
             fresh = self.arena.finish_return(
-                peer.number, result.id, result.format, result.data, result.size, nested, result.failed
+                peer.number,
+                result.id,
+                result.format,
+                result.data,
+                result.size,
+                nested,
+                result.failed,
+                result.turn,
             )
             self._came_from(peer.number, nested)
             if not fresh or result.data is not None:
@@ -560,9 +704,54 @@ class Exchange:
             self._return(peer.number, returned)
         return finished
 
+    # --- checkpoints of actors ---
+
+    def _on_checkpoint(self, peer: Peer, told: messages.Checkpoint) -> None:
+        self.checkpoints.on_told(self, peer, told)
+
+    def send_to(self, peer: Peer, message: Message) -> None:
+        self._send(peer.number, message)
+
+    def noted(self, peer: Peer, raw: bytes) -> _kernel.ObjectID:
+        """An object of that peer's, which it has lent to this node once more."""
+        oid = self.arena.foreign((raw, peer.number))
+        self.arena.note(peer.number, [(raw, peer.number)])
+        self._came_from(peer.number, [(raw, peer.number)])
+        return oid
+
+    def small_value(self, number: int, oid: _kernel.ObjectID) -> messages.Result | None:
+        """None: it is large, and to be asked for."""
+        return self._value_for(number, oid)
+
+    def take_value(self, peer: Peer, value: messages.Result, oid: _kernel.ObjectID) -> None:
+        """It has come unasked."""
+        nested = [self._ref(ref, peer) for ref in value.nested]
+        held = [self.arena.foreign(ref) for ref in nested]
+        self.arena.note(peer.number, nested)
+        self._came_from(peer.number, nested)
+        if value.data is not None:
+            self._arrived(oid, value.format, value.data, held)
+
+    def is_own_now(self, number: int, oid: _kernel.ObjectID) -> None:
+        """What that peer has lent to this node is this node's."""
+        raw = oid.binary()
+        self._borrowed.discard(raw)
+        self._give_back(number, [raw])
+
+    def served_no_more(self, number: int, actor: bytes) -> None:
+        """It is placed anew, and the peer need not keep anything of it."""
+        self.arena.reclaim_actor(number, self.arena.foreign((actor, THIS_NODE)))
+        self._return(number, [(actor[: -len(SERVED_INDEX)] + SERVED_INDEX, 1)])
+
+    def want(self, oid: _kernel.ObjectID, owner: int) -> None:
+        """An object of that peer's, whose value will be `NEWS_SEALED`."""
+        if self.arena.subscribe(oid):
+            self._want(oid.binary(), owner, owner)
+
     # --- values ---
 
     def _want(self, raw: bytes, owner: int, holder: int) -> None:
+        holder = self.orphans.holder(raw, holder)
         if raw not in self._wanted and holder in self.peers:
             self._wanted[raw] = (owner, holder)
             self._send(holder, messages.Want([raw]))
@@ -640,11 +829,14 @@ class Exchange:
                 continue
             owner, _ = wanted
             if value.format == _kernel.FORMAT_SYSTEM and owner != peer.number:
-                # Failures are kept by owners: it is not there any more, since the owner has it by now.
+                # Failures are kept by owners: it is not there any more, since the owner has it by now; or is
+                # dead, and that one has nothing of it.
+                self.orphans.refused(value.id, owner, peer.number)
                 self._again[value.id] = None
                 continue
-            oid = self.arena.foreign((value.id, owner))
+            oid = self.arena.foreign((as_owned(value.id), owner))
             if value.data is None:
+                self._named[value.id] = value.sources
                 self.transfers.pull(peer.node, value, oid, held)
             else:
                 self._arrived(oid, value.format, value.data, held)
@@ -662,6 +854,7 @@ class Exchange:
             self._arrived(oid, value.format, block, nested)
             self._send(holder, messages.Have([value.id]))
             return
+        self._named.pop(value.id, None)
         wanted = self._wanted.pop(value.id, None)
         if wanted is not None:
             self._want_anew(value.id, wanted[0])
@@ -669,18 +862,25 @@ class Exchange:
     def _arrived(
         self, oid: _kernel.ObjectID, fmt: int, data: bytes | _kernel.Block, nested: list[_kernel.ObjectID]
     ) -> None:
-        raw = oid.binary()
-        self._wanted.pop(raw, None)
         location = self.arena.location(oid)
+        raw = self._name_at(oid, None if location is None else location[0])
+        self._wanted.pop(raw, None)
+        self._named.pop(raw, None)
         self.arena.seal(oid, data, fmt, nested)
         if location is not None:
             self._return(location[0], [(raw, 1)])
+
+    def _name_at(self, oid: _kernel.ObjectID, holder: int | None) -> bytes:
+        """What that peer, if it has it stored, knows it by."""
+        raw = oid.binary()
+        return around(raw) if holder is not None and holder == self.arena.owner(oid) else raw
 
     def _on_elsewhere(self, peer: Peer, message: messages.Elsewhere) -> None:
         for raw, node in message.places:
             if raw not in self._wanted:
                 continue
             if node == self.node or node in self._dead:  # the peer has not heard that yet
+                self.orphans.refused(raw, self._wanted[raw][0], peer.number)
                 self._again[raw] = None
             else:
                 owner, _ = self._wanted.pop(raw)
@@ -703,7 +903,7 @@ class Exchange:
     def is_to_ask(self) -> bool:
         """Whether the next tick does anything."""
         returns = any(peer.returns for peer in self.peers.values())
-        return bool(self._again) or returns or self.spread.anybody_waits
+        return bool(self._again) or returns or self.spread.anybody_waits or bool(self.orphans)
 
     def tick(self) -> None:
         """Several times a second: values are asked for that could not be had; what is returned is said."""
@@ -715,13 +915,19 @@ class Exchange:
             wanted = self._wanted.pop(raw, None)
             if wanted is not None:
                 self._want_anew(raw, wanted[0])
+        self.orphans.tick(self._is_here)
+        self._look_for_orphans()
+
+    def _is_here(self, raw: bytes) -> bool:
+        return self.arena.is_ready(self.arena.foreign((raw, THIS_NODE)))
 
     def _want_anew(self, raw: bytes, owner: int) -> None:
         """Of its owner; what is this node's own, where it is now."""
-        oid = self.arena.foreign((raw, owner))
+        oid = self.arena.foreign((as_owned(raw), owner))
         if not self.arena.is_ready(oid):
             location = self.arena.location(oid)
-            self._want(raw, owner, owner if location is None else location[0])
+            holder = None if location is None else location[0]
+            self._want(self._name_at(oid, holder), owner, owner if holder is None else holder)
 
     # --- news of the arena ---
 
@@ -729,27 +935,33 @@ class Exchange:
         results: dict[int, list[messages.Result]] = defaultdict(list)
         returns: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
         calls: list[tuple[_kernel.ObjectID, int, bytes | None]] = []
+        checkpoints: list[tuple[int, bytes, int, _kernel.ObjectID, bool]] = []
         item: Any
         for item in news:
             kind = item[0]
             if kind == _kernel.NEWS_DONE:
-                _, number, raw, fmt, data, size, nested, failed = item
+                _, number, raw, fmt, data, size, nested, failed, turn = item
                 refs = [self._wire_ref(ref) for ref in nested]
                 if data is not None and fmt >= _kernel.FORMAT_ERROR:
                     data = with_node(fmt, data, self.label)
-                results[number].append(messages.Result(raw, fmt, data, size, refs, failed))
+                results[number].append(messages.Result(raw, fmt, data, size, refs, failed, turn=turn))
             elif kind == _kernel.NEWS_GONE:
                 _, raw, owner, noted, located = item
-                self._wanted.pop(raw, None)
+                there = around(raw) if located and located == owner else raw
+                self._wanted.pop(there, None)
+                self._named.pop(there, None)
                 self._borrowed.discard(raw)
                 self._borrowing.pop(raw, None)
                 self._end_sharing(raw, owner)
                 for number, times in noted:
                     returns[number].append((raw, times))
                 if located:
-                    returns[located].append((raw, 1))
+                    returns[located].append((there, 1))
             elif kind == _kernel.NEWS_CALLS:
                 calls.append(item[1:])
+            elif kind == _kernel.NEWS_CHECKPOINT:
+                _, value, number, raw, turn, is_last = item
+                checkpoints.append((number, raw, turn, value, is_last))
             elif kind == _kernel.NEWS_WANTED:
                 oid = item[1]
                 owner = self.arena.owner(oid)
@@ -758,14 +970,18 @@ class Exchange:
                     went = self.on_located(oid, self.peers[location[0]].node, location[1])
                     if went and not self.arena.is_wanted(oid):  # nothing waits for it here any more
                         continue
-                self._want(oid.binary(), owner, location[0] if location is not None else owner)
+                holder = None if location is None else location[0]
+                self._want(self._name_at(oid, holder), owner, owner if holder is None else holder)
             elif kind == _kernel.NEWS_SEALED:
                 raw = item[1].binary()
                 for number in self._askers.pop(raw, ()):
                     if number in self.peers:
                         self._on_want(self.peers[number], messages.Want([raw]))
+                self.checkpoints.on_sealed(self)
         for number, finished in results.items():
             self._send(number, messages.Results(finished))
+        for checkpoint in checkpoints:  # behind the results of the calls that they cover
+            self.checkpoints.tell(self, *checkpoint)
         for number, returned in returns.items():
             self._return(number, returned)
         for actor, number, ends in calls:
@@ -785,4 +1001,7 @@ class Exchange:
         messages.Values: _on_values,
         messages.Elsewhere: _on_elsewhere,
         messages.Have: _on_have,
+        messages.Checkpoint: _on_checkpoint,
+        messages.AskCopies: _on_ask_copies,
+        messages.Copies: _on_copies,
     }

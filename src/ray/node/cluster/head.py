@@ -6,11 +6,9 @@ from typing import Protocol
 
 from ray.control_store.nodes import NodeEntry
 from ray.policy.cluster.membership import Action, AskPeers, Authority, Cause, Connect, DeclareDead
+from ray.policy.cluster.views import REPEAT_MS, Board, Edition, least_ms
 from ray.session.say import say
 from ray.wire.messages import MAX_DEAD, Hello, Inquiry, Load, Message, NodeState, Resources, Sighting, View
-
-REPEAT_MS = 1_000  # a view is sent this often even if nothing has changed: it says that the head is there
-LEAST_MS = 100  # between two views, whatever changes
 
 Entries = Mapping[bytes, NodeEntry]
 
@@ -33,8 +31,8 @@ class Deeds(Protocol):
 
     def send(self, node: bytes, message: Message) -> None: ...
 
-    def send_view(self, view: View) -> None:
-        """To all members, this node included."""
+    def send_view(self, view: View, readers: list[bytes]) -> None:
+        """To these members; this node may be among them."""
 
     def want_link(self, node: bytes) -> None: ...
 
@@ -61,11 +59,13 @@ class Head:
         """`known` are members of the node manager before this one, which will come back, or fall silent."""
         self.node = node
         self.authority = Authority.restarted(node, list(known), {}, now_ms)
-        self.members = {other: _Member("", False, Resources()) for other in known}
+        self.members: dict[bytes, _Member] = {}
+        self.board = Board()
         self.deeds = deeds
         self.table = table
-        self._number = 0
         self.has_changed = True
+        for other in known:
+            self._add(other, _Member("", False, Resources()))
         self._sent_ms = now_ms
 
     def read(self, entries: Entries, now_ms: int) -> None:
@@ -76,11 +76,11 @@ class Head:
             if entry.dead:
                 self._known_dead(node, now_ms)
             elif node not in self.authority.dead:
-                member = self.members.setdefault(node, _Member("", False, Resources()))
+                member = self.members.get(node) or _Member("", False, Resources())
                 member.address = member.address or entry.address
+                self._add(node, member)
                 self.deeds.learn(node, member.address)
                 self.authority.known([node], now_ms)
-                self.has_changed = True
 
     def _known_dead(self, node: bytes, now_ms: int) -> bool:
         """It was declared dead before; whether that is news here."""
@@ -88,9 +88,20 @@ class Head:
             return False
         self._do(self.authority.known_dead(node, Cause.EARLIER, now_ms))
         if node not in self.members:
+            self._remove(node)
             self.deeds.bury(node, Cause.EARLIER.value)
-        self.has_changed = True
         return True
+
+    def _add(self, node: bytes, member: _Member) -> None:
+        """It is new, or to be found elsewhere."""
+        self.members[node] = member
+        self.board.come(node)
+        self.has_changed = True
+
+    def _remove(self, node: bytes) -> None:
+        self.members.pop(node, None)
+        self.board.go(node)
+        self.has_changed = True
 
     def on_link_up(self, node: bytes, hello: Hello, now_ms: int) -> bool:
         """False: it was declared dead, which it does not know yet."""
@@ -98,17 +109,22 @@ class Head:
             return False
         member = self.members.get(node)
         if member is None:
-            member = self.members[node] = _Member("", hello.is_head, hello.resources)
+            member = _Member("", hello.is_head, hello.resources)
+            self._add(node, member)
             self._do(self.authority.joined(node, None, now_ms))
         member.total = hello.resources
         if member.address != hello.address:
             member.address = hello.address
+            self._add(node, member)
             self.table.write(node, NodeEntry(hello.address))
         self.authority.linked(node, now_ms)
+        self.board.change(node)
+        self.board.begin(node)
         self.has_changed = True
         return True
 
     def on_link_down(self, node: bytes, now_ms: int) -> None:
+        self.board.end(node)
         self._do(self.authority.unlinked(node, now_ms))
 
     def on_refused(self, node: bytes, now_ms: int) -> None:
@@ -138,36 +154,46 @@ class Head:
         self.authority.heard(node, now_ms)
         member = self.members.get(node)
         if member is not None:
-            self.has_changed = self.has_changed or member.load is None or _state(member.load) != _state(load)
+            if member.load is None or _state(member.load) != _state(load):
+                self.board.change(node)
+                self.has_changed = True
             member.load = load
         return self.has_changed
 
     def tick(self, now_ms: int) -> None:
-        """To be called every `LEAST_MS` while `has_changed`, else every `TICK_MS` of the authority."""
+        """To be called every `views.LEAST_MS` while `has_changed`, else every `TICK_MS` of the authority."""
         self._do(self.authority.tick(now_ms))
         since_ms = now_ms - self._sent_ms
-        if since_ms >= REPEAT_MS or (self.has_changed and since_ms >= LEAST_MS):
+        if since_ms >= REPEAT_MS or (self.has_changed and since_ms >= least_ms(len(self.members))):
             self.has_changed = False
             self._sent_ms = now_ms
-            self._number += 1
-            self.deeds.send_view(self.view())
+            for edition in self.board.publish(now_ms, self._has_tasks_to_place):
+                self.deeds.send_view(self._printed(edition), edition.readers)
 
     def view(self) -> View:
-        nodes = []
-        for node, member in self.members.items():
-            load = member.load
-            if load is not None:
-                ready = sum(demand.ready for demand in load.demands)
-                nodes.append(
-                    NodeState(
-                        node, member.address, load.total, load.free, ready, load.draining, member.is_head
-                    )
-                )
-            else:
-                total = member.total
-                nodes.append(NodeState(node, member.address, total, total, 0, False, member.is_head))
+        """All that there is."""
+        nodes = [self._state_of(node) for node in self.members]
         buried = [node for node in self.authority.dead if node not in self.members]
-        return View(self._number, nodes, buried[-MAX_DEAD:])
+        return View(self.board.number, nodes, buried[-MAX_DEAD:])
+
+    def _printed(self, edition: Edition) -> View:
+        if not edition.since:
+            return self.view()
+        nodes = [self._state_of(node) for node in edition.nodes]
+        return View(edition.number, nodes, edition.gone, edition.since, edition.loads)
+
+    def _has_tasks_to_place(self, node: bytes) -> bool:
+        load = self.members[node].load
+        return load is not None and bool(load.demands)
+
+    def _state_of(self, node: bytes) -> NodeState:
+        member = self.members[node]
+        load = member.load
+        if load is None:
+            total = member.total
+            return NodeState(node, member.address, total, total, 0, False, member.is_head)
+        ready = sum(demand.ready for demand in load.demands)
+        return NodeState(node, member.address, load.total, load.free, ready, load.draining, member.is_head)
 
     def _do(self, actions: list[Action]) -> None:
         for action in actions:
@@ -186,11 +212,10 @@ class Head:
         address = member.address if member is not None else ""
 
         def bury() -> None:
-            self.members.pop(node, None)
+            self._remove(node)
             where = f" at {address}" if address else ""
             what = "has left" if death.cause is Cause.LEFT else f"is dead: {reason}"
             say(f"node {node.hex()[:8]}{where} {what}.")
-            self.has_changed = True
             self.deeds.bury(node, reason)
 
         self.table.write(node, NodeEntry(address, reason), bury)

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import ParamSpec
+from typing import Concatenate, ParamSpec
 
 from ray import _kernel
 from ray.control_store.nodes import NodeTable
@@ -30,6 +30,7 @@ from ray.node.cluster.standing import Standing
 from ray.node.cluster.transfers import Pulls, resolver
 from ray.node.cluster.unmet import Unmet
 from ray.policy.cluster.membership import TICK_MS
+from ray.policy.cluster.views import LEAST_MS, least_ms
 from ray.session.record import SessionRecord
 from ray.session.say import say
 from ray.wire.bulk import BulkServer
@@ -53,6 +54,7 @@ from ray.wire.messages import (
     Resources,
     Result,
     Return,
+    Sync,
     Taken,
     Untaken,
     View,
@@ -64,7 +66,7 @@ NEWS_AT_ONCE = 512
 # While tasks wait for this node's workers, results are looked at this often: many at one wake-up. Whoever
 # runs one task at a time leaves none waiting, so no answer is late for it.
 PAUSE_S = 0.02
-BUSY_TICK_S = 0.1  # between two looks while something changes
+BUSY_TICK_S = 0.1  # between two looks, at least: tasks one at a time stir a thousand times a second
 IDLE_TICK_S = TICK_MS / 1000
 LOAD_REPEAT_MS = 1_000  # a load is sent this often even if nothing has changed: the node is there
 JOIN_RETRY_S = 0.2
@@ -75,13 +77,16 @@ CAN_WAIT = {_kernel.NEWS_DONE, _kernel.NEWS_GONE, _kernel.NEWS_QUEUED}
 Handled = ParamSpec("Handled")
 
 
-def _while_open(handle: Callable[Handled, None]) -> Callable[Handled, None]:
-    """Events that come when the arena is shut have nothing to say any more."""
+def _step(
+    handle: "Callable[Concatenate[Member, Handled], None]",
+) -> "Callable[Concatenate[Member, Handled], None]":
+    """What an event sends leaves when it has been dealt with. When the arena is shut there is nothing to say
+    any more."""
 
     @functools.wraps(handle)
-    def handled(*args: Handled.args, **kwargs: Handled.kwargs) -> None:
-        with contextlib.suppress(_kernel.ArenaClosed):
-            handle(*args, **kwargs)
+    def handled(member: "Member", /, *args: Handled.args, **kwargs: Handled.kwargs) -> None:
+        with contextlib.suppress(_kernel.ArenaClosed), member.network.step():
+            handle(member, *args, **kwargs)
 
     return handled
 
@@ -133,9 +138,18 @@ class Member:
             self.unmet.report,
         )
         self.exchange.on_located = self._on_located
-        self.departure = Departure(arena, self.exchange, self.network.send, self._leave, record.leaves_by_ms)
+        self.departure = Departure(
+            arena,
+            self.exchange,
+            self.network.send,
+            self._leave,
+            record.leaves_by_ms,
+            has_no_head=lambda: self.standing.has_no_head(),
+        )
         self.takeover = Takeover(self.exchange, self.network.send)
-        self.operators = Operators(self._on_drain)
+        self.operators = Operators(
+            self._on_drain, lambda: self.head.view() if self.head is not None else None
+        )
         self.has_left = False  # in good order: the node is to end
         self.links = LinkHost(self.hello, self._on_link, self._on_refused)
         self.bulk = BulkServer(resolver(arena))
@@ -147,7 +161,7 @@ class Member:
             self.pipe = PipeHost(host, int(port))
             purposes[REDIS] = self.pipe.accept
         self.listener = Listener(identity, purposes)
-        self._stirred = asyncio.Event()  # something may have changed: the next look comes at once
+        self._stirred = asyncio.Event()  # something may have changed: the next look does not wait
         self._jobs_ended = 0  # ever, as of the last look
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.table: StoredTable | None = None
@@ -156,6 +170,7 @@ class Member:
             self.table = StoredTable(stored, self._on_store, self._on_table_read)
         table: Table | None = self.table or NotKept() if self.is_head else None
         self.standing = Standing(self.node, self.exchange.by_node, self, _boot_ms, table, _now_ms())
+        self.exchange.members = lambda: self.standing.present
         self.head = self.standing.head
         self.rejoins = False
         self._says_goodbye = False
@@ -194,13 +209,13 @@ class Member:
         try:
             while not (self.arena.is_shut or self.has_left or self.rejoins):
                 self._stirred.clear()
+                looked_s = self.loop.time()
                 if storing is not None and storing.done():
                     await storing  # which ends by an error only
-                if self._tick():
-                    await asyncio.sleep(BUSY_TICK_S)
-                else:
+                if not self._tick():
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._stirred.wait(), IDLE_TICK_S)
+                await asyncio.sleep(looked_s + BUSY_TICK_S - self.loop.time())
         finally:
             self.arena.listen(None)
             self.loop.remove_reader(self._bell)
@@ -227,7 +242,7 @@ class Member:
         os.eventfd_read(self._bell)
         self._take_news()
 
-    @_while_open
+    @_step
     def _take_news(self) -> None:
         """To take a result is to lend the ids in it: between that and the message to the peer no Sync, which
         ends such loans, nor a death may come. So both are one step of the loop.
@@ -248,7 +263,7 @@ class Member:
                 _kernel.NEWS_DONE in kinds
                 and kinds <= CAN_WAIT
                 and len(news) < NEWS_AT_ONCE
-                and bool(self.arena.stats()["ready_tasks"])
+                and self.arena.ready_tasks > 0
             )
         finally:
             if pause:
@@ -258,7 +273,7 @@ class Member:
 
     # --- the network's events ---
 
-    @_while_open
+    @_step
     def on_link_up(self, node: bytes, hello: Hello) -> None:
         self._stirred.set()
         if hello.is_head:
@@ -267,7 +282,7 @@ class Member:
             self.exchange.on_link_up(node)
             self.telling.on_link_up(node)
 
-    @_while_open
+    @_step
     def on_link_down(self, node: bytes, end: End) -> None:
         self._stirred.set()
         self.exchange.on_link_down(node)
@@ -286,7 +301,7 @@ class Member:
     def on_replaced(self, node: bytes, by: bytes) -> None:
         self.standing.on_replaced(node, by, _now_ms())
 
-    @_while_open
+    @_step
     def on_messages(self, node: bytes, messages: list[Message]) -> None:
         finished: list[bytes] = []
         now = _now_ms()
@@ -310,10 +325,14 @@ class Member:
             else:
                 finished += self.exchange.on_message(node, message)
                 self._stirred.set()
-                if isinstance(message, Untaken) and message.leaves:
+                if isinstance(message, Untaken):
                     self.scheduler.avoid(node)
+                elif isinstance(message, Sync) and message.last:
+                    self._place_soon()  # tasks may have waited for the link
                 elif isinstance(message, Return):
                     self.departure.on_return(node, message)
+                elif isinstance(message, Sync):  # tasks may have waited for this link
+                    self._place_soon()
         if finished:
             self.scheduler.on_finished(node, finished, now)
             self._place_soon()
@@ -321,11 +340,11 @@ class Member:
     def _place_soon(self) -> None:
         """Once in a turn of the loop, however many links have brought results: a decision looks at every
         node, and with a thousand of them as many decisions would keep the loop from all else for seconds."""
-        if not self._is_to_place:
+        if not self._is_to_place and self.arena.ready_tasks:
             self._is_to_place = True
             self.loop.call_soon(self._place)
 
-    @_while_open
+    @_step
     def _place(self) -> None:
         self._is_to_place = False
         self.scheduler.place(_now_ms())
@@ -384,6 +403,9 @@ class Member:
     def send(self, node: bytes, message: Message) -> None:
         self.network.send(node, message)
 
+    def send_all(self, nodes: list[bytes], message: Message) -> None:
+        self.network.send_all(nodes, message)
+
     def linked(self) -> list[bytes]:
         return self.network.linked()
 
@@ -407,7 +429,7 @@ class Member:
             if state.node_id != self.node and state.address:
                 self.network.learn(state.node_id, state.address)
         self.exchange.want_links()
-        self.operators.on_view(view)
+        self.operators.on_view()
         self.scheduler.on_view(view, _now_ms())
         self.scheduler.place(_now_ms())
 
@@ -436,9 +458,8 @@ class Member:
         say("this node was declared dead, and joins again as a new one, with its drivers and objects.")
         self.rejoins = True
         self._stirred.set()
-        for node in list(self.exchange.by_node):
-            kept = self.exchange.on_death(node)
-            self.loop.call_later(GRACE_S, kept.clear)
+        kept = self.exchange.end_incarnation()
+        self.loop.call_later(GRACE_S, kept.clear)
 
     def _on_store(self, is_up: bool, why: str) -> None:
         if not is_up:
@@ -446,7 +467,7 @@ class Member:
         if self.head is not None:
             self.head.authority.store_changed(is_up, _now_ms())
 
-    @_while_open
+    @_step
     def _on_table_read(self, entries: Entries) -> None:
         if self.head is not None:
             self.head.read(entries, _now_ms())
@@ -481,7 +502,7 @@ class Member:
         if not load.draining:  # what fits nowhere else is still done here
             self.unmet.tick(bool(load.demands), now)
         is_busy = changed or bool(load.demands) or self.scheduler.has_tasks_away or self.hearing.is_to_tick
-        is_busy = is_busy or load.draining or self.takeover.is_under_way
+        is_busy = is_busy or load.draining or self.takeover.is_under_way or bool(self.exchange.orphans)
         if self.head is not None:
             self._last_load = load
             self.head.on_load(self.node, load, now)
@@ -492,11 +513,20 @@ class Member:
         if head_node is None or not self.network.is_linked(head_node):
             self._join()
             return True
-        if changed or now - self._load_sent_ms >= LOAD_REPEAT_MS:
+        if self._is_to_report(last, load, changed, now):
             self._last_load = load
             self._load_sent_ms = now
             self.network.send(head_node, load)
         return is_busy
+
+    def _is_to_report(self, last: Load | None, load: Load, changed: bool, now: int) -> bool:
+        """Who begins to have tasks to place waits for what others have free; the rest may be late, in a large
+        cluster."""
+        if last is None or bool(last.demands) != bool(load.demands) or last.draining != load.draining:
+            return True
+        nodes = len(self.standing.present)
+        since_ms = now - self._load_sent_ms
+        return since_ms >= LOAD_REPEAT_MS or (changed and since_ms >= least_ms(nodes) - LEAST_MS)
 
     def _tell(self, at_once: bool = False) -> None:
         """To drivers of other nodes what their tasks here have printed, and what has failed."""
@@ -553,7 +583,7 @@ class Member:
     def _on_located(self, oid: _kernel.ObjectID, node: bytes, size_bytes: int) -> bool:
         return self.scheduler.follow(oid, node, size_bytes, _now_ms())
 
-    @_while_open
+    @_step
     def _on_pulled(
         self,
         value: Result,

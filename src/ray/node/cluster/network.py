@@ -5,7 +5,8 @@ that the node with the lower id has made.
 """
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from ray.errors import PeerUnreachableError, RayConnectionError
@@ -13,7 +14,7 @@ from ray.wire.channel import Channel
 from ray.wire.connecting import connect, open_channel
 from ray.wire.identity import Identity
 from ray.wire.link import End, EndKind, Link
-from ray.wire.messages import Hello, Message
+from ray.wire.messages import Hello, Message, pack
 from ray.wire.relay import through
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 1.0
@@ -63,6 +64,7 @@ class Network:
         self._connecting: dict[bytes, asyncio.Task[None]] = {}
         self._trying_ways: dict[bytes, asyncio.Task[None]] = {}
         self._up_since: dict[bytes, float] = {}
+        self._flushes: list[Callable[[], None]] | None = None  # of links, while a step is under way
 
     def learn(self, node: bytes, address: str) -> None:
         """Where a node listens."""
@@ -96,10 +98,37 @@ class Network:
         by = self.addresses.get(self._ways.get(node, b""))
         return address if by is None else through(by, node)
 
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """What is sent in it leaves together at its end, and not in the loop's next turn."""
+        if self._flushes is not None:  # a part of another
+            yield
+            return
+        self._flushes = []
+        try:
+            yield
+        finally:
+            flushes, self._flushes = self._flushes, None
+            for flush in flushes:
+                flush()
+
+    def _plan(self, flush: Callable[[], None]) -> None:
+        if self._flushes is None:
+            asyncio.get_running_loop().call_soon(flush)
+        else:
+            self._flushes.append(flush)
+
     def send(self, node: bytes, message: Message) -> None:
         """Queues it; without a link it is lost."""
         if node in self._links:
             self._links[node][0].send(message)
+
+    def send_all(self, nodes: list[bytes], message: Message) -> None:
+        """The same to each, encoded once."""
+        packed = pack(message)
+        for node in nodes:
+            if node in self._links:
+                self._links[node][0].send(packed)
 
     def want_link(self, node: bytes) -> None:
         if self.is_fenced or node in self._links or node in self._connecting or node not in self.addresses:
@@ -138,6 +167,7 @@ class Network:
         if link.peer.address:
             self.addresses[node] = link.peer.address
         self._links[node] = (link, maker)
+        link.plan = self._plan
         if way is not None:
             self._ways[node] = way
         self._up_since[node] = asyncio.get_running_loop().time()

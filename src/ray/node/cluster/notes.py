@@ -104,7 +104,7 @@ class Telling:
         self.send = send
         self.label = label
         self.guests: dict[tuple[bytes, bytes], Guest] = {}
-        self._journal_place = arena.stats()["journal_last"]
+        self._journal_place = arena.journal_last
 
     def follow(self, jobs: dict[tuple[bytes, bytes], int]) -> None:
         """These are the guests now: their jobs' numbers by home and root id."""
@@ -130,7 +130,7 @@ class Telling:
     def look(self, now_ms: int, at_once: bool = False) -> None:
         """Tells what is new; `at_once`: lines without an end as well, since a task has ended."""
         if not self.guests:
-            self._journal_place = self.arena.stats()["journal_last"]
+            self._journal_place = self.arena.journal_last
             return
         self._read_journal()
         for guest in self.guests.values():
@@ -140,7 +140,7 @@ class Telling:
 
     def _read_journal(self) -> None:
         by_job = {guest.job: guest for guest in self.guests.values()}
-        while self.arena.stats()["journal_last"] > self._journal_place:
+        while self.arena.journal_last > self._journal_place:
             self._journal_place, entries = self.arena.journal_read(self._journal_place)
             for sequence, kind, job, fmt, data in entries:
                 if kind == _kernel.JOURNAL_ERROR and job in by_job:

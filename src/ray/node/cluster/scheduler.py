@@ -9,6 +9,7 @@ import msgspec
 from ray import _kernel
 from ray.node.cluster.exchange import Exchange
 from ray.policy.cluster.placement import (
+    STALE_MS,
     WORTH_MOVING_BYTES,
     Here,
     Infeasible,
@@ -21,11 +22,12 @@ from ray.policy.cluster.placement import (
 )
 from ray.wire.messages import NodeState, Resources, View
 
+PATIENCE_MS = 500  # for a view that says what others have free
 SMOOTHING = 0.3  # weight of the newest observation of how long tasks take
 # So much work lies at another node. It covers the way there and back, and what gathers before results are
 # told of. It must be more than that, or short tasks, whose first observations are all round trip, would never
 # be seen to be short.
-COVERED_MS = 50.0
+COVERED_MS = 60.0
 
 
 @dataclass(slots=True)
@@ -76,21 +78,24 @@ class Scheduler:
         self.report = report
         self.others: dict[bytes, Elsewhere] = {}
         self.turn = 0
+        self._is_blind = False  # the head says what others have free to those only that have tasks to place
+        self._asked_ms = 0.0
 
     def on_view(self, view: View, now_ms: float) -> None:
         self.turn = view.number
-        present = set()
-        for state in view.nodes:
-            if state.node_id == self.node:
-                continue
-            present.add(state.node_id)
-            known = self.others.get(state.node_id)
+        said = {state.node_id: state for state in view.nodes if state.node_id != self.node}
+        for node in self.others.keys() - said.keys() if not view.since else view.dead:
+            self.others.pop(node, None)
+        for node, state in said.items():
+            known = self.others.get(node)
             if known is None:
-                self.others[state.node_id] = Elsewhere(state, now_ms)
+                self.others[node] = Elsewhere(state, now_ms)
             else:
-                known.state, known.seen_ms, known.unreported = state, now_ms, 0
-        for node in self.others.keys() - present:
-            del self.others[node]
+                known.state = state
+        if view.loads:  # of whom nothing is said, nothing has changed
+            for known in self.others.values():
+                known.seen_ms, known.unreported = now_ms, 0
+        self._is_blind = not view.loads
 
     def on_finished(self, node: bytes, tasks: list[bytes], now_ms: float) -> None:
         """Tasks of this node that are done there."""
@@ -135,7 +140,7 @@ class Scheduler:
             for shape, cpu, gpu, custom, ready, _ in self.arena.queues()
             if ready
         ]
-        if not queues:
+        if not queues or self._waits_for_view(now_ms):
             return
         placement = self._decide(queues, self.others, now_ms)
         needs = {queue.shape: queue.needs for queue in queues}
@@ -147,6 +152,15 @@ class Scheduler:
             self._note(send, sent, needs[send.shape])
         if not self.exchange.is_leaving:  # what fits nowhere else is still done here
             self.report(placement.infeasible)
+
+    def _waits_for_view(self, now_ms: float) -> bool:
+        """The head is about to say what others have free, as it hears with the next load that tasks wait
+        here."""
+        if not self._is_blind:
+            return False
+        if now_ms - self._asked_ms > STALE_MS:
+            self._asked_ms = now_ms
+        return now_ms - self._asked_ms < PATIENCE_MS
 
     def follow(self, oid: _kernel.ObjectID, node: bytes, size_bytes: int, now_ms: float) -> bool:
         """Tasks wait for a value that is stored at that node, and for nothing else: they go there, instead of

@@ -27,6 +27,7 @@ from ray.wire.messages import (
     View,
 )
 
+NO_HEAD_MS = 3_000  # of refused connections: longer than a head that is started again at once is away
 HELPERS = 5  # that a node which does not reach the head asks to be linked with
 
 
@@ -35,6 +36,9 @@ class Deeds(Protocol):
 
     def send(self, node: bytes, message: Message) -> None:
         """Without a link it is lost."""
+
+    def send_all(self, nodes: list[bytes], message: Message) -> None:
+        """The same to each."""
 
     def linked(self) -> Iterable[bytes]:
         """The nodes whose link is up."""
@@ -93,6 +97,8 @@ class Standing:
         self.dead: dict[bytes, None] = {}  # that this node knows of, the last ones last
         self._fence: Fence | None = Fence(2, boot_ms()) if table is None else None
         self._reach = Reach(boot_ms())
+        self._refused_ms: tuple[int, int] | None = None  # when the head's machine first and last did so
+        self._view_number = 0
         self._asking: set[bytes] = set()  # nodes whose renewals are passed on at the moment
 
     @property
@@ -119,6 +125,7 @@ class Standing:
             return False
         if hello.is_head:
             self.head_node = node
+            self._refused_ms = None
         self._do(self._reach.linked(node, is_around, self.boot_ms()))
         return not self.is_fenced
 
@@ -140,8 +147,18 @@ class Standing:
             self.head.on_refused(node, now_ms)
 
     def on_head_refused(self) -> None:
+        now_ms = self.boot_ms()
+        first_ms, last_ms = self._refused_ms or (now_ms, now_ms)
+        # What it did long ago says nothing: it may have been away since, behind a link that was cut.
+        self._refused_ms = (first_ms if now_ms - last_ms < fencing.FRESH_MS else now_ms), now_ms
         if self._fence is not None:
-            self._fence.head_refused(self.boot_ms())
+            self._fence.head_refused(now_ms)
+
+    def has_no_head(self) -> bool:
+        """It has ended: its machine says for a while that nobody listens there."""
+        now_ms = self.boot_ms()
+        first_ms, last_ms = self._refused_ms or (now_ms, now_ms)
+        return now_ms - last_ms < fencing.FRESH_MS and now_ms - first_ms >= NO_HEAD_MS
 
     def on_replaced(self, node: bytes, by: bytes, now_ms: int) -> None:
         """At its address there is another incarnation."""
@@ -182,14 +199,14 @@ class Standing:
 
     def on_view(self, view: View) -> None:
         """Of the head: who is a member, and who is none any more."""
-        present = {state.node_id for state in view.nodes}
-        for node in view.dead:
+        said = {state.node_id for state in view.nodes}
+        gone = set() if view.since else self.present - said
+        for node in (*view.dead, *gone):
             self._learn_death(node, "the head has declared it dead")
-        for node in self.present - present:
-            self._learn_death(node, "the head has declared it dead")
-        self.present = present
+        self.present = said if not view.since else self.present | said if said else self.present
         if self._fence is not None:
-            self._fence.members_changed(len(present))
+            self._fence.members_changed(len(self.present))
+        self._view_number = view.number
         self.deeds.on_view(view)
 
     def known_dead(self) -> list[bytes]:
@@ -210,11 +227,10 @@ class Standing:
     def send(self, node: bytes, message: Message) -> None:
         self.deeds.send(node, message)
 
-    def send_view(self, view: View) -> None:
-        for state in view.nodes:
-            if state.node_id != self.node:
-                self.deeds.send(state.node_id, view)
-        self.on_view(view)
+    def send_view(self, view: View, readers: list[bytes]) -> None:
+        self.deeds.send_all([node for node in readers if node != self.node], view)
+        if self.node in readers:
+            self.on_view(view)
 
     def want_link(self, node: bytes) -> None:
         self.deeds.want_link(node)
@@ -229,7 +245,11 @@ class Standing:
 
     def _on_view(self, node: bytes, view: View) -> None:
         if node == self.head_node and view.number:
-            self.on_view(view)
+            if view.since > self._view_number:
+                self.deeds.close_link(node, "one of its views is missing here")
+                self.deeds.want_link(node)
+            else:
+                self.on_view(view)
             return
         # Of a node that will not have this one back, as the head has told it.
         if self.node in view.dead:

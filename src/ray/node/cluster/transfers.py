@@ -5,7 +5,6 @@ What comes from where, and when, is decided by `ray.policy.cluster.transfers`; h
 
 import asyncio
 import contextlib
-import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -20,7 +19,6 @@ from ray.wire.messages import Result
 STORE_PART = 2  # what is on its way takes one part in so many of the store
 FULL_WAIT_MS = 100  # for memory to be freed, when values in use fill the store
 KEPT_S = 15.0  # what has come of a value that has no source now, until its owner names another
-CLEAN_S = KEPT_S + 1.0  # from a transfer that ended early to the release of what its errors still refer to
 
 OnPulled = Callable[[Result, _kernel.ObjectID, list[_kernel.ObjectID], _kernel.Block | None], None]
 
@@ -57,7 +55,6 @@ class Pulls:
         self.policy = policy.Pulls(arena.stats()["heap_capacity_bytes"] // STORE_PART)
         self._coming: dict[bytes, _Coming] = {}
         self._tasks: dict[asyncio.Task[None], _Coming] = {}
-        self._cleaning: asyncio.TimerHandle | None = None
 
     def pull(
         self, source: bytes, value: Result, oid: _kernel.ObjectID, nested: list[_kernel.ObjectID]
@@ -142,7 +139,6 @@ class Pulls:
         if came:
             self._do(self.policy.arrived(piece.key, piece.source, piece.offset))
         else:
-            self._clean_later()
             self._do(self.policy.failed(piece.key, piece.source, piece.offset))
 
     def _look_who_waits(self) -> None:
@@ -154,29 +150,18 @@ class Pulls:
 
     def _drop(self, coming: _Coming) -> None:
         """What has come of it is of no use any more."""
+        coming.forgotten = None  # which refers to it: memory must not wait for the garbage collector
         del self._coming[coming.value.id]
         self._stop(coming)
         self._do(self.policy.unwanted(coming.value.id))
 
     def _stop(self, coming: _Coming) -> None:
         """Its memory is freed when the last thread that writes there has ended."""
-        self._clean_later()
         for task in self._of(coming):
             task.cancel()
         if coming.place is not None:
             coming.place.cancel()
         coming.place = None
-
-    def _clean_later(self) -> None:
-        """Asyncio has the errors of transfers in cycles, with the frames where they were raised: ids and
-        memory of values are in these. This process makes so little garbage that the collector does not come
-        by itself."""
-        if self._cleaning is None:
-            self._cleaning = asyncio.get_running_loop().call_later(CLEAN_S, self._clean)
-
-    def _clean(self) -> None:
-        self._cleaning = None
-        gc.collect()
 
     async def _allocate(self, size: int) -> _kernel.Block:
         """Waits until there is room; what nobody uses goes to the spill file meanwhile."""
@@ -194,8 +179,6 @@ class Pulls:
             if coming.forgotten is not None:
                 coming.forgotten.cancel()
         self._coming.clear()
-        if self._cleaning is not None:
-            self._cleaning.cancel()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -206,13 +189,15 @@ def resolver(arena: _kernel.Arena) -> Callable[[bytes], contextlib.AbstractConte
     """For a `BulkServer`: the bytes of a value that is here, which stay in place while they are read."""
 
     @contextlib.contextmanager
-    def reading(oid: _kernel.ObjectID) -> Iterator[memoryview]:
-        _, data = arena.get(oid, 0)
+    def reading(data: bytes | _kernel.View) -> Iterator[memoryview]:
         with memoryview(data) as view:
             yield view
 
     def resolve(raw: bytes) -> contextlib.AbstractContextManager[memoryview] | None:
         oid = arena.foreign((raw, 0))  # what is gone is a failure
-        return reading(oid) if arena.is_ready(oid) else None
+        if not arena.is_ready(oid):
+            return None
+        fmt, data = arena.get(oid, 0)
+        return None if fmt == _kernel.FORMAT_SYSTEM else reading(data)
 
     return resolve

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 MOST_BUFFERED = 1_000  # tasks beyond what runs, for each slot: more hide no round trip
-REFILL_PART = 4  # a buffer is filled up when one part in so many of it is empty: few messages, not one a task
+REFILL_PART = 2  # a buffer is filled up when one part in so many of it is empty: few messages, not one a task
 MOST_AT_ONCE = 1_000  # of one shape in one sending
 STALE_MS = 2_000  # an older report says what a node has, not what it is free to do
 WORTH_MOVING_BYTES = 1 << 20  # of a task's arguments: from here on where they are decides first
@@ -199,13 +199,16 @@ def place(here: Here, queues: Sequence[Queue], others: Iterable[Other]) -> Place
         left = queue.ready
         runs_here = not here.draining and fits(here.total, queue.needs)
         # Large arguments draw a task to where they are, before this node is asked.
-        near = [room for room in rooms if _draw(queue, here, room) > 0]
-        left -= _fill_idle(queue, here, near, left, sends, not runs_here)
+        if queue.argument_bytes:
+            near = [room for room in rooms if _draw(queue, here, room) > 0]
+            left -= _fill_idle(queue, here, near, left, sends, not runs_here)
         if runs_here:
             started = min(left, slots(free, queue.needs))
             free = tuple(has - started * needed for has, needed in zip(free, queue.needs, strict=True))
             left -= started
         left -= _fill_idle(queue, here, rooms, left, sends, not runs_here)
+        if not left:
+            continue
         if runs_here:
             # This node's own buffer comes first: its workers must not wait for tasks that were sent away.
             slowest = max((room.other.round_trip_ms for room in rooms), default=0.0)

@@ -20,10 +20,13 @@ take = frames.FrameWriter.take
 place = placement.place
 
 
-def counted_append(message: messages.Message, to: bytearray) -> None:
+def counted_append(message: messages.Message | messages.Packed, to: bytearray) -> None:
     before = len(to)
     append(message, to)
-    kind: Any = type(message).__struct_config__.tag
+    if isinstance(message, messages.Packed):
+        kind: Any = bytes(message)[1]  # behind the list's head
+    else:
+        kind = type(message).__struct_config__.tag
     counters.sent(kind, len(to) - before)
 
 
