@@ -10,6 +10,7 @@ import pytest
 
 from tests import leaks
 from tests.audit.run import Audit
+from tests.chaos.figures import Figures
 
 FAILED = pytest.StashKey[bool]()
 
@@ -20,8 +21,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for signum, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, lambda *_: None)):
         if signal.getsignal(signum) == signal.SIG_IGN:
             signal.signal(signum, handler)
-    if not hasattr(config, "workerinput"):  # a worker's sessions are audited by the run that it is a part of
+    if not hasattr(config, "workerinput"):  # sessions and figures of a worker are those of its run
         config.pluginmanager.register(Audit(), "audit")
+        config.pluginmanager.register(Figures(), "figures")
 
 
 @pytest.hookimpl(wrapper=True)

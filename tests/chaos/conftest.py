@@ -1,4 +1,4 @@
-"""Fixtures of the attacks, and the table of their figures that a run prints at its end."""
+"""Fixtures of the attacks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,12 +7,7 @@ import pytest
 
 from tests.api.programs import Programs
 from tests.chaos.attack import FULL, Attack
-
-FIGURE = "figure"  # of an attack, among what the report of its test carries
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Figures(), "figures")
+from tests.chaos.figures import FIGURE
 
 
 @pytest.hookimpl(trylast=True)
@@ -21,23 +16,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == Path(__file__).parent and FULL:
             item.add_marker(pytest.mark.timeout(1800), append=False)
-
-
-class Figures:
-    """A pytest plugin: they come with the reports of their tests, in whichever process those ran."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call":
-            self.lines += [str(value) for name, value in report.user_properties if name == FIGURE]
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self.lines:
-            terminalreporter.section("figures of the attacks")
-            for line in self.lines:
-                terminalreporter.line(line)
 
 
 @pytest.fixture
