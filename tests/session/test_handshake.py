@@ -67,7 +67,7 @@ def test_a_release_that_is_not_understood_is_named(
 
 def test_the_protocol_changes_with_what_it_stands_for() -> None:
     """Whoever changes the layout or the record changes the protocol, and then this line."""
-    assert (handshake.PROTOCOL, _kernel.LAYOUT_VERSION, record.VERSION) == (4, 4, 2)
+    assert (handshake.PROTOCOL, _kernel.LAYOUT_VERSION, record.VERSION) == (5, 5, 2)
 
 
 def test_a_keeper_that_ends_meanwhile_counts_as_nobody(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -29,7 +29,7 @@ from ray.session import admission
 from ray.session.names import parts_of, socket_name
 
 # What both sides must have alike: these messages, the arena's layout, the session's record.
-PROTOCOL = 4
+PROTOCOL = 5
 _MAGIC_OF_ANY = b"ray-arena-"
 MAGIC = b"%b%d" % (_MAGIC_OF_ANY, PROTOCOL)
 _CHALLENGE_OF_ANY = b"ray-challenge-"
