@@ -135,7 +135,7 @@ inline void mark_sent(Transaction& t, u32 i, u32 peer) {
     t.set(task.returns, o);
   }
   t.set(task.state, TASK_AWAY);
-  t.set(task.stored, 0u);
+  t.write(task.stored, 0u);
   t.write(task.peer, peer);
 }
 
@@ -234,9 +234,9 @@ inline void unsend(Transaction& t, u32 i) {
   mailbox::unlink_call(t, i);
   u32 after = mailbox::next_call(t.m, lane);
   t.set(task.previous, lane.sent);
-  t.set(task.next, after);
+  t.write(task.next, after);  // recorded when it was unlinked, and so is the head if it was the only one
   if (lane.sent) t.set(t.m.task(lane.sent).next, i);
-  else t.set(lane.head, i);
+  else t.write(lane.head, i);
   if (after) t.set(t.m.task(after).previous, i);
   else t.set(lane.tail, i);
   t.set(lane.away, lane.away - 1);

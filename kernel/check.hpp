@@ -338,7 +338,11 @@ class Checker {
   void actor_records() {
     for (u32 a = 1; a <= h.actors.high_water; ++a) {
       Actor& actor = m.actor(a);
-      if (free_actors_[a]) continue;
+      if (free_actors_[a]) {
+        // A creation that was undone leaves its first state, which nobody takes for that of one in use.
+        expect(actor.state == ACTOR_FREE || actor.state == ACTOR_CREATING, "actor ", a, " is free, and in use");
+        continue;
+      }
       expect(actor.state != ACTOR_FREE, "actor ", a, " is in use and says it is free");
       if (actor.thread) expect(m.thread(actor.thread).actor == a, "actor ", a, " has a thread that does not serve it");
       expect(m.object(actor.object).state == OBJECT_ACTOR && m.object(actor.object).actor == a, "actor ", a,
