@@ -148,7 +148,11 @@ def test_the_end_of_a_job_outlives_its_node_manager(programs: Programs, head: He
     """Whoever takes the place of a killed one ends what it had not come to."""
     busy = programs.start(BUSY + WAIT, head.address)
     assert busy.line() == "begun"
-    (manager,) = [pid for pid in programs.left() if name_of(pid) == "ray-node"]
+    # It comes up after the first tasks have begun.
+    manager = wait_for(
+        lambda: next((pid for pid in programs.left() if name_of(pid) == "ray-node"), None), 10.0
+    )
+    assert manager is not None
     os.kill(manager, signal.SIGKILL)
     busy.send(signal.SIGKILL)
     busy.finish()
