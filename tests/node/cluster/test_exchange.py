@@ -31,7 +31,7 @@ def failure(member: Member, oid: _kernel.ObjectID) -> int:
 
 def everything_is_gone(world: World) -> None:
     for member in world.members:
-        member.exchange.functions.clear()  # they stay for their job's next tasks
+        member.exchange.jobs.functions.clear()  # they stay for their job's next tasks
     world.kept.clear()  # and what nodes that died had been lent, for a time of grace
     world.settle()
     for member in world.members:
@@ -189,7 +189,7 @@ def test_the_end_of_a_driver_ends_its_guest() -> None:
     assert len(b.arena.guests()) == 1
     del result, function
     a.node.driver.leave()
-    a.exchange.on_jobs_ended()
+    a.exchange.jobs.on_ended()
     world.settle()
     assert b.arena.guests() == []
 
@@ -253,8 +253,8 @@ def test_a_node_that_leaves_gives_back_what_it_has_not_begun() -> None:
     results = [a.node.submit(function, 3, [each])[0] for each in arguments]
     assert a.offload(b) == 4
     world.settle()
-    b.exchange.is_leaving = True
-    b.exchange.give_back_tasks()
+    b.exchange.tasks.is_leaving = True
+    b.exchange.tasks.give_back()
     world.settle()
     assert a.arena.away(1) == []
     assert a.offload(b) == 4  # it has not heard yet, and is told
@@ -294,10 +294,10 @@ def follows(member: Member) -> None:
     def send(oid: _kernel.ObjectID, node: bytes, size_bytes: int) -> bool:
         assert size_bytes == LARGE
         for shape, _, _, _, waiting, _ in member.arena.followers(oid):
-            assert len(member.exchange.send_followers(node, oid, shape, waiting)) == waiting
+            assert len(member.exchange.tasks.send_followers(node, oid, shape, waiting)) == waiting
         return True
 
-    member.exchange.on_located = send
+    member.exchange.wanted.on_located = send
 
 
 def stored_at(b: Member, a: Member, function: _kernel.ObjectID) -> _kernel.ObjectID:
@@ -317,7 +317,7 @@ def test_tasks_go_to_where_their_argument_is() -> None:
     follows(a)
     results = [a.node.submit(function, n, [large])[0] for n in range(2)]
     world.settle()
-    assert len(a.arena.away(a.exchange.by_node[b.id].number)) == 2 + 1  # one is the value's lineage
+    assert len(a.arena.away(a.exchange.peers.by_node[b.id].number)) == 2 + 1  # one is the value's lineage
     assert a.arena.location(a.arena.foreign((large.binary(), 0))) is not None  # nothing was fetched
     results += a.node.submit(function, 2, [large])  # which is news again
     world.settle(works=True)
@@ -335,11 +335,11 @@ def test_a_task_that_has_followed_its_argument_comes_back(dies: bool) -> None:
     follows(a)
     (result,) = a.node.submit(function, 3, [large])
     world.settle()
-    a.exchange.on_located = lambda oid, node, size_bytes: False
+    a.exchange.wanted.on_located = lambda oid, node, size_bytes: False
     if dies:
         world.kill(b)
     else:
-        b.exchange.give_back_tasks()
+        b.exchange.tasks.give_back()
     world.settle(works=True)
     assert number(a, result) == 7
     a.node.check()

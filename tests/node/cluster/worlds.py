@@ -116,7 +116,7 @@ class Member:
     def offload(self, other: "Member", most: int = 100) -> int:
         sent = 0
         for shape, _, _, _, ready, _ in self.arena.queues():
-            sent += len(self.exchange.send_tasks(other.id, shape, min(ready, most)))
+            sent += len(self.exchange.tasks.send(other.id, shape, min(ready, most)))
         return sent
 
     # --- as a network ---
@@ -144,11 +144,11 @@ class Member:
         there = arena.foreign((value.id, 0))
         data = bytes(arena.get(there, 0)[1]) if arena.is_ready(there) else b""
         if len(data) != value.size:  # it is gone, and this is the failure that says so
-            self.exchange.on_pulled(value, oid, nested, None)
+            self.exchange.wanted.on_pulled(value, oid, nested, None)
             return
         block = self.arena.allocate(value.size)
         block.write(0, data)
-        self.exchange.on_pulled(value, oid, nested, block)
+        self.exchange.wanted.on_pulled(value, oid, nested, block)
 
     # --- as jobs ---
 
