@@ -1,7 +1,9 @@
 """Arenas of one process as nodes, the real exchange between them, and links that deliver when they are told
 to."""
 
+import time
 from collections import deque
+from collections.abc import Callable
 
 from ray import _kernel
 from ray.node.cluster.exchange import Exchange
@@ -9,6 +11,8 @@ from ray.wire import messages
 from ray.wire.messages import Message
 from tests.core.nodes import Network as HandNetwork
 from tests.core.nodes import Node
+
+PATIENCE_S = 20.0
 
 
 class World:
@@ -82,6 +86,13 @@ class World:
                 going = member.look() or going
                 if works:
                     going = member.node.work() or going
+
+    def until(self, done: Callable[[], bool]) -> None:
+        """Messages go and come until that is so."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not done():
+            assert time.monotonic() < deadline_s
+            self.settle()
 
 
 class Member:
