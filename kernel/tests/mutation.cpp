@@ -66,8 +66,6 @@ constexpr Spared SPARED[] = {
     {"process.hpp", "task.report, p.report", "says something only once the task fails for it"},
     {"process.hpp", "failure_pid, pid", "the burial is begun again"},
     {"process.hpp", "task.flags + ONE_STOP", "the task may run again once more than it need have"},
-    {"away.hpp", "task.previous, lane.sent", "calls come back from the last one on, and lie there already"},
-    {"away.hpp", "t.m.task(after).previous, i", "calls come back from the last one on, and lie there already"},
     {"away.hpp", "actor.state, ACTOR_CREATING", "what has come back comes back once more"},
     {"away.hpp", "actor.creation, NIL", "what has come back comes back once more"},
     {"mailbox.hpp", "actor.serial, actor.serial + 1", "a number is left out"},

@@ -168,20 +168,29 @@ inline void add_calls_that_come_back(Situations& list) {
   }
 }
 
-inline void add_one_that_comes_back(Situations& list) {
-  list.push_back(with_peers(
-      "recall the first of two calls",
-      [](Stage& s) {
-        actor_there(s);
-        call_there(s, 1, 2, false);
-        send_calls(s);
-      },
-      [](Stage& s) {
-        TaskIdBytes first;
-        memcpy(first.data(), s.m.object(s.promises[0].object).id, TASK_ID_BYTES);
-        if (s.c.recall(peer(s, 1), {first}) != 1) s.board.complain("one call does not come back");
-        if (send_calls(s).size() != 1) s.board.complain("it does not go again");
-      }));
+inline void add_some_that_come_back(Situations& list) {
+  auto add = [&](const std::string& name, u32 calls, std::vector<u32> chosen) {
+    list.push_back(with_peers(
+        "recall " + name,
+        [=](Stage& s) {
+          actor_there(s);
+          call_there(s, 1, calls, false);
+          send_calls(s);
+        },
+        [=](Stage& s) {
+          std::set<TaskIdBytes> ids;
+          for (u32 n : chosen) {
+            TaskIdBytes id;
+            memcpy(id.data(), s.m.object(s.promises[n].object).id, TASK_ID_BYTES);
+            ids.insert(id);
+          }
+          if (s.c.recall(peer(s, 1), ids) != chosen.size()) s.board.complain("not all that were named come back");
+          if (send_calls(s).size() != chosen.size()) s.board.complain("they do not go again");
+        }));
+  };
+  add("the first of two calls", 2, {0});
+  add("the second of four calls", 4, {1});
+  add("two calls from amid five", 5, {1, 2});
 }
 
 inline void add_results_of_calls(Situations& list) {
@@ -779,7 +788,7 @@ inline void add_calls_away_situations(Situations& list) {
   add_placements(list);
   add_calls_that_go(list);
   add_calls_that_come_back(list);
-  add_one_that_comes_back(list);
+  add_some_that_come_back(list);
   add_results_of_calls(list);
   add_ends_elsewhere(list);
   add_calls_that_come(list);
