@@ -134,6 +134,15 @@ void add_objects(nb::class_<Arena>& arena) {
       .def(
           "is_ready", [](Arena& a, Id oid) { return a.c().ready(a.index_of(*oid)); }, "oid"_a)
       .def(
+          "described",
+          [](Arena& a, Id oid) -> nb::object {
+            u32 o = a.index_of(*oid);
+            if (!a.c().ready(o)) return nb::none();
+            const Object& value = a.c().m().object(a.c().value_of(o));
+            return nb::make_tuple(value.format, value.size_bytes);
+          },
+          "oid"_a)
+      .def(
           "set_spill_file", [](Arena& a, int fd, u64 capacity_bytes) { a.c().set_spill_file(fd, capacity_bytes); },
           "fd"_a, "capacity_bytes"_a)
       .def(

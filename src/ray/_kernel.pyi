@@ -218,6 +218,9 @@ class Arena:
 
         Raises TypeError for what is no ObjectID, ValueError for an id given twice."""
     def is_ready(self, oid: ObjectID) -> bool: ...
+    def described(self, oid: ObjectID) -> tuple[int, int] | None:
+        """Format and size of the value that `get` gives, None without one. It stays where it is, in the spill file
+        as well."""
     def set_spill_file(self, fd: int, capacity_bytes: int) -> None:
         """A file of no name, kept open by this process, to which values go that nobody uses.
 

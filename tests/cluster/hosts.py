@@ -35,6 +35,9 @@ class Host:
             "tbf", "rate", rate, "burst", "16kb", "latency", f"{queue_ms}ms",
         )  # fmt: skip
 
+    def make_fast(self) -> None:
+        _run("tc", "qdisc", "del", "dev", self.cable, "root")
+
     def lost_packets(self) -> int:
         said = _run("tc", "-s", "qdisc", "show", "dev", self.cable)
         return int(said.partition("dropped ")[2].split(",")[0])

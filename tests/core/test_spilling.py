@@ -179,3 +179,18 @@ def test_what_values_have_left_goes_back_to_the_disk():
         assert bytes(arena.get(kept)[1]) == bytes([10]) * MIB
         assert arena.check() == []
     arena.leave()
+
+
+def test_a_value_is_described_without_being_brought_back():
+    arena = _kernel.Arena.create(4 * MIB, [10_000, 0, 0])
+    arena.register(_kernel.DRIVER)
+    pending, small = arena.reserve(), arena.put(b"small", 7)
+    with tempfile.TemporaryFile() as file:
+        arena.set_spill_file(file.fileno(), 64 * MIB)
+        large = arena.put(bytes(MIB), 5)
+        while arena.spill(4 * MIB):
+            pass
+    assert [arena.described(oid) for oid in (pending, small, large)] == [None, (7, 5), (5, MIB)]
+    assert arena.stats()["spill_file_used_bytes"] == MIB
+    assert arena.stats()["restored_bytes"] == 0
+    arena.leave()

@@ -261,6 +261,10 @@ class ModelArena(ActorTables):
         value = self.value(oid)
         return value.fmt, value.data
 
+    def described(self, oid: ModelObjectID) -> tuple[int, int] | None:
+        value = self._entries[oid.binary()].value
+        return None if value is None else (value.fmt, len(value.data))
+
     def hold(self, key: bytes) -> ModelObjectID:
         """A reference to what is known to be here: an id inside a value or a task."""
         return ModelObjectID(self, key)

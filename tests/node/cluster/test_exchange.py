@@ -1,5 +1,7 @@
 """What node managers say to each other, with real arenas and links that lose what is on them."""
 
+import tempfile
+
 import pytest
 
 from ray import _kernel
@@ -455,6 +457,28 @@ def test_a_node_that_knows_nothing_of_an_id_says_so_and_keeps_nothing() -> None:
     assert messages.decode(queue.pop()) == [messages.Copies(bytes(20), [])]
     b.look()
     assert b.arena.stats()["objects"] == objects
+    everything_is_gone(world)
+
+
+def test_who_says_what_it_has_brings_nothing_back_from_the_spill_file() -> None:
+    """It says so on its event loop's thread, which must not wait for a disk."""
+    world, put, known, copy = _copied(LARGE)
+    a, b, c = world.members
+    with tempfile.TemporaryFile() as file:
+        c.arena.set_spill_file(file.fileno(), 8 << 20)
+        while c.arena.spill(8 << 20):
+            pass
+    assert c.arena.stats()["spill_file_used_bytes"] >= LARGE
+    c.exchange.on_message(b.id, messages.AskCopies(a.id, [copy.binary()]))
+    c.exchange.on_message(b.id, messages.Want([copy.binary()]))
+    copies, values = (
+        message for said in world.links[frozenset((b.id, c.id))][b.id] for message in messages.decode(said)
+    )
+    assert copies == messages.Copies(a.id, [copy.binary()])
+    assert isinstance(values, messages.Values)
+    assert [(value.size, value.data) for value in values.values] == [(LARGE, None)]
+    assert c.arena.stats()["restored_bytes"] == 0
+    del put, known, copy
     everything_is_gone(world)
 
 

@@ -11,7 +11,7 @@ import pytest
 from ray.node.cluster.member import Member
 from ray.wire.identity import Identity
 from ray.wire.token import ClusterToken
-from tests.core.nodes import RAW, Network, Node, decoded, encoded
+from tests.core.nodes import CPU, RAW, Network, Node, decoded, encoded
 
 PATIENCE_S = 20.0
 LARGE = 20 << 20
@@ -104,5 +104,27 @@ def test_a_large_result_comes_when_it_is_wanted(nodes: list[Node]) -> None:
                 assert len(data) == LARGE
                 assert decoded(data) == 7
             del data
+
+    asyncio.run(scenario())
+
+
+def test_a_task_goes_to_where_its_large_argument_is(nodes: list[Node]) -> None:
+    """It would have room here: whose worker does nothing."""
+
+    async def scenario() -> None:
+        async with running(nodes[:2]) as members:
+            await until(lambda: all(len(member.scheduler.others) == 1 for member in members))
+            a, b = nodes[:2]
+            function = a.driver.put(encoded(1), RAW)
+            both = [a.submit(function, 7, size=LARGE)[0] for _ in range(2)]  # one for each node
+            await until(lambda: b.work())
+            assert a.work()
+            known = members[0].scheduler.others[b.node_id]
+            await until(lambda: not known.ours and known.state.free.cpu == CPU and known.unreported == 0)
+            (there,) = [result for result in both if not a.driver.is_ready(result)]
+            result = a.submit(function, 5, [there])[0]
+            await until(lambda: b.work())
+            await until(lambda: a.driver.is_ready(result))
+            assert decoded(a.driver.get(result, 0)[1]) == 7 + 5
 
     asyncio.run(scenario())

@@ -109,11 +109,8 @@ class Burials:
     def on_ask_copies(self, peer: Peer, question: messages.AskCopies) -> None:
         """Whoever asks has heard of the death; this node may not have, or may look for the same."""
         oids = [self.arena.foreign((raw, THIS_NODE)) for raw in question.ids]  # what is gone is a failure
-        here = [
-            oid
-            for oid in oids
-            if self.arena.is_ready(oid) and self.arena.get(oid, 0)[0] != _kernel.FORMAT_SYSTEM
-        ]
+        known = [(oid, self.arena.described(oid)) for oid in oids]  # what is spilled stays so
+        here = [oid for oid, value in known if value is not None and value[0] != _kernel.FORMAT_SYSTEM]
         self.arena.lend(peer.number, here)
         self.peers.send(peer.number, messages.Copies(question.owner, [oid.binary() for oid in here]))
 

@@ -52,14 +52,17 @@ class GivenValues:
     def value_for(
         self, peer: int, oid: _kernel.ObjectID, sources: tuple[bytes, ...] = ()
     ) -> messages.Result | None:
-        """None: it is large, and the peer is to be told from whom to fetch it."""
-        fmt, data = self.arena.get(oid, 0)
-        small = len(data) <= messages.SMALL_VALUE_BYTES
+        """Of what is here. None: it is large, and the peer is to be told from whom to fetch it. Then it stays
+        where it is, and is read by the thread that serves it: this one must not wait for a disk."""
+        described = self.arena.described(oid)
+        assert described is not None
+        fmt, size = described
+        small = size <= messages.SMALL_VALUE_BYTES
         if not small and not sources:
             return None
         nested = [self.peers.wire_ref(ref) for ref in self.arena.lend_nested(peer, oid)]
-        value = with_node(fmt, data, self.peers.label) if small else None
-        return messages.Result(oid.binary(), fmt, value, len(data), nested, sources=list(sources))
+        value = with_node(fmt, self.arena.get(oid, 0)[1], self.peers.label) if small else None
+        return messages.Result(oid.binary(), fmt, value, size, nested, sources=list(sources))
 
     # --- large ones ---
 

@@ -1,0 +1,93 @@
+"""Where this node's tasks go: the policy's decisions, done with real arenas."""
+
+import pytest
+
+from ray import _kernel
+from ray.node.cluster.scheduler import Scheduler
+from ray.policy.cluster.placement import WORTH_MOVING_BYTES
+from ray.wire.messages import NodeState, Resources, View
+from tests.core.nodes import CPU
+from tests.node.cluster.test_exchange import everything_is_gone, number, stored
+from tests.node.cluster.worlds import Member
+
+CPUS = 2  # of each node
+
+
+def scheduling(a: Member, b: Member, free: int = CPUS, draining: bool = False) -> list[bool]:
+    """The first node's tasks go as its scheduler decides, which has heard that of the second; what it says of
+    those that wait for a value there."""
+    scheduler = Scheduler(
+        a.arena, a.id, a.exchange.tasks, lambda node: True, lambda node: None, lambda infeasible: None
+    )
+    nodes = [
+        NodeState(each.id, "x:1", Resources(CPUS * CPU), Resources(free * CPU), 0, draining=draining)
+        for each in (a, b)
+    ]
+    scheduler.on_view(View(1, nodes, []), 0)
+    said: list[bool] = []
+
+    def follow(oid: _kernel.ObjectID, node: bytes, size_bytes: int) -> bool:
+        said.append(scheduler.follow(oid, node, size_bytes, 0))
+        return said[-1]
+
+    a.exchange.wanted.on_located = follow
+    return said
+
+
+def away(a: Member, b: Member) -> int:
+    """Tasks of the first that are at the second, but for the lineage of the value there."""
+    return len(a.arena.away(a.exchange.peers.by_node[b.id].number)) - 1
+
+
+def test_a_task_goes_to_its_large_argument_though_there_is_room_here() -> None:
+    world, function, large = stored(2, size=WORTH_MOVING_BYTES)
+    a, b = world.members
+    said = scheduling(a, b)
+    (result,) = a.node.submit(function, 5, [large])
+    a.look()
+    assert said == [True]
+    assert away(a, b) == 1
+    world.settle(works=True)
+    assert number(a, result) == 3 + 5
+    assert a.arena.location(a.arena.foreign((large.binary(), 0))) is not None  # it has not come here
+    del large, result, function
+    everything_is_gone(world)
+
+
+@pytest.mark.parametrize(
+    ("size", "free", "draining"),
+    [
+        (WORTH_MOVING_BYTES - 1, CPUS, False),
+        (WORTH_MOVING_BYTES, 0, False),
+        (WORTH_MOVING_BYTES, CPUS, True),
+    ],
+    ids=["a small one", "no room there", "a node that leaves"],
+)
+def test_an_argument_comes_to_its_task(size: int, free: int, draining: bool) -> None:
+    world, function, large = stored(2, size=size)
+    a, b = world.members
+    said = scheduling(a, b, free, draining)
+    (result,) = a.node.submit(function, 5, [large])
+    a.look()
+    assert said == [False]
+    assert away(a, b) == 0
+    world.settle()
+    assert a.node.driver.is_ready(large)
+    world.settle(works=True)
+    assert number(a, result) == 3 + 5
+    del large, result, function
+    everything_is_gone(world)
+
+
+def test_no_more_tasks_go_to_an_argument_than_can_start_there() -> None:
+    world, function, large = stored(2, size=WORTH_MOVING_BYTES)
+    a, b = world.members
+    said = scheduling(a, b)
+    results = [a.node.submit(function, each, [large])[0] for each in range(3 * CPUS)]
+    a.look()
+    assert said == [True]
+    assert away(a, b) == CPUS
+    world.settle(works=True)
+    assert [number(a, result) for result in results] == [3 + each for each in range(3 * CPUS)]
+    del large, results, function
+    everything_is_gone(world)
