@@ -110,7 +110,7 @@ class Exchange:
         # next.
         self.functions: dict[int, dict[bytes, _kernel.ObjectID]] = defaultdict(dict)
         self.spread = Spread()  # large values that others have asked this node for
-        self._dead: set[bytes] = set()
+        self._dead: dict[bytes, str] = {}  # what they are called to users
         self.orphans = Orphans()  # of dead nodes that are not buried yet
         # Who else may have copies of what they owned.
         self.members: Callable[[], Iterable[bytes]] = lambda: ()
@@ -174,24 +174,25 @@ class Exchange:
                     self._again[raw] = None
             self.network.want_link(node)  # what was lost on the way may be waited for
 
-    def on_death(self, node: bytes) -> list[_kernel.ObjectID]:
-        """It is dead for good: its tasks run again, what only it had is lost, its jobs end here.
+    def on_death(self, node: bytes, name: str = "") -> list[_kernel.ObjectID]:
+        """It is dead for good: its tasks run again, what only it had is lost, its jobs end here. `name` is
+        what users know it by.
 
         What it had been lent is returned: to be kept for `GRACE_S`, since it may have passed the ids on to
         others, who are about to ask for a loan of their own. The rest waits for a moment if it owned what
         this node has no value of, and another node may have: `Orphans`.
         """
-        return self._on_death(node, True)
+        return self._on_death(node, name, True)
 
     def end_incarnation(self) -> list[_kernel.ObjectID]:
         """All others are dead to this node, at once."""
-        kept = [oid for node in list(self.by_node) for oid in self._on_death(node, False)]
+        kept = [oid for node in list(self.by_node) for oid in self._on_death(node, "", False)]
         for number in self.orphans.end():
             self._bury(self.peers[number])
         return kept
 
-    def _on_death(self, node: bytes, may_wait: bool) -> list[_kernel.ObjectID]:
-        self._dead.add(node)
+    def _on_death(self, node: bytes, name: str, may_wait: bool) -> list[_kernel.ObjectID]:
+        self._dead[node] = name
         peer = self.by_node.pop(node, None)
         if peer is None:
             return []
@@ -207,6 +208,8 @@ class Exchange:
             self.orphans.add(peer.number, node, orphans, others)
             self._ask_others(peer)
         else:
+            for raw, oid in orphans.items():
+                self._lose(node, raw, oid)
             self._bury(peer)
         self._look_for_orphans()
         return kept
@@ -254,11 +257,15 @@ class Exchange:
         """Whom to ask has changed, or what is known."""
         for number, owner, ids in self.orphans.questions():
             self._send(number, messages.AskCopies(owner, ids))
-        for raw, oid in self.orphans.lost():
-            self._wanted.pop(raw, None)
-            self.arena.seal(oid, lost_object(raw), _kernel.FORMAT_SYSTEM, [])
+        for owner, raw, oid in self.orphans.lost():
+            self._lose(owner, raw, oid)
         for number in self.orphans.over():
             self._bury(self.peers[number])
+
+    def _lose(self, owner: bytes, raw: bytes, oid: _kernel.ObjectID) -> None:
+        """Nobody has a value of what that dead node owned."""
+        self._wanted.pop(raw, None)
+        self.arena.seal(oid, lost_object(raw, self._dead[owner]), _kernel.FORMAT_SYSTEM, [])
 
     def _on_ask_copies(self, peer: Peer, question: messages.AskCopies) -> None:
         """Whoever asks has heard of the death; this node may not have, or may look for the same."""
