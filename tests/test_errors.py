@@ -37,6 +37,7 @@ SAMPLES = [
     errors.IncompatiblePeerError("head:6379", "0.2.0", 1, "0.3.0", 2),
     errors.GetTimeoutError(250, 3),
     errors.ObjectLostError("ab" * 20),
+    errors.ObjectLostError("ab" * 20, "10.0.0.2 (abababab)"),
     errors.ObjectStoreFullError(5 << 20, 100 << 20, 99 << 20, 10_000),
     errors.SpillError("/tmp", "No space left on device"),
     errors.TableFullError("objects", 1000),

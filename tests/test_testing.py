@@ -3,11 +3,12 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import ray
-from ray.errors import ArgumentError, RayConnectionError
+from ray.errors import ArgumentError, ArgumentTypeError, RayConnectionError
 from ray.session import processes
 from ray.session.found import find_sessions
 from ray.testing import LocalCluster
@@ -62,6 +63,34 @@ def test_a_killed_node_leaves_the_others() -> None:
 def test_a_number_of_nodes_that_makes_no_sense(nodes: int) -> None:
     with pytest.raises(ArgumentError, match="250"):
         LocalCluster(nodes=nodes)
+
+
+@pytest.mark.parametrize("nodes", ["3", 2.0, True])
+def test_a_number_of_nodes_that_is_none(nodes: Any) -> None:
+    with pytest.raises(ArgumentTypeError, match="whole number"):
+        LocalCluster(nodes=nodes)
+
+
+@pytest.mark.parametrize(
+    "options", [{"node_ip_address": "127.0.0.9"}, {"redis_address": "127.0.0.1:1"}, {"redirect_output": True}]
+)
+def test_what_the_cluster_decides_itself_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match=f"{next(iter(options))} is decided by the LocalCluster"):
+        LocalCluster(**options)
+
+
+def test_nodes_of_another_cluster_are_left_alone() -> None:
+    with LocalCluster(1) as cluster, LocalCluster(1) as other:
+        for act in (cluster.kill_node, cluster.stop_node, cluster.drain_node, cluster.partition):
+            with pytest.raises(ArgumentError, match="no node of this LocalCluster"):
+                act(other.head)
+        with pytest.raises(ArgumentTypeError, match="one of its `nodes`"):
+            cluster.partition(["127.0.0.1"])  # type: ignore[list-item]
+        assert other.head.is_alive
+        cluster.partition(cluster.head)
+        cluster.kill_node(cluster.head)
+        with pytest.raises(ArgumentError, match="restart_head"):
+            cluster.add_node()
 
 
 def test_a_cluster_ends_with_its_maker(tmp_path: Path) -> None:

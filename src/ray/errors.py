@@ -258,15 +258,25 @@ class GetTimeoutError(RayError, TimeoutError):
 
 
 class ObjectLostError(RayError, LookupError):
-    """The object behind an id is gone. `object_id` is its id in hexadecimal."""
+    """The object behind an id is gone. `object_id` is its id in hexadecimal; `node` is where it was, if it
+    was lost with a node of the cluster."""
 
-    def __init__(self, object_id: str) -> None:
+    def __init__(self, object_id: str, node: str = "") -> None:
         self.object_id = object_id
-        super().__init__(
-            f"The object {object_id} is gone: its last reference was dropped, or it belongs to another "
-            "session. "
-            "An id rebuilt from bytes or hex does not keep its object alive; keep the ObjectID itself."
-        )
+        self.node = node
+        if node:
+            message = (
+                f"The object {object_id} is lost: it belonged to node {node}, which has died or is cut off, and "
+                "no node that was asked has a copy. What ray.put stores is not made again; the result of a task "
+                "is, as long as the node that has called it lives. Put it again, or have a task make it."
+            )
+        else:
+            message = (
+                f"The object {object_id} is gone: its last reference was dropped, or it belongs to another "
+                "session, or its node was lost. An id rebuilt from bytes or hex does not keep its object "
+                "alive; keep the ObjectID itself."
+            )
+        super().__init__(message)
 
 
 class ObjectStoreFullError(RayError):

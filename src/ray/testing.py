@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from ray.errors import ArgumentError
+from ray.errors import ArgumentError, ArgumentTypeError
 from ray.session import end, link_filters, processes
 from ray.session.addresses import Address
 from ray.session.keeper import DRAINED_LATE_MS
@@ -21,6 +21,14 @@ from ray.session.standalone import start_head, start_node
 
 MAX_NODES = 250  # each has a loopback address of its own: 127.0.0.1 up
 KILLED_S = 5.0  # for the processes of a killed node to be gone
+OF_THE_CLUSTER = (
+    "redis_address",
+    "address",
+    "node_ip_address",
+    "redirect_output",
+    "driver_mode",
+    "object_id_seed",
+)
 
 
 @dataclasses.dataclass(eq=False)
@@ -67,8 +75,10 @@ class LocalCluster:
     ) -> None:
         """`nodes` counts the head; what follows is for each of them, and as in `ray.init`.
 
-        Blocks until all can be used. Raises ArgumentError, and what `ray.init` raises.
+        Blocks until all can be used. Raises ArgumentError and ArgumentTypeError, and what `ray.init` raises.
         """
+        if isinstance(nodes, bool) or not isinstance(nodes, int):
+            raise ArgumentTypeError(f"nodes must be a whole number, the head included, not {nodes!r}.")
         if not 1 <= nodes <= MAX_NODES:
             raise ArgumentError(f"nodes must be from 1 to {MAX_NODES}, the head included, not {nodes!r}.")
         self._given = {
@@ -103,6 +113,14 @@ class LocalCluster:
             raise ArgumentError(
                 f"A LocalCluster has at most {MAX_NODES} nodes, those that have ended included."
             )
+        if self.nodes and not self.head.is_alive:
+            raise ArgumentError(
+                "The head of this LocalCluster has ended, so no node can join it: restart_head() starts it anew, "
+                "or make another LocalCluster."
+            )
+        for name in OF_THE_CLUSTER:
+            if name in {**self._given, **options}:
+                raise ArgumentError(f"{name} is decided by the LocalCluster itself: leave it out.")
         place = f"127.0.0.{len(self.nodes) + 1}"
         own = SessionOptions.from_init(
             node_ip_address=place, redirect_output=True, **{**self._given, **options}
@@ -118,6 +136,10 @@ class LocalCluster:
 
     def kill_node(self, node: LocalNode) -> None:
         """All its processes at once (SIGKILL), as if its machine had died. Blocks until they are gone."""
+        self._check([node])
+        self._kill(node)
+
+    def _kill(self, node: LocalNode) -> None:
         if not node.is_alive:
             return
         node.is_alive = False
@@ -128,6 +150,7 @@ class LocalCluster:
     def drain_node(self, node: LocalNode) -> None:
         """Has it leave in good order, as SIGTERM and `ray drain` do. Blocks until it has ended, `drain_ms`
         of `config` and two seconds at most. Raises ArgumentError for the head, which can't leave."""
+        self._check([node])
         if node.is_head:
             raise ArgumentError("The head can't leave its cluster: stop() ends all of it.")
         if not node.is_alive:
@@ -146,9 +169,7 @@ class LocalCluster:
         old = self.head
         token_file = old.record.token_file
         self._token_file = token_file if old.record.removes_token_file else self._token_file
-        self.kill_node(
-            dataclasses.replace(old, record=dataclasses.replace(old.record, removes_token_file=False))
-        )
+        self._kill(dataclasses.replace(old, record=dataclasses.replace(old.record, removes_token_file=False)))
         old.is_alive = False
         keeper, record = start_head(
             self._head_options,
@@ -174,8 +195,10 @@ class LocalCluster:
         It adds to what is cut already, until `heal`. Links of drivers to their own node go on. Raises OSError
         where this process may not look into those that it has started (a seccomp profile, say).
         """
-        these = _nodes(nodes)
-        those = [node for node in self.nodes if node not in these] if others is None else _nodes(others)
+        these = self._nodes_in(nodes)
+        those = (
+            [node for node in self.nodes if node not in these] if others is None else self._nodes_in(others)
+        )
         self._cut.update((one, other) for one in these for other in those if one is not other)
         if not one_way:
             self._cut.update((other, one) for one in these for other in those if one is not other)
@@ -200,6 +223,7 @@ class LocalCluster:
 
     def stop_node(self, node: LocalNode) -> None:
         """Ends it as `ray stop` does. Blocks until it has ended."""
+        self._check([node])
         if not node.is_alive:
             return
         node.is_alive = False
@@ -225,6 +249,18 @@ class LocalCluster:
     ) -> None:
         self.stop()
 
+    def _nodes_in(self, given: LocalNode | Iterable[LocalNode]) -> list[LocalNode]:
+        nodes = [given] if isinstance(given, LocalNode) else list(given)
+        self._check(nodes)
+        return nodes
+
+    def _check(self, nodes: list[LocalNode]) -> None:
+        for node in nodes:
+            if not isinstance(node, LocalNode):
+                raise ArgumentTypeError(f"A node of this cluster is one of its `nodes`, not {node!r}.")
+            if node not in self.nodes and node.is_alive:
+                raise ArgumentError(f"{node!r} is no node of this LocalCluster.")
+
     def _end_ms(self, node: LocalNode) -> int:
         return int(node.record.settings["end_ms"])
 
@@ -234,7 +270,3 @@ class LocalCluster:
         if node.record.removes_token_file:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(node.record.token_file)
-
-
-def _nodes(given: LocalNode | Iterable[LocalNode]) -> list[LocalNode]:
-    return [given] if isinstance(given, LocalNode) else list(given)

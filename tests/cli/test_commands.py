@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 from pathlib import Path
@@ -130,7 +131,7 @@ def test_the_usual_port_is_left_to_who_has_it(programs: Programs) -> None:
     assert programs.gone()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_in_the_foreground_a_signal_ends_it(programs: Programs, signum: int) -> None:
     running = cli.start(programs, "start", "--head", "--redis-port=0", "--num-cpus=1", "--block")
     assert "Started a session" in running.line()
@@ -166,6 +167,8 @@ def test_what_makes_no_sense_is_refused(programs: Programs) -> None:
         ("start", "--head", '--resources={"licence": 1, "tape": 1}'),
         ("start", "--head", '--resources={"licence": 1}', "--num-custom-resource=1"),
         ("start", "--head", "--drain-timeout=5"),
+        ("start", "--head", "--node-ip-address=0.0.0.0"),
+        ("start", "--head", "--node-ip-address=::"),
         ("start", "--head", "--redis-address=127.0.0.1:6379"),
         ("start", "--redis-address=127.0.0.1:6379", "--redis-port=1"),
         ("start", "--redis-address=127.0.0.1:6379", "--num-redis-shards=1"),
@@ -213,6 +216,32 @@ def test_the_line_that_start_prints_joins(programs: Programs, head: Head) -> Non
     assert found
     done = cli.run(programs, *found[1].split(), "--num-cpus=1")
     assert done.code == 0, done.both
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.1.1"])  # the latter is what Debian calls a machine
+def test_the_line_of_a_head_with_a_token_file_joins(programs: Programs, tmp_path: Path, host: str) -> None:
+    head = Head.start(
+        programs, "--num-cpus=1", f"--token-file={tmp_path / 'a token'}", f"--node-ip-address={host}"
+    )
+    found = re.search(r"join +ray (start --redis-address=.*?)(  \(|$)", head.said, re.MULTILINE)
+    assert found
+    done = cli.run(programs, *shlex.split(found[1]), "--num-cpus=1")
+    assert done.code == 0, done.both
+    head.stop()
+
+
+def test_a_session_that_does_not_answer_is_named(programs: Programs) -> None:
+    head = Head.start(programs, "--num-cpus=1")
+    (keeper,) = [pid for pid in programs.left() if name_of(pid) == "ray-keeper"]
+    os.kill(keeper, signal.SIGSTOP)
+    try:
+        for command in ("status", "stop"):
+            said = cli.run(programs, command).err
+            assert f"port {head.address.rpartition(':')[2]} is left out" in said
+            assert "kill -CONT" in said
+    finally:
+        os.kill(keeper, signal.SIGCONT)
+    head.stop()
 
 
 def test_a_node_needs_the_token_of_the_head(programs: Programs, head: Head, tmp_path: Path) -> None:

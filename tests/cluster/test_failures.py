@@ -116,6 +116,7 @@ def test_a_value_of_a_dead_node_is_had_from_another_that_has_a_copy(
     [unread] = ray.get(owner.puts.remote(size), timeout=PATIENCE_MS)
     assert ray.get(reader.gets.remote([read]), timeout=PATIENCE_MS) == size
     cluster.kill_node(dying)
-    with pytest.raises(ObjectLostError, match=unread.hex()):
+    with pytest.raises(ObjectLostError, match=unread.hex()) as lost:
         ray.get(unread, timeout=LOST_WITHIN_MS)
+    assert lost.value.node == label(dying)
     assert ray.get(read, timeout=PATIENCE_MS).sum() == size

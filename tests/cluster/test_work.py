@@ -1,5 +1,6 @@
 """What a user's program does on a cluster of several nodes."""
 
+import re
 import time
 from collections import Counter
 from typing import Any
@@ -154,10 +155,15 @@ def test_an_error_of_a_remote_node(joined: LocalCluster, capfd: pytest.CaptureFi
 
 def test_what_only_a_dead_node_had_is_lost(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(1)
-    cluster.add_node(num_custom_resource=1)
+    node = cluster.add_node(num_custom_resource=1)
     [lost] = ray.get(put_there.remote(1), timeout=PATIENCE_MS)
-    cluster.kill_node(cluster.nodes[1])
+    cluster.kill_node(node)
     killed_s = time.monotonic()
-    with pytest.raises(ObjectLostError):
+    with pytest.raises(ObjectLostError, match=lost.hex()) as raised:
         ray.get(lost, timeout=PATIENCE_MS)
     assert time.monotonic() - killed_s < LOST_S
+    there = f"{node.node_ip_address} ({node.node_id[:8]})"
+    assert raised.value.node == there
+    assert f"node {there}, which has died" in str(raised.value)
+    with pytest.raises(ObjectLostError, match=re.escape(there)):
+        ray.get(square.remote(lost), timeout=PATIENCE_MS)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import signal
 from typing import Any
 
@@ -13,6 +14,7 @@ from ray.control_store import fitness
 from ray.control_store.hold import Holder
 from ray.control_store.url import URL_VARIABLE, StoreUrl
 from ray.errors import InitError, RayConnectionError, RaySystemError
+from ray.session import tokens
 from ray.session.addresses import Address
 from ray.session.launch import KeeperHandle
 from ray.session.options import SessionOptions
@@ -91,8 +93,8 @@ OF_THE_HEAD = {
 @click.option(
     "--block",
     is_flag=True,
-    help="Stay in the foreground. Ctrl-C ends the node; so does SIGTERM, but one that has joined a "
-    "cluster leaves it in good order first.",
+    help="Stay in the foreground. Ctrl-C ends the node; so do SIGTERM and the end of the terminal (SIGHUP), "
+    "but one that has joined a cluster leaves it in good order first.",
 )
 @click.option(
     "--drain-timeout",
@@ -135,7 +137,9 @@ def start(
     )
     notices = list(options.notices)
     if block:
-        signal.signal(signal.SIGTERM, _terminate)
+        for signum in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(signum) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(signum, _terminate)
     if address is None and store is not None:
         notices, keeper, record = _start_at(store, options, redis_port, token_file, object_manager_port)
     elif address is None:
@@ -222,7 +226,7 @@ def _start_at(
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM has come."""
+    """SIGTERM or SIGHUP has come."""
 
 
 def _terminate(*_: object) -> None:
@@ -262,7 +266,7 @@ def _describe(record: SessionRecord, block: bool) -> None:
     lines = [
         f"Started {started}: {record.num_cpus} CPUs{gpus}, an object store of {store_gib:.1f} GiB.",
         f'  connect   ray.init(redis_address="{record.redis_address}")',
-        f"  join      ray start --redis-address={record.redis_address}{_who_joins(record)}",
+        f"  join      ray start --redis-address={record.redis_address}{_with_token(record)}{_who_joins(record)}",
         "  look      ray status",
         f"  end       {'Ctrl-C' if block else 'ray stop'}",
         f"  token     {record.token_file}; others need a copy, mode 0600, named by RAY_TOKEN_FILE",
@@ -271,6 +275,13 @@ def _describe(record: SessionRecord, block: bool) -> None:
     if record.operators_store:
         lines.append(f"  store     {record.operators_store}, which goes on when this ends")
     click.echo("\n".join(lines))
+
+
+def _with_token(record: SessionRecord) -> str:
+    """Whoever joins looks by itself where a token is that nobody has named."""
+    if record.token_file == tokens.of_port(Address.parse(record.redis_address).port):
+        return ""
+    return f" --token-file={shlex.quote(record.token_file)}"
 
 
 def _who_joins(record: SessionRecord) -> str:

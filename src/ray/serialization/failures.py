@@ -159,9 +159,10 @@ def _unreadable(fmt: int, data: "bytes | View | memoryview") -> RaySystemError:
     return RaySystemError(f"A task failed, but its failure (format {fmt}, {len(data)} bytes) cannot be read.")
 
 
-def lost_object(raw: bytes) -> bytes:
-    """The data of the kernel's own failure for an object that nobody has."""
-    return _SYSTEM.pack(_kernel.OBJECT_LOST, 0, 0, 0, raw)
+def lost_object(raw: bytes, node: str = "") -> bytes:
+    """The data of the kernel's own failure for an object that nobody has; `node` is where it was."""
+    data = _SYSTEM.pack(_kernel.OBJECT_LOST, 0, 0, 0, raw)
+    return data + _place(node) if node else data
 
 
 def with_node(fmt: int, data: "bytes | View | memoryview", node: str) -> bytes:
@@ -170,12 +171,17 @@ def with_node(fmt: int, data: "bytes | View | memoryview", node: str) -> bytes:
     `node` is the one that it leaves, and has made it unless another is named already.
     """
     if fmt == SYSTEM_FAILURE and len(data) == _SYSTEM.size and _SYSTEM.unpack(data)[0] in _OF_PROCESSES:
-        name = node.encode()[:255]
-        return b"".join((data, bytes((len(name),)), name))
+        return b"".join((data, _place(node)))
     stopped = Stopped.decode(data) if fmt == OUT_OF_MEMORY else None
     if stopped is not None and not stopped.node:
         return dataclasses.replace(stopped, node=node).encode()
     return bytes(data)
+
+
+def _place(node: str) -> bytes:
+    """What names a node, behind the data of a failure of the kernel's."""
+    name = node.encode()[:255]
+    return bytes((len(name),)) + name
 
 
 def describe_failure(
@@ -236,7 +242,7 @@ def _system_failure(data: "bytes | View | memoryview", function_name: str) -> Ra
     if code == _kernel.JOB_ENDED:
         return JobEndedError(function_name)
     if code == _kernel.OBJECT_LOST:
-        return ObjectLostError(named.hex())
+        return ObjectLostError(named.hex(), node)
     return RaySystemError(f"{function_name or 'A task'} failed in the kernel with the unknown code {code}.")
 
 

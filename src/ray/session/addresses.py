@@ -6,6 +6,7 @@ import os
 from ray.errors import InitError, RayConnectionError
 
 LOOPBACK = "127.0.0.1"
+EVERY_ADDRESS = ("0.0.0.0", "::")  # of a machine, for servers; no address that another one could call
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,6 +56,11 @@ def check_is_local(host: str) -> None:
     """Raises InitError unless a server can bind to this address here."""
     if host == LOOPBACK:
         return
+    if host in EVERY_ADDRESS:
+        raise InitError(
+            f"node_ip_address={host!r} is no address that others could call. Give the one of this machine by "
+            "which the others reach it, of those that `ip address` lists."
+        )
     import socket
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -26,13 +26,20 @@ class Found:
 
 
 def find_sessions() -> list[Found]:
-    """All of this user's, in the order of their ports. One that does not answer in time is left out."""
+    """All of this user's, in the order of their ports. One that does not answer in time is left out, and
+    named on standard error."""
     found = []
     for _, port, node_port in handshake.open_sockets(uid=os.getuid()):
         try:
             admitted = handshake.connect(port, ANSWER_S, node_port)
         except handshake.IncompatibleError as error:
             say(f"the session with port {port} is left out: {error}, which this release does not understand.")
+            continue
+        except TimeoutError:
+            say(
+                f"the session with port {port} is left out: its keeper process does not answer. It is stopped "
+                "(`kill -CONT` lets it go on), or the machine is overloaded."
+            )
             continue
         except OSError:  # it ends, or does not answer; or somebody else has its name
             continue

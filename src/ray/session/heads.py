@@ -11,7 +11,7 @@ import ray
 from ray.control_store.asking import AnswerError, RefusedError, session_of
 from ray.errors import IncompatiblePeerError, RayConnectionError, WrongTokenError
 from ray.session import tokens
-from ray.session.addresses import Address
+from ray.session.addresses import LOOPBACK, Address
 from ray.session.ports import is_loopback
 from ray.session.record import PYTHON
 from ray.wire.token import ClusterToken
@@ -59,7 +59,7 @@ def find_head(address: Address, token: ClusterToken, timeout_ms: int) -> HeadFac
 def check_listening(address: Address) -> None:
     """Raises RayConnectionError when nobody listens there at all, which can be said without a token."""
     try:
-        socket.create_connection((address.host, address.port), TRY_S).close()
+        socket.create_connection(_place(address), TRY_S).close()
     except OSError as error:
         raise RayConnectionError.nobody_listens(str(address), error.strerror or str(error)) from None
 
@@ -92,10 +92,15 @@ def _asked(address: Address, token: ClusterToken) -> dict[str, Any]:
         raise RayConnectionError.nobody_listens(str(address), error.strerror or str(error)) from None
 
 
+def _place(address: Address) -> tuple[str, int]:
+    """The control store itself is at one loopback address, whichever of them the head has been given."""
+    return LOOPBACK if is_loopback(address.host) else address.host, address.port
+
+
 @contextlib.contextmanager
 def _connection(address: Address, token: ClusterToken) -> Iterator[socket.socket]:
     if is_loopback(address.host):
-        with socket.create_connection((address.host, address.port), TRY_S) as plain:
+        with socket.create_connection(_place(address), TRY_S) as plain:
             yield plain
         return
     from ray.wire.connecting import open_socket

@@ -1,9 +1,12 @@
 """The ports that a node listens on: whether they are free, and who has them."""
 
+import contextlib
+import errno
+import os
 import socket
 
 from ray.control_store.server import PORT_ATTEMPTS, random_port
-from ray.errors import InitError
+from ray.errors import InitError, RayConnectionError
 from ray.session.addresses import LOOPBACK
 
 DEFAULT_PORT = 6379  # of the control store; who knows no other looks there
@@ -24,10 +27,10 @@ def for_control_store(hosts: list[str], wanted: int | None) -> int:
 
 def listen_for_links(host: str, wanted: int | None, option: str = "--object-manager-port") -> socket.socket:
     """A socket that listens at the port asked for, or at a free one. Raises InitError as above."""
-    listening = _listening(host, wanted or ANY_PORT)
-    if listening is None:
-        raise _taken(host, wanted or ANY_PORT, option)
-    return listening
+    try:
+        return _listening(host, wanted or ANY_PORT)
+    except OSError as error:
+        raise _refused(host, wanted or ANY_PORT, option, error) from None
 
 
 def listen_beside_control_store(host: str, wanted: int) -> socket.socket:
@@ -36,20 +39,22 @@ def listen_beside_control_store(host: str, wanted: int) -> socket.socket:
         return listen_for_links(host, wanted, "--redis-port")
     for _ in range(PORT_ATTEMPTS):
         port = random_port()
-        if is_free(LOOPBACK, port) and (listening := _listening(host, port)) is not None:
-            return listening
+        if is_free(LOOPBACK, port):
+            with contextlib.suppress(OSError):
+                return _listening(host, port)
     raise InitError(f"No free port was found on {host}; name one with --redis-port.")
 
 
 def is_free(host: str, port: int) -> bool:
-    listening = _listening(host, port)
-    if listening is not None:
-        listening.close()
-    return listening is not None
+    try:
+        _listening(host, port).close()
+    except OSError:
+        return False
+    return True
 
 
-def _listening(host: str, port: int) -> socket.socket | None:
-    """None: somebody else does."""
+def _listening(host: str, port: int) -> socket.socket:
+    """Raises OSError: somebody else listens there, or this user may not."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -58,7 +63,7 @@ def _listening(host: str, port: int) -> socket.socket | None:
         listening.listen()
     except OSError:
         listening.close()
-        return None
+        raise
     return listening
 
 
@@ -81,22 +86,39 @@ def is_loopback(host: str) -> bool:
 
 
 def source_address(host: str) -> str:
-    """The address of this machine from which it reaches `host`."""
+    """The address of this machine from which it reaches `host`. Raises RayConnectionError: it does not."""
     if is_loopback(host):
-        return LOOPBACK
+        return host if ":" in host else LOOPBACK
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:  # nothing is sent
-        probe.connect((host, DEFAULT_PORT))
+        try:
+            probe.connect((host, DEFAULT_PORT))
+        except OSError as error:
+            raise RayConnectionError(
+                f"This machine has no way to {host} ({os.strerror(error.errno or 0)}). Check the address, and "
+                "the network of this machine.",
+                host,
+            ) from None
         found: str = probe.getsockname()[0]
     return found
 
 
 def _must_be_free(host: str, port: int, option: str) -> None:
-    if port != ANY_PORT and not is_free(host, port):
-        raise _taken(host, port, option)
+    if port == ANY_PORT:
+        return
+    try:
+        _listening(host, port).close()
+    except OSError as error:
+        raise _refused(host, port, option, error) from None
 
 
-def _taken(host: str, port: int, option: str) -> InitError:
+def _refused(host: str, port: int, option: str, error: OSError) -> InitError:
+    if error.errno != errno.EADDRINUSE:
+        hint = "; small ones are for root" if error.errno == errno.EACCES else ""
+        return InitError(
+            f"This user can't listen at port {port} on {host}: {os.strerror(error.errno or 0)}. Choose "
+            f"another with {option}{hint}."
+        )
     return InitError(
         f"Port {port} on {host} is taken by {holder(port)}. Choose another with {option}, or leave "
         "that out: then a free one is found."

@@ -16,7 +16,7 @@ def orphans(*ids: bytes, others: tuple[int, ...] = (FIRST, SECOND)) -> Orphans:
 
 
 def lost(known: Orphans) -> list[bytes]:
-    return [raw for raw, _ in known.lost()]
+    return [raw for _, raw, _ in known.lost()]
 
 
 def nothing_is_here(raw: bytes) -> bool:

@@ -47,6 +47,8 @@ class Burials:
             self.orphans.add(dead.number, dead.node, orphans, others)
             self.wanted.ask_others(dead)
         else:
+            for raw, oid in orphans.items():
+                self._lose(dead.node, raw, oid)
             self._bury(dead)
         self._look()
 
@@ -100,11 +102,15 @@ class Burials:
         """Whom to ask has changed, or what is known."""
         for number, owner, ids in self.orphans.questions():
             self.peers.send(number, messages.AskCopies(owner, ids))
-        for raw, oid in self.orphans.lost():
-            self.wanted.forget(raw)
-            self.arena.seal(oid, lost_object(raw), _kernel.FORMAT_SYSTEM, [])
+        for owner, raw, oid in self.orphans.lost():
+            self._lose(owner, raw, oid)
         for number in self.orphans.over():
             self._bury(self.peers.by_number[number])
+
+    def _lose(self, owner: bytes, raw: bytes, oid: _kernel.ObjectID) -> None:
+        """Nobody has a value of what that dead node owned."""
+        self.wanted.forget(raw)
+        self.arena.seal(oid, lost_object(raw, self.peers.dead[owner]), _kernel.FORMAT_SYSTEM, [])
 
     def on_ask_copies(self, peer: Peer, question: messages.AskCopies) -> None:
         """Whoever asks has heard of the death; this node may not have, or may look for the same."""

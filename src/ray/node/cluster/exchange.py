@@ -93,23 +93,24 @@ class Exchange:
         peer.unlinked()
         self.given.unlinked(peer)
 
-    def on_death(self, node: bytes) -> list[_kernel.ObjectID]:
-        """It is dead for good: its tasks run again, what only it had is lost, its jobs end here.
+    def on_death(self, node: bytes, name: str = "") -> list[_kernel.ObjectID]:
+        """It is dead for good: its tasks run again, what only it had is lost, its jobs end here. `name` is
+        what users know it by.
 
         What it had been lent is returned: to be kept for `GRACE_S`, since it may have passed the ids on to
         others, who are about to ask for a loan of their own. The rest waits for a moment if it owned what
         this node has no value of, and another node may have: `Orphans`.
         """
-        return self._on_death(node, True)
+        return self._on_death(node, name, True)
 
     def end_incarnation(self) -> list[_kernel.ObjectID]:
         """All others are dead to this node, at once."""
-        kept = [oid for node in list(self.peers.by_node) for oid in self._on_death(node, False)]
+        kept = [oid for node in list(self.peers.by_node) for oid in self._on_death(node, "", False)]
         self.burials.end()
         return kept
 
-    def _on_death(self, node: bytes, may_wait: bool) -> list[_kernel.ObjectID]:
-        peer = self.peers.died(node)
+    def _on_death(self, node: bytes, name: str, may_wait: bool) -> list[_kernel.ObjectID]:
+        peer = self.peers.died(node, name)
         if peer is None:
             return []
         lent = [self.arena.foreign((raw, THIS_NODE)) for raw, _ in self.arena.loans(peer.number)]

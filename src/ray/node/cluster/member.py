@@ -262,10 +262,11 @@ class Member:
         self.scheduler.place(_now_ms())
 
     def bury(self, node: bytes, reason: str) -> None:
+        name = f"{self._node_name(node)} ({node.hex()[:8]})"
         self.network.forget(node, reason)
         self.correspondence.hearing.forget(node)
         self.pulls.gone(node)
-        kept = self.exchange.on_death(node)
+        kept = self.exchange.on_death(node, name)
         self.loop.call_later(GRACE_S, kept.clear)
 
     def fence(self, reason: str) -> None:

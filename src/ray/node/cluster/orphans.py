@@ -136,8 +136,9 @@ class Orphans:
             late.ticks -= bool(late.open())
             late.fetch_ticks -= 1
 
-    def lost(self) -> list[tuple[bytes, _kernel.ObjectID]]:
-        """What nobody has, as far as could be found out. It is forgotten here."""
+    def lost(self) -> list[tuple[bytes, bytes, _kernel.ObjectID]]:
+        """What nobody has, as far as could be found out, behind the node that owned it. It is forgotten
+        here."""
         found = []
         for late in self._late.values():
             lost: list[bytes] = []
@@ -145,7 +146,7 @@ class Orphans:
                 lost = list(late.held)
             elif late.ticks <= 0 or not (late.asked or late.to_ask):
                 lost = late.open()
-            found += [(raw, late.held.pop(raw)) for raw in lost]
+            found += [(late.node, raw, late.held.pop(raw)) for raw in lost]
         return found
 
     def over(self) -> list[int]:

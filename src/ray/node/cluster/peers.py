@@ -49,7 +49,7 @@ class Peers:
         self.label = ""  # how failures name this node to others
         self.by_number: dict[int, Peer] = {}
         self.by_node: dict[bytes, Peer] = {}  # without those that are dead
-        self.dead: set[bytes] = set()
+        self.dead: dict[bytes, str] = {}  # what they are called to users
         for number, node_id in arena.peers():
             self._add(number, node_id)
         for job, home, root in arena.guests():
@@ -63,9 +63,9 @@ class Peers:
         peer = self.by_number[number] = self.by_node[node] = Peer(number, node)
         return peer
 
-    def died(self, node: bytes) -> Peer | None:
+    def died(self, node: bytes, name: str) -> Peer | None:
         """Nothing is said to it any more. Its number stays until it is buried."""
-        self.dead.add(node)
+        self.dead[node] = name
         return self.by_node.pop(node, None)
 
     def want_links(self) -> None:
