@@ -305,7 +305,7 @@ def test_after_the_handshake_a_purpose_is_needed() -> None:
 
     async def main() -> None:
         async with node() as there:
-            with pytest.raises(PeerUnreachableError, match="not one that serves ray-bulk/1"):
+            with pytest.raises(PeerUnreachableError, match="not one that serves ray-bulk/2"):
                 await open_channel(there.listener.address, IDENTITY, BULK)
             assert await asyncio.to_thread(without_purpose, there.listener.address) == b""
             await there.until(lambda: there.listener.refusals == {Refusal.PURPOSE: 2})

@@ -2,13 +2,15 @@
 
 A request is an object's id, an offset and a length; the answer a status, the value's whole size, a length,
 and then as many bytes as that. A connection serves one request at a time and any number one after the other;
-several at once take several connections. Everything here waits, so it runs in threads: reading a socket
-straight into a buffer is what an event loop's streams can't do without copies.
+several at once take several connections. What goes over it is in `ray.wire.sealed`. Everything here waits, so
+it runs in threads: reading a socket straight into a buffer is what an event loop's streams can't do without
+copies.
 """
 
 import asyncio
 import contextlib
 import enum
+import socket
 import struct
 import threading
 import time
@@ -18,9 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 from ray.errors import RayConnectionError
-from ray.wire.channel import Channel, Progress
+from ray.wire import sealed
+from ray.wire.channel import Channel, shut
 from ray.wire.connecting import CONNECT_S, describe, open_channel_waiting
 from ray.wire.identity import BULK, Identity
+from ray.wire.sealed import Progress, Sealed
 
 ID_BYTES = 20
 STALL_S = 10.0  # a transfer in which nothing moves for so long is broken
@@ -28,7 +32,9 @@ IDLE_S = 60.0  # a server keeps a connection without requests; a client gives it
 MAX_CONNECTIONS = 64  # a server's threads
 MAX_IDLE = 4  # connections that a client keeps for one address
 THREADS = 8  # transfers at once in one client
-# One key may encrypt 2^24.5 full records (RFC 8446, 5.5), which is 380 GiB; a new connection has new ones.
+# After so many a connection ends, and its keys with it. The chance of telling what was sent from noise stays
+# below 2^-62: (blocks and frames)^2 / 2^129, for 2^33 blocks of 16 bytes. TLS 1.3 allows three times as many
+# under one key (RFC 8446, 5.5).
 MAX_CONNECTION_BYTES = 128 << 30
 
 _REQUEST = struct.Struct(f">{ID_BYTES}sQQ")
@@ -42,7 +48,6 @@ class Status(enum.IntEnum):
     ABSENT = 1
     OUTSIDE = 2
     FAILED = 3
-    BUSY = 4
 
 
 class TransferError(OSError):
@@ -76,27 +81,27 @@ class BulkServer:
         self._resolve = resolve
         self._on_error = on_error
         self._lock = threading.Lock()
-        self._serving: dict[Channel, threading.Thread] = {}
+        self._serving: dict[socket.socket, threading.Thread] = {}
         self._closed = False
 
     def accept(self, channel: Channel) -> None:
         """Takes the channel over; does not block."""
-        channel.connection.settimeout(IDLE_S)
+        channel.connection.settimeout(CONNECT_S)
         with self._lock:
             served = not self._closed and len(self._serving) < MAX_CONNECTIONS and self._start(channel)
         if not served:
-            # The answer to whatever will be asked; there is room for it in an empty socket.
+            # There is room for it in an empty socket.
             with contextlib.suppress(OSError):
-                channel.write(_ANSWER.pack(Status.BUSY, 0, 0))
+                channel.write(sealed.BUSY)
             channel.close()
 
     def _start(self, channel: Channel) -> bool:
         thread = threading.Thread(target=self._serve, args=(channel,), name="ray-bulk-server", daemon=True)
-        self._serving[channel] = thread
+        self._serving[channel.connection] = thread
         try:
             thread.start()
         except RuntimeError:  # the system gives no more
-            del self._serving[channel]
+            del self._serving[channel.connection]
             return False
         return True
 
@@ -105,47 +110,49 @@ class BulkServer:
         with self._lock:
             self._closed = True
             serving = dict(self._serving)
-        for channel in serving:
-            channel.shut()
+        for connection in serving:
+            shut(connection)
         for thread in serving.values():
             thread.join()
 
     def _serve(self, channel: Channel) -> None:
-        request = memoryview(bytearray(_REQUEST.size))
-        sent = 0
         try:
-            while sent < MAX_CONNECTION_BYTES and channel.read_into(request) == len(request):
-                channel.connection.settimeout(STALL_S)
-                sent += self._answer(channel, *_REQUEST.unpack(request))
-                channel.connection.settimeout(IDLE_S)
+            self._serve_requests(sealed.take(channel))
         except OSError:
             pass  # the client knows, or is gone
         finally:
             with self._lock:
-                del self._serving[channel]
+                del self._serving[channel.connection]
             channel.close()
 
-    def _answer(self, channel: Channel, object_id: bytes, offset: int, length: int) -> int:
-        """Answers one request, and returns how many bytes of the value went."""
+    def _serve_requests(self, connection: Sealed) -> None:
+        request = memoryview(bytearray(_REQUEST.size))
+        while connection.sent_bytes < MAX_CONNECTION_BYTES:
+            connection.settimeout(IDLE_S)
+            if connection.read_into(request) < len(request):
+                break
+            connection.settimeout(STALL_S)
+            self._answer(connection, *_REQUEST.unpack(request))
+
+    def _answer(self, connection: Sealed, object_id: bytes, offset: int, length: int) -> None:
         with contextlib.ExitStack() as held:
             try:
                 value = self._resolve(object_id)
                 if value is None:
-                    channel.write(_ANSWER.pack(Status.ABSENT, 0, 0))
-                    return 0
+                    connection.write(_ANSWER.pack(Status.ABSENT, 0, 0))
+                    return
                 whole = held.enter_context(memoryview(held.enter_context(value)))
                 data = held.enter_context(whole.cast("B"))
             except Exception as error:
                 self._on_error(error)
-                channel.write(_ANSWER.pack(Status.FAILED, 0, 0))
-                return 0
+                connection.write(_ANSWER.pack(Status.FAILED, 0, 0))
+                return
             if offset + length > len(data):
-                channel.write(_ANSWER.pack(Status.OUTSIDE, len(data), 0))
-                return 0
-            channel.write(_ANSWER.pack(Status.HERE, len(data), length))
+                connection.write(_ANSWER.pack(Status.OUTSIDE, len(data), 0))
+                return
+            connection.write(_ANSWER.pack(Status.HERE, len(data), length))
             with data[offset : offset + length] as part:
-                channel.write(part)
-        return length
+                connection.write(part)
 
 
 class _Transfer:
@@ -153,21 +160,21 @@ class _Transfer:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._channel: Channel | None = None
+        self._connection: socket.socket | None = None
         self.stopped = False
 
-    def uses(self, channel: Channel | None) -> None:
+    def uses(self, connection: socket.socket | None) -> None:
         """Notes the connection that `stop` is to break; none, when it is no longer this transfer's."""
         with self._lock:
-            self._channel = channel
-            if channel is not None and self.stopped:
-                channel.shut()
+            self._connection = connection
+            if connection is not None and self.stopped:
+                shut(connection)
 
     def stop(self) -> None:
         with self._lock:
             self.stopped = True
-            if self._channel is not None:
-                self._channel.shut()
+            if self._connection is not None:
+                shut(self._connection)
 
 
 class BulkClient:
@@ -180,7 +187,7 @@ class BulkClient:
         self._source = source
         self._executor = ThreadPoolExecutor(threads, "ray-bulk-client")
         self._lock = threading.Lock()
-        self._idle: defaultdict[str, list[tuple[float, Channel]]] = defaultdict(list)  # oldest first
+        self._idle: defaultdict[str, list[tuple[float, Sealed]]] = defaultdict(list)  # oldest first
         self._transfers: set[_Transfer] = set()
         self._closed = False
 
@@ -217,8 +224,8 @@ class BulkClient:
         """Closes the idle connections to a node that is gone."""
         with self._lock:
             idle = self._idle.pop(address, [])
-        for _, channel in idle:
-            channel.close()
+        for _, connection in idle:
+            connection.close()
 
     def close(self) -> None:
         """Stops all transfers, waits for their threads, and closes the connections.
@@ -229,12 +236,12 @@ class BulkClient:
         with self._lock:
             self._closed = True
             under_way = list(self._transfers)
-            idle = [channel for pool in self._idle.values() for _, channel in pool]
+            idle = [connection for pool in self._idle.values() for _, connection in pool]
             self._idle.clear()
         for transfer in under_way:
             transfer.stop()
-        for channel in idle:
-            channel.close()
+        for connection in idle:
+            connection.close()
         self._executor.shutdown()
 
     def _run(self, transfer: _Transfer, address: str, object_id: bytes, offset: int, into: memoryview) -> int:
@@ -255,24 +262,21 @@ class BulkClient:
         self, transfer: _Transfer, address: str, object_id: bytes, offset: int, into: memoryview
     ) -> int:
         while True:
-            channel = self._idle_channel(address)
-            is_new = channel is None
-            if channel is None:
-                try:
-                    channel = open_channel_waiting(address, self._identity, BULK, CONNECT_S, self._source)
-                except RayConnectionError as error:
-                    raise TransferBrokenError(address, str(error)) from None
-                channel.connection.settimeout(STALL_S)
-            transfer.uses(channel)
+            connection = self._idle_connection(address)
+            is_new = connection is None
+            if connection is None:
+                connection = self._connect(transfer, address)
+            else:
+                transfer.uses(connection.socket)
             try:
-                whole = _ask(channel, object_id, offset, into)
+                whole = _ask(connection, object_id, offset, into)
             except ValueAbsentError:
                 transfer.uses(None)
-                self._keep(address, channel)
+                self._keep(address, connection)
                 raise
             except _NothingCame as error:
                 transfer.uses(None)
-                channel.close()
+                connection.close()
                 # The server has given up what was idle here, or was started anew: that says nothing about it
                 # now.
                 if is_new or transfer.stopped:
@@ -280,43 +284,61 @@ class BulkClient:
                 continue
             except BaseException:
                 transfer.uses(None)
-                channel.close()
+                connection.close()
                 raise
             transfer.uses(None)
-            self._keep(address, channel)
+            self._keep(address, connection)
             return whole
 
-    def _idle_channel(self, address: str) -> Channel | None:
+    def _connect(self, transfer: _Transfer, address: str) -> Sealed:
+        """A new connection, which `transfer` uses from its handshake on."""
+        try:
+            channel = open_channel_waiting(address, self._identity, BULK, CONNECT_S, self._source)
+        except RayConnectionError as error:
+            raise TransferBrokenError(address, str(error)) from None
+        transfer.uses(channel.connection)
+        try:
+            connection = sealed.offer(channel)
+        except BaseException as error:
+            transfer.uses(None)
+            channel.close()
+            if isinstance(error, OSError):
+                raise TransferBrokenError(address, describe(error)) from None
+            raise
+        connection.settimeout(STALL_S)
+        return connection
+
+    def _idle_connection(self, address: str) -> Sealed | None:
         with self._lock:
             pool = self._idle[address]
             fresh_from = time.monotonic() - IDLE_S / 2
-            old = [channel for since, channel in pool if since < fresh_from]
+            old = [connection for since, connection in pool if since < fresh_from]
             del pool[: len(old)]
             found = pool.pop()[1] if pool else None
-        for channel in old:
-            channel.close()
+        for connection in old:
+            connection.close()
         return found
 
-    def _keep(self, address: str, channel: Channel) -> None:
+    def _keep(self, address: str, connection: Sealed) -> None:
         with self._lock:
             pool = self._idle[address]
             keeps = not self._closed and len(pool) < MAX_IDLE
             if keeps:
-                pool.append((time.monotonic(), channel))
+                pool.append((time.monotonic(), connection))
         if not keeps:
-            channel.close()
+            connection.close()
 
 
 class _NothingCame(Exception):
     """Not one byte of an answer."""
 
 
-def _ask(channel: Channel, object_id: bytes, offset: int, into: memoryview) -> int:
-    address = channel.address
+def _ask(connection: Sealed, object_id: bytes, offset: int, into: memoryview) -> int:
+    address = connection.address
     answer = memoryview(bytearray(_ANSWER.size))
     try:
-        channel.write(_REQUEST.pack(object_id, offset, len(into)))
-        came = channel.read_into(answer)
+        connection.write(_REQUEST.pack(object_id, offset, len(into)))
+        came = connection.read_into(answer)
     except OSError as error:
         raise _NothingCame(describe(error)) from None
     if came < len(answer):
@@ -328,13 +350,11 @@ def _ask(channel: Channel, object_id: bytes, offset: int, into: memoryview) -> i
         raise TransferBrokenError(address, f"the value has {whole:,} bytes, fewer than were asked for")
     if status == Status.FAILED:
         raise TransferBrokenError(address, "it could not read the value; its log says why")
-    if status == Status.BUSY:
-        raise TransferBrokenError(address, f"it already serves {MAX_CONNECTIONS} connections")
     if status != Status.HERE or length != len(into):
         raise TransferBrokenError(address, "its answer makes no sense")
     progress = Progress()
     try:
-        channel.read_into(into, progress)
+        connection.read_into(into, progress)
     except OSError as error:
         raise TransferBrokenError(address, describe(error), progress.received) from None
     if progress.received < len(into):

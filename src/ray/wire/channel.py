@@ -1,8 +1,7 @@
 """One connection with TLS on it: the handshake on an event loop, and after it bytes in and out.
 
 TLS works on buffers in memory here, not on the socket: so what a peer may send before it has shown the
-certificate is counted byte by byte, and a large transfer costs two system calls per 256 KiB instead of two
-per record of 16.
+certificate is counted byte by byte. Large values don't go through it (`ray.wire.sealed`).
 """
 
 import asyncio
@@ -40,12 +39,6 @@ class Refusal(enum.Enum):
     PURPOSE = "the connection has no purpose that is served here"
 
 
-class Progress:
-    """How many bytes have come, for whoever asks after an error."""
-
-    received = 0
-
-
 class Channel:
     """A socket and the TLS session on it, after the handshake.
 
@@ -65,56 +58,46 @@ class Channel:
         self.incoming = incoming
         self.outgoing = outgoing
         self.address = address_of(connection)
-        self._buffer = bytearray()
 
     @property
     def protocol(self) -> str | None:
         """What the connection is for: one of the names in `ray.wire.identity`."""
         return self.tls.selected_alpn_protocol()
 
+    @property
+    def has_more(self) -> bool:
+        """Whether something has come that was not read."""
+        return bool(self.incoming.pending or self.tls.pending())
+
     def close(self) -> None:
         self.connection.close()
 
-    def shut(self) -> None:
-        """Breaks the connection, so that a thread that waits for it ends; that thread closes it."""
-        with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR)
-
     # --- for threads that wait ---
 
-    def read_into(self, into: memoryview, progress: "Progress | None" = None) -> int:
+    def read_into(self, into: memoryview) -> int:
         """Fills it, and returns how many bytes came: fewer than it has only when the other side has ended.
 
-        Blocks, each wait at most as long as the socket's time-out. Raises OSError; `progress` says how far it
-        came.
+        Blocks, each wait at most as long as the socket's time-out. Raises OSError.
         """
-        if not self._buffer:
-            self._buffer = bytearray(CHUNK_BYTES)
-        buffer, size, done = memoryview(self._buffer), len(into), 0
-        try:
-            while done < size:
-                try:
-                    count = cast(int, self.tls.read(size - done, into[done:]))  # its stub says bytes
-                except ssl.SSLWantReadError:
-                    count = self.connection.recv_into(buffer)
-                    if not count:
-                        break
-                    self.incoming.write(buffer[:count])
-                    continue
-                if not count:
+        size, done = len(into), 0
+        while done < size:
+            try:
+                count = cast(int, self.tls.read(size - done, into[done:]))  # its stub says bytes
+            except ssl.SSLWantReadError:
+                data = self.connection.recv(RECORD_BYTES)
+                if not data:
                     break
-                done += count
-        finally:
-            if progress is not None:
-                progress.received = done
+                self.incoming.write(data)
+                continue
+            if not count:
+                break
+            done += count
         return done
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Sends all of it. Blocks, each part at most as long as the socket's time-out. Raises OSError."""
-        view = memoryview(data)
-        for start in range(0, len(view), CHUNK_BYTES):
-            self.encrypt(view[start : start + CHUNK_BYTES])
-            self.connection.sendall(self.outgoing.read())
+    def write(self, data: bytes) -> None:
+        """Sends all of it. Blocks, at most as long as the socket's time-out. Raises OSError."""
+        self.encrypt(memoryview(data))
+        self.connection.sendall(self.outgoing.read())
 
     def encrypt(self, data: memoryview) -> None:
         """Puts it on its way to the socket, in `outgoing`."""
@@ -312,6 +295,12 @@ _OF_THE_CERTIFICATE = {
     "BAD_SIGNATURE",
 }
 _OF_THE_PURPOSE = {"TLSV1_ALERT_NO_APPLICATION_PROTOCOL", "NO_APPLICATION_PROTOCOL"}
+
+
+def shut(connection: socket.socket) -> None:
+    """Breaks it, so that a thread that waits for it ends; that thread closes it."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def address_of(connection: socket.socket) -> str:

@@ -16,7 +16,7 @@ from ray.wire.token import LABEL_CERTIFICATE, ClusterToken
 
 # What a connection is for (ALPN, RFC 7301).
 LINK = "ray-link/1"
-BULK = "ray-bulk/1"
+BULK = "ray-bulk/2"
 REDIS = "ray-redis/1"
 RELAY = "ray-relay/1"
 

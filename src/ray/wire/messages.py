@@ -17,7 +17,7 @@ from typing import Annotated, Any, cast
 import msgspec
 from msgspec import Meta, Struct
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 MAX_FRAME_BYTES = 16 << 20  # also the bound of one message, and so of any list in one
 SMALL_VALUE_BYTES = (

@@ -1,7 +1,8 @@
 """Connections by way of a third node, for two that can't reach each other.
 
 The third is a member like both, so it is trusted as they are: it ends the encryption of the one connection
-and begins that of the other, and looks at nothing. Both ends have an ordinary channel of their purpose.
+and begins that of the other, and looks at nothing. What the two ends of a transfer seal for themselves
+(`ray.wire.sealed`) it passes on as it is. Both have an ordinary channel of their purpose.
 
 What is asked is an address of its own form, "NODE@HOST:PORT": the node with this id (hexadecimal), by way of
 the one that listens there.
@@ -16,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from ray.errors import RayConnectionError
 from ray.wire.channel import RECORD_BYTES, Channel
 from ray.wire.identity import BULK, LINK
+from ray.wire.sealed import AGREED, KEYS_BYTES
 
 NODE_BYTES = 20
 PURPOSES = (LINK, BULK)
@@ -80,7 +82,10 @@ class RelayHost:
                     return
                 with contextlib.closing(other):
                     await _write(channel, OPENED)
-                    await _join(channel, other)
+                    if PURPOSES[purpose] == LINK:
+                        await _join(channel, other, _carry)
+                    elif await _let_agree(channel, other):
+                        await _join(channel, other, _carry_sealed)
             except (OSError, TimeoutError):
                 return
 
@@ -96,9 +101,20 @@ async def read_exactly(channel: Channel, count: int) -> bytes:
     return data
 
 
-async def _join(one: Channel, other: Channel) -> None:
+async def _let_agree(client: Channel, server: Channel) -> bool:
+    """Passes on the last that the two say through TLS. False when the client does not wait for its answer."""
+    async with asyncio.timeout(ASKED_S):
+        await _write(server, await read_exactly(client, KEYS_BYTES))
+        answer = await read_exactly(server, len(AGREED))
+    if client.has_more or server.has_more:
+        return False
+    await _write(client, answer)
+    return True
+
+
+async def _join(one: Channel, other: Channel, carry: Callable[[Channel, Channel], Awaitable[None]]) -> None:
     """Carries bytes both ways until either side ends. Each is read when the other has taken what it sent."""
-    tasks = [asyncio.ensure_future(_carry(*pair)) for pair in ((one, other), (other, one))]
+    tasks = [asyncio.ensure_future(carry(*pair)) for pair in ((one, other), (other, one))]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -110,6 +126,12 @@ async def _join(one: Channel, other: Channel) -> None:
 async def _carry(source: Channel, target: Channel) -> None:
     while data := await _read(source, RECORD_BYTES):
         await _write(target, data)
+
+
+async def _carry_sealed(source: Channel, target: Channel) -> None:
+    loop = asyncio.get_running_loop()
+    while data := await loop.sock_recv(source.connection, READ_BYTES):
+        await loop.sock_sendall(target.connection, data)
 
 
 async def _read(channel: Channel, count: int) -> bytes:

@@ -129,6 +129,12 @@ def test_an_old_report_is_no_licence() -> None:
     assert counts(place(BUSY, [queue], [replace(old, ours=2)])) == {}
 
 
+def test_where_ours_may_still_wait_for_their_arguments_others_come_first() -> None:
+    waiting = replace(B, ours=2)  # which by its report neither run nor are ready
+    assert counts(place(BUSY, [Queue(1, CPU, 2)], [waiting, C])) == {b"c": 2}
+    assert counts(place(BUSY, [Queue(1, CPU, 4)], [waiting, C])) == {b"b": 2, b"c": 2}
+
+
 def test_large_arguments_draw_a_task_to_them() -> None:
     queue = Queue(1, CPU, 2, argument_bytes={b"c": 5 * WORTH_MOVING_BYTES, b"a": WORTH_MOVING_BYTES})
     assert counts(place(HERE, [queue], [B, C])) == {b"c": 2}

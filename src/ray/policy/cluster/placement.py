@@ -239,13 +239,16 @@ def _fill_idle(
     sends: dict[tuple[NodeId, int], int],
     only_elsewhere: bool,
 ) -> int:
-    """Give each what it can start at once: first where the bytes are, then evenly.
+    """Give each what it can start at once: where the bytes are, then where ours leave slots, then evenly.
 
     Returns how many in all.
     """
-    groups: dict[int, list[tuple[_Room, int]]] = {}
+    groups: dict[tuple[int, bool], list[tuple[_Room, int]]] = {}
     for room in rooms:
-        groups.setdefault(_draw(queue, here, room), []).append((room, room.idle(queue, only_elsewhere)))
+        # Ours that still wait there for their arguments are neither running nor ready in any report.
+        has_slots = room.other.ours < slots(room.other.total, queue.needs)
+        group = groups.setdefault((_draw(queue, here, room), has_slots), [])
+        group.append((room, room.idle(queue, only_elsewhere)))
     before = left
     for _, group in sorted(groups.items(), reverse=True):
         left -= _deal(queue, _turned(group, here.turn), left, sends, to_wait=False)
