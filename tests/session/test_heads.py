@@ -9,11 +9,11 @@ from contextlib import contextmanager
 import pytest
 
 import ray
-from ray.cli.nodes import nodes_of
 from ray.control_store.server import random_port
 from ray.errors import InitError, RayConnectionError, WrongTokenError
 from ray.session import ports
 from ray.session.addresses import LOOPBACK, Address
+from ray.session.head_link import nodes_of
 from ray.session.heads import find_head
 from ray.session.launch import KeeperHandle
 from ray.session.options import SessionOptions
@@ -21,7 +21,6 @@ from ray.session.record import SessionRecord
 from ray.session.standalone import start_head, start_node
 from ray.testing import LocalCluster
 from ray.wire.token import ClusterToken
-from tests.api.programs import wait_for
 
 WAIT_MS = 10_000
 
@@ -120,4 +119,12 @@ def test_a_head_that_was_named_is_looked_up_whenever_it_is_called() -> None:
         place = Address.parse(f"localhost:{port}")
         with ended(start_node(options("127.0.0.2"), place)) as record:
             assert record.head_address == cluster.head.record.link_address.replace(LOOPBACK, "localhost")
-            assert wait_for(lambda: len(asyncio.run(nodes_of(record))) == 2 or None, WAIT_MS / 1000)
+            assert len(asyncio.run(nodes_of(record))) == 2
+
+
+def test_a_node_that_has_been_started_is_a_member() -> None:
+    """So nobody is told that the cluster lacks what it has."""
+    with LocalCluster() as cluster:
+        for number in range(2, 6):
+            cluster.add_node()
+            assert len(asyncio.run(nodes_of(cluster.head.record))) == number

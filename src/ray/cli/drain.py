@@ -4,9 +4,9 @@ import asyncio
 
 import click
 
-from ray.cli.nodes import HeadLink, Left
 from ray.errors import InitError, RayConnectionError, RaySystemError
 from ray.session.found import find_sessions
+from ray.session.head_link import HeadLink, Left
 from ray.session.record import SessionRecord
 from ray.wire.messages import NodeState
 

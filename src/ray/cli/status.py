@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from ray import _kernel
-from ray.cli.nodes import nodes_of
 from ray.core.resources import amounts, free_of, stock_of
 from ray.errors import RayConnectionError
 from ray.session.found import Found, find_sessions
+from ray.session.head_link import nodes_of
 from ray.session.record import SessionRecord
 from ray.wire.messages import NodeState
 

@@ -9,6 +9,7 @@ from ray.control_store.url import StoreUrl
 from ray.errors import ClusterTokenError, InitError
 from ray.session import ports, preloading, start, tokens
 from ray.session.addresses import LOOPBACK, Address
+from ray.session.head_link import wait_joined
 from ray.session.heads import HeadFacts, check_listening, find_head
 from ray.session.launch import KeeperHandle
 from ray.session.names import socket_name
@@ -112,7 +113,8 @@ def start_node(
 ) -> tuple[KeeperHandle, SessionRecord]:
     """Starts a node that joins the cluster at this address. Otherwise as `start_head`.
 
-    Raises RayConnectionError when no head answers there, or one of another cluster, ClusterTokenError when
+    Blocks until the head counts it as a member, at most `connect_ms` of the configuration longer than its
+    start takes. Raises RayConnectionError when no head answers there, or one of another cluster, ClusterTokenError when
     this user has no token, InitError when head and node can't reach each other at their addresses."""
     start.check_machine(options, with_redis=False)
     host = options.node_ip_address
@@ -150,7 +152,15 @@ def start_node(
             owner_pid=owner_pid,
             head_host=head_address.written,
         )
-        return _start(options, "", standing)
+        keeper, record = _start(options, "", standing)
+    # A driver of another node would be told that nobody can run what this one could. Without an answer in
+    # time it is a node all the same, which goes on trying, and says so in its log.
+    try:
+        wait_joined(record, options.config.connect_ms / 1000)
+    except BaseException:
+        keeper.end(options.config.end_ms)
+        raise
+    return keeper, record
 
 
 def _start(options: SessionOptions, binary: str, standing: Standing) -> tuple[KeeperHandle, SessionRecord]:

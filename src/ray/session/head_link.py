@@ -1,9 +1,10 @@
-"""The nodes of a cluster, as its head tells an operator."""
+"""The nodes of a cluster, as its head tells an operator, or who starts one."""
 
 import asyncio
 import dataclasses
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import ray
 from ray.errors import RayConnectionError
@@ -55,6 +56,11 @@ class HeadLink:
             await self._wait()
         return sorted(self._view.nodes, key=lambda node: not node.is_head)
 
+    async def joined(self, node_id: bytes) -> None:
+        """Waits until the head counts that node as a member, and says so."""
+        while not any(each.node_id == node_id for each in await self.nodes()):
+            await self._wait()
+
     async def drain(self, node: NodeState, timeout_ms: int, patience_s: float) -> Left:
         """Until it has left, or so much longer than it may."""
         assert self._link is not None
@@ -90,3 +96,21 @@ async def nodes_of(record: SessionRecord) -> list[NodeState]:
     """All nodes of the cluster that this one belongs to, the head first."""
     async with HeadLink(record) as head, asyncio.timeout(CONNECT_S):
         return await head.nodes()
+
+
+def wait_joined(record: SessionRecord, patience_s: float) -> bool:
+    """Until this node is a member of its cluster, to the head. False: it is not, after so long.
+
+    Blocks; in a loop of its own, since the caller's thread may run one.
+    """
+
+    async def wait() -> None:
+        async with asyncio.timeout(patience_s), HeadLink(record) as head:
+            await head.joined(bytes.fromhex(record.node_id))
+
+    with ThreadPoolExecutor(1, "ray-joining") as thread:
+        try:
+            thread.submit(asyncio.run, wait()).result()
+        except (TimeoutError, RayConnectionError):
+            return False
+    return True
