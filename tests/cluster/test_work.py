@@ -18,6 +18,7 @@ from tests.cluster.events import PATIENCE_MS, PATIENCE_S, wait_until_spread, whe
 
 LARGE_BYTES = 64 << 20
 LOST_S = 5.0
+SPREAD_S = 1.0  # a burst, over all nodes
 
 
 @ray.remote
@@ -62,6 +63,16 @@ def where_it_came(array: Any) -> str:
 
 
 @ray.remote
+def begins(wait_s: float) -> tuple[str, float]:
+    """Where and when; the clock is the machine's."""
+    import os
+
+    begun_s = time.monotonic()
+    time.sleep(wait_s)
+    return os.environ["RAY_SESSION"], begun_s
+
+
+@ray.remote
 def tree(depth: int) -> int:
     """How many leaves a tree of tasks has."""
     if depth == 0:
@@ -101,6 +112,18 @@ def test_a_burst_of_short_tasks(joined: LocalCluster) -> None:
     numbers = range(times(20_000, 2_000))
     results = [square.remote(number) for number in numbers]
     assert ray.get(results, timeout=3 * PATIENCE_MS) == [number**2 for number in numbers]
+
+
+@pytest.mark.quiet
+def test_a_burst_is_everywhere_within_a_second(joined: LocalCluster) -> None:
+    wait_until_spread(joined.nodes)
+    submitted_s = time.monotonic()
+    begun = ray.get([begins.remote(0.1) for _ in range(100)], timeout=PATIENCE_MS)
+    first: dict[str, float] = {}
+    for place, begun_s in begun:
+        first[place] = min(begun_s, first.get(place, begun_s))
+    assert first.keys() == {node.record.token for node in joined.nodes}
+    assert max(first.values()) - submitted_s < SPREAD_S
 
 
 def test_large_arrays_go_across(joined: LocalCluster) -> None:

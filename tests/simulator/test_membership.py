@@ -9,7 +9,7 @@ from ray.policy.cluster import fencing
 from tests.chaos.attack import times
 from tests.simulator.membership import TROUBLES, ClusterRun, play_cluster, story_of_cluster
 
-SEEDS = times(full=200, short=20)  # of each kind
+SEEDS = times(full=200, short=30)  # of each kind
 
 
 @pytest.mark.parametrize("kind", TROUBLES)

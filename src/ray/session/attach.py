@@ -212,6 +212,9 @@ def _reason(address: Address, timeout_ms: int) -> str:
     """Why there may be no session at the address."""
     try:
         with socket.create_connection((address.host, address.port), min(timeout_ms, 1_000) / 1000):
-            return "something else listens there, or the session is on another machine"
+            return (
+                "something else listens there, or the head of a cluster on another machine: then `ray start "
+                f"--redis-address={address}` makes this one a node of it, which scripts here can join"
+            )
     except OSError:
         return "nothing listens there"
