@@ -16,6 +16,7 @@ from ray.wire.identity import BULK, REDIS, RELAY
 from ray.wire.listener import Listener
 from ray.wire.messages import Ping
 from ray.wire.relay import RelayHost, through
+from ray.wire.sealed import KEYS_BYTES
 from tests.wire.running import IDENTITY, PATIENCE_S, Heard, hello, node, run
 
 THERE, NOBODY = b"t" * 20, b"n" * 20
@@ -92,6 +93,31 @@ def test_who_is_not_reached_there_either(reason: str) -> None:
             asked = NOBODY if reason == "not known" else THERE
             with pytest.raises(PeerUnreachableError, match="does not reach it either"):
                 await connect(through(way, asked), IDENTITY, hello(1))
+
+    run(scenario())
+
+
+def test_who_does_not_wait_for_the_servers_answer_is_cut_off() -> None:
+    """From that answer on nobody in between knows what is TLS and what is not."""
+
+    async def scenario() -> None:
+        server = BulkServer(lambda asked: contextlib.nullcontext(memoryview(VALUE)))
+        listener = Listener(IDENTITY, {BULK: server.accept})
+        address = await listener.start("127.0.0.1", 0)
+        loop = asyncio.get_running_loop()
+        try:
+            async with relaying({THERE: address}) as (way, host):
+                channel = await open_channel(through(way, THERE), IDENTITY, BULK)
+                channel.encrypt(memoryview(bytes(KEYS_BYTES + 1)))
+                await loop.sock_sendall(channel.connection, channel.outgoing.read())
+                assert await loop.sock_recv(channel.connection, 100) == b""
+                channel.close()
+                async with asyncio.timeout(PATIENCE_S):
+                    while host._ways:
+                        await asyncio.wait(list(host._ways))
+        finally:
+            listener.close()
+            server.close()
 
     run(scenario())
 
