@@ -296,6 +296,7 @@ class Client {
   std::vector<News> news(u32 most, i64 timeout_ms);
   void listen(std::optional<int> fd);
   void arm(bool hears_queue);
+  bool disarm();
   void renew_news(u32 peer);
   bool subscribe(u32 o);
   bool is_watched(u32 o);

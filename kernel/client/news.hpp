@@ -41,6 +41,9 @@ inline void Client::arm(bool hears_queue) {
   if (bell_) bell_->arm(hears_queue);
 }
 
+// Until it is armed again.  False: it was not armed, or has rung.
+inline bool Client::disarm() { return bell_ && bell_->disarm(); }
+
 // False: it has a value, or is known to be elsewhere.
 inline bool Client::subscribe(u32 i) {
   must_be_open();

@@ -3,7 +3,9 @@ again when the bell is armed."""
 
 import asyncio
 import os
+import selectors
 from collections.abc import Callable
+from typing import Protocol
 
 from ray import _kernel
 
@@ -14,9 +16,47 @@ PAUSE_S = 0.02
 CAN_WAIT = {_kernel.NEWS_DONE, _kernel.NEWS_GONE, _kernel.NEWS_QUEUED}
 
 
+class Alarm(Protocol):
+    """What a bell is armed by: a lookout, or the arena itself."""
+
+    def arm(self, hears_queue: bool = True) -> object:
+        """It rings once more."""
+
+
+class Lookout(selectors.EpollSelector):
+    """The selector of an event loop that hears a bell: armed while the loop sleeps.
+
+    What comes while something else is dealt with is looked at after that, and nobody need ring.
+    """
+
+    def __init__(self, arena: _kernel.Arena) -> None:
+        super().__init__()
+        self._arena = arena
+        self._is_wanted = False  # the bell has not rung since it was asked for
+        self._is_armed = False
+        self._hears_queue = True
+
+    def arm(self, hears_queue: bool = True) -> None:
+        self._is_wanted, self._hears_queue = True, hears_queue
+        self._is_armed = False
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self._is_wanted and not self._is_armed:
+            self._is_armed = True
+            self._arena.arm(self._hears_queue)
+        ready = super().select(timeout)
+        if ready and self._is_armed:
+            self._is_armed = False
+            self._is_wanted = self._arena.disarm()
+        return ready
+
+
 class Bell:
-    def __init__(self, arena: _kernel.Arena, on_ring: Callable[[], None]) -> None:
+    def __init__(
+        self, arena: _kernel.Arena, on_ring: Callable[[], None], alarm: Alarm | None = None
+    ) -> None:
         self.arena = arena
+        self.alarm = alarm or arena
         self.on_ring = on_ring
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_paused = False
@@ -62,7 +102,7 @@ class Bell:
 
     def _arm(self) -> None:
         self._is_paused = False
-        self.arena.arm(self._until_queue is None)
+        self.alarm.arm(self._until_queue is None)
 
     def close(self) -> None:
         self.arena.listen(None)
