@@ -23,10 +23,11 @@ inline u32 seats() {
 }
 
 // Of one thread: whether it pays to spin before it sleeps.  Whoever is to give what it waits for may need the core.
+// But two that sleep for each other wait long, each for the other to be woken, and find out only by a spin.
 class Patience {
  public:
-  bool spins() const { return vain_ < SPINS_IN_VAIN_MAX; }
-  void waited(u64 ns) { vain_ = ns < u64(SPIN_NS + WOKEN_NS) ? 0 : vain_ + spins(); }
+  bool spins() const { return vain_ < SPINS_IN_VAIN || vain_ % SPINS_ANYWAY == 0; }
+  void waited(u64 ns) { vain_ = ns < u64(SPIN_NS + WOKEN_NS) ? 0 : vain_ + 1; }
 
  private:
   u32 vain_ = 0;  // waits so far, one after the other, that a spin was too short for

@@ -237,7 +237,7 @@ void patience_ends_and_comes_back() {
     return looks > 2;
   };
   u32 o = s.c.reserve();
-  for (u32 i = 0; i < SPINS_IN_VAIN_MAX; ++i) {
+  for (u32 i = 0; i < SPINS_IN_VAIN; ++i) {
     expect(spins(), "who has not waited in vain often enough spins");
     try {
       s.c.wait_for(o, wait::Deadline(1));
@@ -247,6 +247,10 @@ void patience_ends_and_comes_back() {
   expect(!spins(), "who has waited in vain does not spin");
   wait::patience.waited(SPIN_NS + WOKEN_NS);
   expect(!spins(), "a long wait changes nothing");
+  for (u32 i = SPINS_IN_VAIN + 1; i < SPINS_ANYWAY; ++i) wait::patience.waited(SPIN_NS + WOKEN_NS);
+  expect(spins(), "now and then it spins all the same");
+  wait::patience.waited(SPIN_NS + WOKEN_NS);
+  expect(!spins(), "now and then, and no more");
   wait::patience.waited(SPIN_NS + WOKEN_NS - 1);
   expect(spins(), "after a short wait it spins");
 }

@@ -1,13 +1,14 @@
 """The bell of a node manager's loop: armed while the loop sleeps, and who is awake need not be rung."""
 
+import asyncio
 import os
 import selectors
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from ray.node.cluster.bell import Lookout
+from ray.node.cluster.bell import PAUSE_S, Bell, Lookout
 from tests.core.nodes import RAW, Network, Node, encoded
 
 PATIENCE_S = 10.0
@@ -110,3 +111,47 @@ def test_it_goes_on_to_hear_what_it_was_armed_for(node: Node, world: World) -> N
     assert world.hears(SILENCE_S) == []
     world.lookout.arm(hears_queue=True)
     assert world.hears() == ["bell"]
+
+
+def on_loop(node: Node, test: Callable[[Bell, list[str]], None], turns: int = 3) -> list[str]:
+    """A bell on a loop, what the test does with it, and what it has rung by then."""
+    rung: list[str] = []
+
+    def on_ring() -> None:
+        rung.append("news" if node.manager.news(10, 0) else "nothing")
+        bell.arm(False, 0.0)
+
+    async def main() -> None:
+        bell.open()
+        test(bell, rung)
+        for _ in range(turns):
+            await asyncio.sleep(SILENCE_S / turns)
+        bell.close()
+
+    lookout = Lookout(node.manager)
+    bell = Bell(node.manager, on_ring, lookout)
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(lookout)) as runner:
+        runner.run(main())
+    return rung
+
+
+def test_what_has_become_news_while_something_else_was_dealt_with_is_told_of_at_once(node: Node) -> None:
+    def test(bell: Bell, rung: list[str]) -> None:
+        bell.look()
+        assert rung == []
+        make_news(node)
+        bell.look()
+        assert rung == ["news"]
+
+    assert on_loop(node, test) == ["news"]  # and not a second time
+
+
+def test_a_bell_that_pauses_looks_at_nothing(node: Node) -> None:
+    def test(bell: Bell, rung: list[str]) -> None:
+        bell.arm(True, 0.0)
+        make_news(node)
+        bell.look()
+        assert rung == []
+
+    assert PAUSE_S < SILENCE_S
+    assert on_loop(node, test) == ["news"]

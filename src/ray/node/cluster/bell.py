@@ -22,6 +22,9 @@ class Alarm(Protocol):
     def arm(self, hears_queue: bool = True) -> object:
         """It rings once more."""
 
+    def has_news(self, hears_queue: bool) -> bool:
+        """Whether there is something that it would ring for, and has not yet."""
+
 
 class Lookout(selectors.EpollSelector):
     """The selector of an event loop that hears a bell: armed while the loop sleeps.
@@ -39,6 +42,9 @@ class Lookout(selectors.EpollSelector):
     def arm(self, hears_queue: bool = True) -> None:
         self._is_wanted, self._hears_queue = True, hears_queue
         self._is_armed = False
+
+    def has_news(self, hears_queue: bool) -> bool:
+        return self._is_wanted and self._arena.has_news(hears_queue)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if self._is_wanted and not self._is_armed:
@@ -72,6 +78,12 @@ class Bell:
     def _rung(self) -> None:
         os.eventfd_read(self._fd)
         self.on_ring()
+
+    def look(self) -> None:
+        """Something else was dealt with: what has become news meanwhile is told of at once, and not in the
+        loop's next turn. Whoever was given what it waited for may have been quick."""
+        if not self._is_paused and self.alarm.has_news(self._until_queue is None):
+            self.on_ring()
 
     def may_pause(self, kinds: set[int], count: int) -> bool:
         """After so many news, of these kinds."""

@@ -205,11 +205,16 @@ class Member:
             self.exchange.on_news(news)
             self.correspondence.codes.look()
             if _kernel.NEWS_QUEUED in kinds:
-                now = _now_ms()
-                queue_pause_ms = self.queue_looks.looked(self.scheduler.place(now), now)
+                queue_pause_ms = self._look_at_queue(_now_ms())
             pause = self.bell.may_pause(kinds, len(news))
         finally:
             self.bell.arm(pause, queue_pause_ms)
+
+    def _look_at_queue(self, now_ms: int) -> float:
+        """Milliseconds until the next look is worth it."""
+        if not self.arena.ready_tasks:
+            return self.queue_looks.found_none(now_ms)
+        return self.queue_looks.looked(self.scheduler.place(now_ms), now_ms)
 
     # --- the network's events ---
 
@@ -242,6 +247,7 @@ class Member:
     @_step
     def on_messages(self, node: bytes, messages: list[Message]) -> None:
         self.inbox.take(node, messages)
+        self.bell.look()
 
     def _place_soon(self) -> None:
         """Once in a turn of the loop, however many links have brought results: a decision looks at every
