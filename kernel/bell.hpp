@@ -2,8 +2,8 @@
 //
 // It rings once for each time it is armed, so that whoever has been told can look at the news in its own time, and
 // nobody who makes some pays for a wake-up meanwhile.  To arm it wakes nobody: the thread sleeps on the word of the
-// news all the time, and whoever makes news wakes it only while `news_sleepers` counts it: it should be armed only while
-// somebody sleeps who is to be told.  It runs no transaction and holds nothing in the arena.
+// news all the time, and whoever makes news wakes it only while `news_sleepers` counts it: it should be armed only
+// while somebody sleeps who is to be told.  It runs no transaction and holds nothing in the arena.
 #pragma once
 
 #include <unistd.h>

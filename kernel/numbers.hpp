@@ -102,7 +102,7 @@ inline constexpr long SPIN_NS = 25'000;
 inline constexpr long WOKEN_NS = 125'000;  // two that wake each other may take as long
 inline constexpr u32 SPINS_IN_VAIN = 4;    // one after the other, until a thread that waits sleeps at once
 inline constexpr u32 SPINS_ANYWAY = 16;    // each time that it has waited so often, it spins all the same
-inline constexpr int LOCK_ATTEMPTS = 4;  // to take the mutex without keeping the host's other threads waiting
+inline constexpr int LOCK_ATTEMPTS = 4;    // to take the mutex without keeping the host's other threads waiting
 
 // Formats the kernel writes or understands; from FORMAT_ERROR on they are failures.
 inline constexpr u32 FORMAT_BYTES = 2;  // of what a process enters in the journal by itself

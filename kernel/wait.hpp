@@ -2,8 +2,8 @@
 //
 // A waiter first spins a little, if a seat is free (seats are as many as cores, so spinners never crowd
 // out work) and what it waited for lately came at once, then sleeps on its thread's own futex word in slices
-// of at most 100 ms, and looks again after each.  Who is no user's thread, or a worker that has had nothing to do for a second, sleeps 300 ms at
-// most: what an idle session costs is mostly such looks.
+// of at most 100 ms, and looks again after each.  Who is no user's thread, or a worker that has had nothing to do for a
+// second, sleeps 300 ms at most: what an idle session costs is mostly such looks.
 #pragma once
 
 #include "worker.hpp"

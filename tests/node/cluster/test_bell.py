@@ -155,3 +155,11 @@ def test_a_bell_that_pauses_looks_at_nothing(node: Node) -> None:
 
     assert PAUSE_S < SILENCE_S
     assert on_loop(node, test) == ["news"]
+
+
+def test_a_bell_that_is_closed_tells_nothing(node: Node) -> None:
+    bells: list[Bell] = []
+    rung = on_loop(node, lambda bell, _: bells.append(bell))
+    make_news(node)
+    bells[0].look()
+    assert rung == []

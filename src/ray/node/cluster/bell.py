@@ -58,13 +58,12 @@ class Lookout(selectors.EpollSelector):
 
 
 class Bell:
-    def __init__(
-        self, arena: _kernel.Arena, on_ring: Callable[[], None], alarm: Alarm | None = None
-    ) -> None:
+    def __init__(self, arena: _kernel.Arena, on_ring: Callable[[], None], alarm: Alarm | None = None) -> None:
         self.arena = arena
         self.alarm = alarm or arena
         self.on_ring = on_ring
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._is_open = False
         self._is_paused = False
         self._until_queue: asyncio.TimerHandle | None = None  # the queue is not listened to
 
@@ -73,6 +72,7 @@ class Bell:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._fd, self._rung)
         self.arena.listen(self._fd)
+        self._is_open = True
         self._arm()
 
     def _rung(self) -> None:
@@ -82,7 +82,7 @@ class Bell:
     def look(self) -> None:
         """Something else was dealt with: what has become news meanwhile is told of at once, and not in the
         loop's next turn. Whoever was given what it waited for may have been quick."""
-        if not self._is_paused and self.alarm.has_news(self._until_queue is None):
+        if self._is_open and not self._is_paused and self.alarm.has_news(self._until_queue is None):
             self.on_ring()
 
     def may_pause(self, kinds: set[int], count: int) -> bool:
@@ -117,6 +117,7 @@ class Bell:
         self.alarm.arm(self._until_queue is None)
 
     def close(self) -> None:
+        self._is_open = False
         self.arena.listen(None)
         self._loop.remove_reader(self._fd)
         os.close(self._fd)

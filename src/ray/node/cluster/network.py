@@ -40,7 +40,7 @@ class Events(Protocol):
 
 
 class Step:
-    """What is sent in one leaves together at its end, and not in the loop's next turn. One begun in another is
+    """What is sent in one leaves together at its end, not in the loop's next turn. One begun in another is
     a part of that."""
 
     def __init__(self) -> None:

@@ -30,7 +30,9 @@ class Peer:
     synced: bool = False  # it has told what it has of this node
     waiting: list[Message] = field(default_factory=list)  # until then
     returns: list[tuple[bytes, int]] = field(default_factory=list)  # to go with the next message, or tick
-    copied: list[tuple[bytes, int]] = field(default_factory=list)  # to be returned when they are many, or then
+    copied: list[tuple[bytes, int]] = field(
+        default_factory=list
+    )  # to be returned when they are many, or then
     heard: list[messages.Sync] = field(default_factory=list)  # parts of its Sync
     told_jobs: set[bytes] = field(default_factory=set)
     guests: dict[bytes, int] = field(default_factory=dict)  # its drivers: their jobs' numbers here

@@ -199,9 +199,8 @@ class Standing:
             self._on_renew(node, message, now_ms)
         elif isinstance(message, Renewed):
             self._on_renewed(node, message)
-        elif isinstance(message, Help):
-            if self._fence is not None:
-                self._fence.peer_said(node, message.can_renew, self.boot_ms())
+        elif isinstance(message, Help) and self._fence is not None:
+            self._fence.peer_said(node, message.can_renew, self.boot_ms())
         return True
 
     def on_view(self, view: View) -> None:
