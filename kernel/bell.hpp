@@ -2,8 +2,8 @@
 //
 // It rings once for each time it is armed, so that whoever has been told can look at the news in its own time, and
 // nobody who makes some pays for a wake-up meanwhile.  To arm it wakes nobody: the thread sleeps on the word of the
-// news all the time, and whoever makes news wakes it only while `news_sleepers` counts it.  It runs no transaction and
-// holds nothing in the arena.
+// news all the time, and whoever makes news wakes it only while `news_sleepers` counts it: it should be armed only
+// while somebody sleeps who is to be told.  It runs no transaction and holds nothing in the arena.
 #pragma once
 
 #include <unistd.h>
@@ -37,6 +37,13 @@ class Bell {
     if (any()) ring();
   }
 
+  // False: it was not armed, or has rung.
+  bool disarm() {
+    if (!armed_.exchange(false)) return false;
+    h_.news_sleepers.fetch_sub(1, std::memory_order_seq_cst);
+    return true;
+  }
+
  private:
   void run() {
     for (;;) {
@@ -55,12 +62,6 @@ class Bell {
     u64 one = 1;
     if (!disarm()) return;
     while (write(fd_, &one, sizeof one) < 0 && errno == EINTR) continue;
-  }
-
-  bool disarm() {
-    if (!armed_.exchange(false)) return false;
-    h_.news_sleepers.fetch_sub(1, std::memory_order_seq_cst);
-    return true;
   }
 
   Header& h_;

@@ -296,6 +296,8 @@ class Client {
   std::vector<News> news(u32 most, i64 timeout_ms);
   void listen(std::optional<int> fd);
   void arm(bool hears_queue);
+  bool disarm();
+  bool has_news(bool hears_queue) const;
   void renew_news(u32 peer);
   bool subscribe(u32 o);
   bool is_watched(u32 o);

@@ -1,9 +1,9 @@
 // Sleeping until something happens, without ever relying on being woken.
 //
 // A waiter first spins a little, if a seat is free (seats are as many as cores, so spinners never crowd
-// out work), then sleeps on its thread's own futex word in slices of at most 100 ms, and looks again
-// after each.  Who is no user's thread, or a worker that has had nothing to do for a second, sleeps 300 ms at
-// most: what an idle session costs is mostly such looks.
+// out work) and what it waited for lately came at once, then sleeps on its thread's own futex word in slices
+// of at most 100 ms, and looks again after each.  Who is no user's thread, or a worker that has had nothing to do for a
+// second, sleeps 300 ms at most: what an idle session costs is mostly such looks.
 #pragma once
 
 #include "worker.hpp"
@@ -22,10 +22,23 @@ inline u32 seats() {
   return count;
 }
 
-// Spins for a bounded time; true as soon as `done` says so.
+// Of one thread: whether it pays to spin before it sleeps.  Whoever is to give what it waits for may need the core.
+// But two that sleep for each other wait long, each for the other to be woken, and find out only by a spin.
+class Patience {
+ public:
+  bool spins() const { return vain_ < SPINS_IN_VAIN || vain_ % SPINS_ANYWAY == 0; }
+  void waited(u64 ns) { vain_ = ns < u64(SPIN_NS + WOKEN_NS) ? 0 : vain_ + 1; }
+
+ private:
+  u32 vain_ = 0;  // waits so far, one after the other, that a spin was too short for
+};
+inline thread_local Patience patience;
+
+// Spins for a bounded time, if that pays; true as soon as `done` says so.
 template <typename Done>
 inline bool spin(Mapping& m, u32 thread, Done done) {
   std::atomic<u32>* seat = nullptr;
+  if (!patience.spins()) return done();
   for (u32 i = 0; i < seats() && !seat; ++i) {
     u32 empty = 0;
     if (m.header().spinners[i].compare_exchange_strong(empty, thread)) seat = &m.header().spinners[i];

@@ -288,6 +288,9 @@ void add_peers(nb::class_<Arena>& arena) {
           "listen", [](Arena& a, std::optional<int> fd) { a.c().listen(fd); }, "fd"_a.none())
       .def(
           "arm", [](Arena& a, bool hears_queue) { a.c().arm(hears_queue); }, "hears_queue"_a = true)
+      .def("disarm", [](Arena& a) { return a.c().disarm(); })
+      .def(
+          "has_news", [](Arena& a, bool hears_queue) { return a.c().has_news(hears_queue); }, "hears_queue"_a)
       .def(
           "renew_news", [](Arena& a, u32 peer) { a.c().renew_news(peer); }, "peer"_a)
       .def("drivers",

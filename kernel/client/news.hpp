@@ -41,6 +41,12 @@ inline void Client::arm(bool hears_queue) {
   if (bell_) bell_->arm(hears_queue);
 }
 
+// Whether a look at it is worth it; that tasks wait in the queue counts if it is to be heard.
+inline bool Client::has_news(bool hears_queue) const { return peek(h_.news_head) || (hears_queue && peek(h_.queued)); }
+
+// Until it is armed again.  False: it was not armed, or has rung.
+inline bool Client::disarm() { return bell_ && bell_->disarm(); }
+
 // False: it has a value, or is known to be elsewhere.
 inline bool Client::subscribe(u32 i) {
   must_be_open();

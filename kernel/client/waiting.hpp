@@ -101,6 +101,7 @@ inline void Client::wait_awaiting(u32 th, const wait::Deadline& deadline, std::s
                                   Look look) {
   Thread& me = m().thread(th);
   bool done = false, stands = false;
+  u64 began = now_ns();
   {
     HostPause pause;
     done = wait::spin(m(), th, glance);
@@ -139,6 +140,7 @@ inline void Client::wait_awaiting(u32 th, const wait::Deadline& deadline, std::s
     }
   }
   me.awaiting.store(0, std::memory_order_relaxed);
+  wait::patience.waited(now_ns() - began);
   if (stands) throw NoWorkerLeft(h_.max_workers);
   if (outcome == wait::Outcome::timeout) throw WaitTimeout("the time is over");
   if (outcome == wait::Outcome::interrupted) throw Interrupted("");

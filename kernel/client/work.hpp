@@ -42,9 +42,11 @@ inline bool Client::next(const Value* result, Assignment& out) {
     t.commit();
     if (got || may_end(th)) continue;
     if (!idle) continue;
+    u64 began = now_ns();
     if (wait::spin(m(), th, woken)) continue;
     long slice_ns = slices++ < IDLE_AFTER ? SLEEP_SLICE_NS : IDLE_SLICE_NS;
     wait::Outcome outcome = wait::sleep(m(), th, wait::Deadline(slice_ns / 1'000'000), woken, slice_ns);
+    wait::patience.waited(now_ns() - began);
     if (outcome == wait::Outcome::interrupted) throw Interrupted("");
     late = outcome == wait::Outcome::timeout;
     drain();

@@ -226,6 +226,35 @@ void watches_of_many() {
   expect(check(s.c.m()).empty(), "the arena is whole after many watches");
 }
 
+// Who has waited in vain for some time sleeps at once, until what it waits for comes soon again.
+void patience_ends_and_comes_back() {
+  Session s;
+  for (auto& seat : s.h.spinners) seat = 0;
+  wait::patience = {};
+  auto spins = [&] {
+    u64 looks = 0;
+    wait::spin(s.c.m(), s.c.thread(), [&] { return ++looks > 2; });
+    return looks > 2;
+  };
+  u32 o = s.c.reserve();
+  for (u32 i = 0; i < SPINS_IN_VAIN; ++i) {
+    expect(spins(), "who has not waited in vain often enough spins");
+    try {
+      s.c.wait_for(o, wait::Deadline(1));
+    } catch (const WaitTimeout&) {
+    }
+  }
+  expect(!spins(), "who has waited in vain does not spin");
+  wait::patience.waited(SPIN_NS + WOKEN_NS);
+  expect(!spins(), "a long wait changes nothing");
+  for (u32 i = SPINS_IN_VAIN + 1; i < SPINS_ANYWAY; ++i) wait::patience.waited(SPIN_NS + WOKEN_NS);
+  expect(spins(), "now and then it spins all the same");
+  wait::patience.waited(SPIN_NS + WOKEN_NS);
+  expect(!spins(), "now and then, and no more");
+  wait::patience.waited(SPIN_NS + WOKEN_NS - 1);
+  expect(spins(), "after a short wait it spins");
+}
+
 // --- signals ------------------------------------------------------------------------------------------
 
 std::atomic<bool> signalled{false};
@@ -381,6 +410,7 @@ int main() {
   a_stopped_worker();
   other_words(times / 3);
   time_outs();
+  patience_ends_and_comes_back();
   watches_of_many();
   interrupts();
   host_is_busy();

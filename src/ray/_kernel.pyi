@@ -416,6 +416,8 @@ class Arena:
 
         That tasks wait for workers counts unless `hears_queue` is false.
         """
+    def disarm(self) -> bool: ...  # until it is armed again; False: it was not, or has rung
+    def has_news(self, hears_queue: bool) -> bool: ...  # what an armed bell would ring for
     def renew_news(self, peer: int) -> None:
         """Sync: results that the peer has not returned, and what is awaited of it, are news again."""
     def drivers(self) -> list[tuple[int, bytes]]: ...  # of this node: job and root id

@@ -73,6 +73,17 @@ def test_other_news_ring_also_while_the_queue_is_not_heard(node: Node, bell: int
     assert rings(bell)
 
 
+def test_it_does_not_ring_when_it_is_disarmed(node: Node, bell: int) -> None:
+    node.manager.arm()
+    assert node.manager.disarm()
+    assert not node.manager.disarm()
+    make_news(node)
+    assert not rings(bell, SILENCE_MS)
+    node.manager.arm()
+    assert not node.manager.disarm()  # it has rung
+    assert rings(bell)
+
+
 def test_it_rings_when_the_arena_is_shut(node: Node, bell: int) -> None:
     node.manager.news(10, 0)
     node.manager.arm()

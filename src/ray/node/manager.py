@@ -25,6 +25,7 @@ from ray.session import end, processes
 from ray.session.record import SessionRecord
 
 if TYPE_CHECKING:
+    from ray.node.cluster.bell import Lookout
     from ray.node.cluster.member import Member
 
 TEMPLATE_FIRST_S = 0.5  # a template that survived the keeper ends the session; this long it may take
@@ -48,15 +49,17 @@ class NodeManager:
         self.lock_watch = LockWatch(arena, config.lock_patience_ms, self.sweeper)
         self.memory = MemoryMonitor(arena, config, self.keeper, MemoryLimits(config.memory_fraction))
         self.member: Member | None = None
+        self.lookout: Lookout | None = None  # a member's
         self.rejoin: Callable[[], None] = lambda: None  # once there is a member
 
     def join_cluster(self, record: SessionRecord, release: str, link_fd: int) -> None:
         """When this process is registered in the arena: a member has references of its own there."""
-        from ray.node.cluster import member  # a script's own session doesn't pay for it
+        from ray.node.cluster import bell, member  # a script's own session doesn't pay for it
 
         listening = socket.socket(fileno=os.dup(link_fd))
+        self.lookout = self.lookout or bell.Lookout(self.arena)
         self.member = member.Member(
-            self.arena, record, release, listening, self.executor, self.sweeper.look_now
+            self.arena, record, release, listening, self.executor, self.sweeper.look_now, self.lookout
         )
         self.rejoin = lambda: self.join_cluster(self._as_new(), release, link_fd)
 
@@ -74,6 +77,10 @@ class NodeManager:
             if not self.member.rejoins or self.arena.is_shut:
                 return
             self.rejoin()
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        """What `run` runs on."""
+        return asyncio.SelectorEventLoop(self.lookout)
 
     async def run(self) -> None:
         """Until the session ends, or the keeper dies."""
@@ -126,7 +133,8 @@ def run(arena_fd: int, link_fd: int, token: str, keeper: int, release: str, is_t
         manager.join_cluster(record, release, link_fd)
     if is_to_drain:
         manager.drain()
-    asyncio.run(manager.run())
+    with asyncio.Runner(loop_factory=manager.new_loop) as runner:
+        runner.run(manager.run())
     if manager.member is not None and manager.member.farewell.has_left:
         raise SystemExit(processes.LEFT_STATUS)
     if os.getppid() != keeper:

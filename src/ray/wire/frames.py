@@ -113,7 +113,7 @@ class FrameReader:
 
     def next_frame(self) -> list[Message] | None:
         """The messages of the next frame; None when it is not all there. Raises DamagedFrameError."""
-        end = self._end_of_frame()
+        end = self._end_of_frame() if self._held else None
         if end is None:
             return None
         found = self._decode(messages.decode, end)

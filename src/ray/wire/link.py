@@ -166,15 +166,16 @@ class Link:
 
     def _seal(self) -> bool:
         """Whether there is something to send; the next piece is encrypted when the last one is gone."""
-        if not self._sealed and self._frames:
-            frame = self._frames.popleft()
-            piece, rest = frame[:CHUNK_BYTES], frame[CHUNK_BYTES:]
-            if rest:
-                self._frames.appendleft(rest)
-            self._frames_bytes -= len(piece)
-            self._channel.encrypt(piece)
-        if not self._sealed and self._channel.outgoing.pending:
-            self._sealed = memoryview(self._channel.outgoing.read())
+        if not self._sealed:
+            if self._frames:
+                piece = self._frames.popleft()
+                if len(piece) > CHUNK_BYTES:
+                    self._frames.appendleft(piece[CHUNK_BYTES:])
+                    piece = piece[:CHUNK_BYTES]
+                self._frames_bytes -= len(piece)
+                self._channel.encrypt(piece)
+            if self._channel.outgoing.pending:
+                self._sealed = memoryview(self._channel.outgoing.read())
         return bool(self._sealed)
 
     # --- in ---

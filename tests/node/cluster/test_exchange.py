@@ -5,6 +5,8 @@ import tempfile
 import pytest
 
 from ray import _kernel
+from ray.node.cluster.peers import COPIES_AT_ONCE
+from ray.node.cluster.tasks import COPY_BYTES
 from ray.wire import messages
 from tests.core.nodes import RAW, Host, decoded, encoded
 from tests.node.cluster.worlds import Member, World
@@ -129,6 +131,61 @@ def test_a_large_result_lost_with_its_node_is_made_again() -> None:
     world.settle(works=True)
     assert number(a, after) == 4
     del result, after, function
+    everything_is_gone(world)
+
+
+def run_one(world: World, function: _kernel.ObjectID, size: int) -> None:
+    """A task of the first node's at the second, without a tick."""
+    a, b = world.members
+    (result,) = a.node.submit(function, 1, size=size)
+    assert a.offload(b) == 1
+    while not a.node.driver.is_ready(result):
+        world.deliver()
+        b.node.work()
+        b.exchange.on_news(b.arena.news(1000, 0))
+
+
+def lent(owner: Member, peer: Member) -> int:
+    return len(owner.arena.loans(owner.node.peer(peer.node)))
+
+
+def test_small_results_are_returned_many_at_a_time() -> None:
+    world = World(2)
+    a, b = world.members
+    function = function_of(a)
+    for count in range(1, COPIES_AT_ONCE + 1):
+        run_one(world, function, 16)
+        assert lent(b, a) == count
+    run_one(world, function, 16)
+    assert lent(b, a) == 1  # the others went with its task
+    world.settle()
+    assert lent(b, a) == 0  # with the tick
+    run_one(world, function, COPY_BYTES + 1)
+    run_one(world, function, 16)
+    assert lent(b, a) == 1  # not the large one, which does not wait
+    del function
+    everything_is_gone(world)
+
+
+def test_a_task_that_may_be_known_where_it_goes_comes_behind_what_is_returned() -> None:
+    world = World(2)
+    a, b = world.members
+    function = function_of(a)
+    run_one(world, function, 16)
+    (result,) = a.node.submit(function, 1)
+    peer = a.exchange.peers.by_node[b.id]
+    ((shape, *_),) = a.arena.queues()
+    (task,) = a.arena.send_tasks(peer.number, shape, 1)
+    attempt = 10
+    assert task[attempt] == 0
+    again = (*task[:attempt], 1, *task[attempt + 1 :])
+    a.exchange.tasks.run(peer, [again])
+    (queue,) = (queues[b.id] for queues in world.links.values())
+    kinds = [type(message) for body in queue for message in messages.decode(body)]
+    assert kinds == [messages.Return, messages.Run]
+    world.settle(works=True)
+    assert number(a, result) == 1
+    del function, result
     everything_is_gone(world)
 
 

@@ -21,6 +21,15 @@ def test_one_that_sends_is_followed_at_once() -> None:
     assert looks.looked(False, 6) == LEAST_MS
 
 
+def test_an_empty_queue_is_not_looked_at_in_vain() -> None:
+    looks = QueueLooks()
+    for now in range(100):  # tasks one at a time, each of which has been sent already when it is heard of
+        assert looks.found_none(now) == 0
+    assert looks.looked(False, 100) == LEAST_MS
+    assert looks.found_none(100 + CALM_MS) == LEAST_MS  # a burst that fills and empties the queue goes on
+    assert looks.found_none(101 + CALM_MS) == 0
+
+
 def test_another_burst_begins_anew() -> None:
     looks = QueueLooks()
     for now in range(5):

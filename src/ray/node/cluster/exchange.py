@@ -173,12 +173,13 @@ class Exchange:
     @property
     def is_to_ask(self) -> bool:
         """Whether the next tick does anything."""
-        returns = any(peer.returns for peer in self.peers.by_number.values())
+        returns = any(peer.returns or peer.copied for peer in self.peers.by_number.values())
         return self.wanted.is_to_tick or returns or self.given.is_to_tick or bool(self.orphans)
 
     def tick(self) -> None:
         """Several times a second: values are asked for that could not be had; what is returned is said."""
         for peer in list(self.peers.by_number.values()):
+            self.peers.return_copies(peer)
             self.peers.send_returns(peer)
         self.given.tick()
         self.wanted.tick()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from ray.node.cluster.correspondence import Correspondence
 from ray.node.cluster.exchange import Exchange
@@ -47,6 +48,16 @@ class Inbox:
         self.farewell = farewell
         self.stir = stir
         self.place_soon = place_soon
+        self._beside: dict[type[Message], Callable[[bytes, Any], None]] = {  # what is no part of the exchange
+            JobNote: self.hearing.on_note,
+            JobNoted: self._on_noted,
+            CodeWanted: self.codes.on_wanted,
+            CodeGiven: self.codes.on_given,
+            Drain: farewell.on_message,
+            Offer: farewell.on_message,
+            Taken: farewell.on_message,
+            Leaving: farewell.on_message,
+        }
 
     def take(self, node: bytes, messages: list[Message]) -> None:
         finished: list[bytes] = []
@@ -57,24 +68,13 @@ class Inbox:
                     self.stir()
             elif self.standing.on_message(node, message, now) or not self.standing.may_act():
                 continue
-            elif isinstance(message, JobNote):
-                self.hearing.on_note(node, message)
-            elif isinstance(message, JobNoted):
-                self.telling.on_noted(node, message)
-                self.stir()
-            elif isinstance(message, CodeWanted):
-                self.codes.on_wanted(node, message)
-            elif isinstance(message, CodeGiven):
-                self.codes.on_given(node, message)
-            elif isinstance(message, Drain | Offer | Taken | Leaving):
-                self.farewell.on_message(node, message)
+            elif beside := self._beside.get(type(message)):
+                beside(node, message)
             else:
                 finished += self.exchange.on_message(node, message)
                 self.stir()
                 if isinstance(message, Untaken):
                     self.scheduler.avoid(node)
-                elif isinstance(message, Sync) and message.last:
-                    self.place_soon()  # tasks may have waited for the link
                 elif isinstance(message, Return):
                     self.farewell.departure.on_return(node, message)
                 elif isinstance(message, Sync):  # tasks may have waited for this link
@@ -82,6 +82,10 @@ class Inbox:
         if finished:
             self.scheduler.on_finished(node, finished, now)
             self.place_soon()
+
+    def _on_noted(self, node: bytes, noted: JobNoted) -> None:
+        self.telling.on_noted(node, noted)
+        self.stir()
 
 
 def _now_ms() -> int:

@@ -5,7 +5,7 @@ its owner is asked to lend it as well, and as soon as that one has, the other ge
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 from ray import _kernel
 from ray.node.cluster.ids import THIS_NODE, Ref
@@ -37,9 +37,11 @@ class Loans:
         """Of an id that is known here: it is this node's, or has become so with the death of its owner."""
         return self.arena.owner(self.arena.foreign((raw, THIS_NODE))) == THIS_NODE
 
-    def came_from(self, sender: int, refs: Iterable[Ref]) -> None:
+    def came_from(self, sender: int, refs: list[Ref]) -> None:
         """Ids that the arena has noted from this sender: if they are others', their owners are asked to
         confirm."""
+        if not refs:
+            return
         strangers: dict[int, list[bytes]] = defaultdict(list)
         confirmed = []
         own: dict[bytes, int] = defaultdict(int)

@@ -15,7 +15,7 @@ from typing import Concatenate, ParamSpec
 from ray import _kernel
 from ray.control_store.nodes import NodeTable
 from ray.errors import PeerUnreachableError, RayConnectionError
-from ray.node.cluster.bell import NEWS_AT_ONCE, Bell
+from ray.node.cluster.bell import NEWS_AT_ONCE, Alarm, Bell
 from ray.node.cluster.correspondence import Correspondence
 from ray.node.cluster.doors import Doors
 from ray.node.cluster.exchange import GRACE_S, Exchange
@@ -55,8 +55,14 @@ def _step(
 
     @functools.wraps(handle)
     def handled(member: "Member", /, *args: Handled.args, **kwargs: Handled.kwargs) -> None:
-        with contextlib.suppress(_kernel.ArenaClosed), member.network.step():
+        step = member.network.step
+        step.begin()
+        try:
             handle(member, *args, **kwargs)
+        except _kernel.ArenaClosed:
+            pass
+        finally:
+            step.end()
 
     return handled
 
@@ -70,9 +76,10 @@ class Member:
         listening: socket.socket,
         executor: Executor,
         jobs_ended: Callable[[], None],
+        alarm: Alarm | None = None,
     ) -> None:
         """`listening` is where other nodes reach this one. `jobs_ended` is called when drivers of other nodes
-        have ended."""
+        have ended. `alarm` is the loop's that it runs on, if that hears a bell."""
         self.arena = arena
         self.release = release
         self.listening = listening
@@ -103,7 +110,7 @@ class Member:
         self.exchange.wanted.on_located = self._on_located
         self._stirred = asyncio.Event()  # something may have changed: the next look does not wait
         self._jobs_ended = 0  # ever, as of the last look
-        self.bell = Bell(arena, self._take_news)
+        self.bell = Bell(arena, self._take_news, alarm)
         self.queue_looks = QueueLooks()
         self.table: StoredTable | None = None
         if self.is_head and record.control_store:
@@ -192,19 +199,22 @@ class Member:
         pause, queue_pause_ms = False, 0.0
         try:
             news = self.arena.news(NEWS_AT_ONCE, 0)
-            if any(item[0] == _kernel.NEWS_DONE for item in news):
-                self.correspondence.tell(
-                    at_once=True
-                )  # what a task has printed is there before its result is
+            kinds = {item[0] for item in news}
+            if _kernel.NEWS_DONE in kinds:  # what a task has printed is there before its result is
+                self.correspondence.tell(at_once=True)
             self.exchange.on_news(news)
             self.correspondence.codes.look()
-            kinds = {item[0] for item in news}
             if _kernel.NEWS_QUEUED in kinds:
-                now = _now_ms()
-                queue_pause_ms = self.queue_looks.looked(self.scheduler.place(now), now)
+                queue_pause_ms = self._look_at_queue(_now_ms())
             pause = self.bell.may_pause(kinds, len(news))
         finally:
             self.bell.arm(pause, queue_pause_ms)
+
+    def _look_at_queue(self, now_ms: int) -> float:
+        """Milliseconds until the next look is worth it."""
+        if not self.arena.ready_tasks:
+            return self.queue_looks.found_none(now_ms)
+        return self.queue_looks.looked(self.scheduler.place(now_ms), now_ms)
 
     # --- the network's events ---
 
@@ -237,6 +247,7 @@ class Member:
     @_step
     def on_messages(self, node: bytes, messages: list[Message]) -> None:
         self.inbox.take(node, messages)
+        self.bell.look()
 
     def _place_soon(self) -> None:
         """Once in a turn of the loop, however many links have brought results: a decision looks at every

@@ -5,8 +5,7 @@ that the node with the lower id has made.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 from ray.errors import PeerUnreachableError, RayConnectionError
@@ -40,6 +39,31 @@ class Events(Protocol):
         """Another incarnation listens where this node did."""
 
 
+class Step:
+    """What is sent in one leaves together at its end, not in the loop's next turn. One begun in another is
+    a part of that."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._flushes: list[Callable[[], None]] = []  # of links
+
+    def plan(self, flush: Callable[[], None]) -> None:
+        if self._depth:
+            self._flushes.append(flush)
+        else:
+            asyncio.get_running_loop().call_soon(flush)
+
+    def begin(self) -> None:
+        self._depth += 1
+
+    def end(self) -> None:
+        self._depth -= 1
+        if self._flushes and not self._depth:
+            flushes, self._flushes = self._flushes, []
+            for flush in flushes:
+                flush()
+
+
 class Network:
     """Used on the event loop's thread only."""
 
@@ -64,7 +88,7 @@ class Network:
         self._connecting: dict[bytes, asyncio.Task[None]] = {}
         self._trying_ways: dict[bytes, asyncio.Task[None]] = {}
         self._up_since: dict[bytes, float] = {}
-        self._flushes: list[Callable[[], None]] | None = None  # of links, while a step is under way
+        self.step = Step()
 
     def learn(self, node: bytes, address: str) -> None:
         """Where a node listens."""
@@ -99,26 +123,6 @@ class Network:
         address = self.addresses.get(node)
         by = self.addresses.get(self._ways.get(node, b""))
         return address if by is None else through(by, node)
-
-    @contextlib.contextmanager
-    def step(self) -> Iterator[None]:
-        """What is sent in it leaves together at its end, and not in the loop's next turn."""
-        if self._flushes is not None:  # a part of another
-            yield
-            return
-        self._flushes = []
-        try:
-            yield
-        finally:
-            flushes, self._flushes = self._flushes, None
-            for flush in flushes:
-                flush()
-
-    def _plan(self, flush: Callable[[], None]) -> None:
-        if self._flushes is None:
-            asyncio.get_running_loop().call_soon(flush)
-        else:
-            self._flushes.append(flush)
 
     def send(self, node: bytes, message: Message) -> None:
         """Queues it; without a link it is lost."""
@@ -169,7 +173,7 @@ class Network:
         if link.peer.address:
             self.addresses[node] = link.peer.address
         self._links[node] = (link, maker)
-        link.plan = self._plan
+        link.plan = self.step.plan
         if way is not None:
             self._ways[node] = way
         self._up_since[node] = asyncio.get_running_loop().time()

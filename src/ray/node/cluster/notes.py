@@ -132,11 +132,16 @@ class Telling:
         if not self.guests:
             self._journal_place = self.arena.journal_last
             return
-        self._read_journal()
+        if self.arena.journal_last > self._journal_place:
+            self._read_journal()
         for guest in self.guests.values():
-            self._tell_failures(guest)
+            if guest.failures.has_any:
+                self._tell_failures(guest)
             for stream, file in guest.files.items():
-                self._tell_output(guest, stream, guest.output[stream], file, now_ms, at_once)
+                output = guest.output[stream]
+                size = os.lseek(file, 0, os.SEEK_END)
+                if size != output.sent:
+                    self._tell_output(guest, stream, output, file, size, now_ms, at_once)
 
     def _read_journal(self) -> None:
         by_job = {guest.job: guest for guest in self.guests.values()}
@@ -162,9 +167,8 @@ class Telling:
                 guest.failures.left_out = 0
 
     def _tell_output(
-        self, guest: Guest, stream: int, output: OutputSent, file: int, now_ms: int, at_once: bool
+        self, guest: Guest, stream: int, output: OutputSent, file: int, size: int, now_ms: int, at_once: bool
     ) -> None:
-        size = os.fstat(file).st_size
         place = output.skip_to(size)
         if place is not None and output.room() > 0:
             place += os.pread(file, PIECE_BYTES, place).find(b"\n") + 1

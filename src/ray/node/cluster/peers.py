@@ -11,6 +11,8 @@ from ray.node.cluster.ids import THIS_NODE, Ref
 from ray.wire import messages
 from ray.wire.messages import Message
 
+COPIES_AT_ONCE = 64  # that are returned: each frees little, and nobody waits for it
+
 
 class Network(Protocol):
     def send(self, node: bytes, message: Message) -> None:
@@ -28,6 +30,9 @@ class Peer:
     synced: bool = False  # it has told what it has of this node
     waiting: list[Message] = field(default_factory=list)  # until then
     returns: list[tuple[bytes, int]] = field(default_factory=list)  # to go with the next message, or tick
+    copied: list[tuple[bytes, int]] = field(
+        default_factory=list
+    )  # to be returned when they are many, or then
     heard: list[messages.Sync] = field(default_factory=list)  # parts of its Sync
     told_jobs: set[bytes] = field(default_factory=set)
     guests: dict[bytes, int] = field(default_factory=dict)  # its drivers: their jobs' numbers here
@@ -37,6 +42,7 @@ class Peer:
         self.up = self.synced = False
         self.waiting.clear()
         self.returns.clear()
+        self.copied.clear()
         self.heard.clear()
         self.told_jobs.clear()
 
@@ -105,6 +111,17 @@ class Peers:
         """Soon: nobody waits for it, and alone it would wake the peer up."""
         if number in self.by_number:
             self.by_number[number].returns += counts
+
+    def give_back_copies(self, peer: Peer, counts: list[tuple[bytes, int]]) -> None:
+        """Of what is small and here now: later still."""
+        peer.copied += counts
+        if len(peer.copied) >= COPIES_AT_ONCE:
+            self.return_copies(peer)
+
+    def return_copies(self, peer: Peer) -> None:
+        """They go with the next message."""
+        peer.returns += peer.copied
+        peer.copied.clear()
 
     def send_returns(self, peer: Peer) -> None:
         if peer.returns:

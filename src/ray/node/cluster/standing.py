@@ -27,6 +27,7 @@ from ray.wire.messages import (
     View,
 )
 
+ABOUT_MEMBERSHIP = {Ping, Pong, View, Inquiry, Sighting, Renew, Renewed, Help}
 NO_HEAD_MS = 3_000  # of refused connections: longer than a head that is started again at once is away
 HELPERS = 5  # that a node which does not reach the head asks to be linked with
 
@@ -177,6 +178,8 @@ class Standing:
         """False when it is not about membership."""
         if self.head is not None:
             self.head.authority.heard(node, now_ms)
+        if type(message) not in ABOUT_MEMBERSHIP:
+            return False
         if isinstance(message, Ping):
             # The head's answer says that it counts the node as a member.
             if self.head is None or node not in self.head.authority.dead:
@@ -196,11 +199,8 @@ class Standing:
             self._on_renew(node, message, now_ms)
         elif isinstance(message, Renewed):
             self._on_renewed(node, message)
-        elif isinstance(message, Help):
-            if self._fence is not None:
-                self._fence.peer_said(node, message.can_renew, self.boot_ms())
-        else:
-            return False
+        elif isinstance(message, Help) and self._fence is not None:
+            self._fence.peer_said(node, message.can_renew, self.boot_ms())
         return True
 
     def on_view(self, view: View) -> None:

@@ -8,6 +8,8 @@ from ray.node.cluster.loans import Loans
 from ray.node.cluster.peers import Peer, Peers
 from ray.wire import messages
 
+COPY_BYTES = 1024  # of a result, at most, that the node which has made it keeps a little longer
+
 
 class Tasks:
     def __init__(
@@ -43,6 +45,8 @@ class Tasks:
         for sent in tasks:
             (raw, job, function, payload, deps, nested, num_returns, cpu, gpu, custom, attempt, retries,
              actor, after, interval, is_around, checkpoint, turn) = sent  # fmt: skip
+            if attempt or is_around:  # what the peer still has of it is returned before it runs there again
+                self.peers.return_copies(peer)
             known = self.arena.job_root(job)
             if known is None:  # its driver has ended just now; its tasks are failed by that
                 if actor is not None:  # those of the calls that are away
@@ -83,6 +87,7 @@ class Tasks:
     def on_results(self, peer: Peer, results: messages.Results) -> list[bytes]:
         finished = []
         returned: list[tuple[bytes, int]] = []
+        copied: list[tuple[bytes, int]] = []
         for result in results.results:
             nested = [self.peers.ref(ref, peer) for ref in result.nested]
             fresh = self.arena.finish_return(
@@ -96,12 +101,16 @@ class Tasks:
                 result.turn,
             )
             self.loans.came_from(peer.number, nested)
-            if not fresh or result.data is not None:
+            if fresh and result.data is not None and len(result.data) <= COPY_BYTES:
+                copied.append((result.id, 1))
+            elif not fresh or result.data is not None:
                 returned.append((result.id, 1))
             if result.id.endswith(FIRST_RETURN):
                 finished.append(result.id[: -len(FIRST_RETURN)])
         if returned:
             self.peers.give_back(peer.number, returned)
+        if copied:
+            self.peers.give_back_copies(peer, copied)
         return finished
 
     # --- taken ---
@@ -110,11 +119,14 @@ class Tasks:
         tasks: list[_kernel.SentTask] = []
         refs: list[Ref] = []
         untaken = []
-        own_jobs = {root: job for job, root in self.arena.drivers()}
+        own_jobs: dict[bytes, int] | None = None
         for task in run.tasks:
-            home = self.peers.by_node.get(task.job_home)
-            jobs = own_jobs if task.job_home == self.peers.node else home.guests if home else {}
-            job = jobs.get(task.job)
+            if task.job_home == self.peers.node:
+                if own_jobs is None:
+                    own_jobs = {root: job for job, root in self.arena.drivers()}
+                job = own_jobs.get(task.job)
+            else:
+                job = self.peers.number(task.job_home, task.job)
             function = None if task.function is None else self.peers.ref(task.function, peer)
             deps = [self.peers.ref(ref, peer) for ref in task.deps]
             nested = [self.peers.ref(ref, peer) for ref in task.nested]

@@ -100,6 +100,11 @@ class FailuresSent:
         self._sent += 1
         return self._waiting[self._sent - 1]
 
+    @property
+    def has_any(self) -> bool:
+        """That are not confirmed, or of which it is not said that they were left out."""
+        return bool(self._waiting or self.left_out)
+
     def is_told(self) -> bool:
         """Nothing waits to be sent."""
         return self._sent == len(self._waiting)

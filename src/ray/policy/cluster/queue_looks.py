@@ -27,3 +27,8 @@ class QueueLooks:
         else:
             self.pause_ms = min(2 * self.pause_ms, MOST_MS) if goes_on else LEAST_MS
         return self.pause_ms
+
+    def found_none(self, now_ms: float) -> float:
+        """The same when nothing waited any more: that was no look in vain, and the next task may be one to
+        send."""
+        return self.pause_ms if now_ms - self.last_ms <= CALM_MS else 0.0
