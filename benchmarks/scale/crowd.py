@@ -18,7 +18,7 @@ from benchmarks.scale.member import (
     size_of,
 )
 from benchmarks.scale.workload import Sizes, spread
-from ray.node.cluster.member import LOAD_REPEAT_MS
+from ray.node.cluster.loads import LOAD_REPEAT_MS
 from ray.policy.cluster.views import LEAST_MS, least_ms
 from ray.wire import messages
 from ray.wire.messages import Inquiry, Load, Ping, Pong, Resources, Sighting

@@ -82,8 +82,9 @@ class LedgerExchange:
     def __init__(self, ledger: Ledger, member: "LedgerMember") -> None:
         self.ledger = ledger
         self.member = member
+        self.tasks = self.peers = self
 
-    def send_tasks(self, node: bytes, shape: int, count: int) -> list[int]:
+    def send(self, node: bytes, shape: int, count: int) -> list[int]:
         tasks = self.ledger.next_tasks(count)
         if tasks:
             member = self.member

@@ -12,15 +12,10 @@ from benchmarks.scale.loop import HOP_US, Cores, Loop, Wires
 from benchmarks.scale.workload import Sizes
 from ray import _kernel
 from ray.control_store.nodes import NodeEntry
+from ray.node.cluster.bell import CAN_WAIT, NEWS_AT_ONCE, PAUSE_S
 from ray.node.cluster.exchange import Exchange
-from ray.node.cluster.member import (
-    BUSY_TICK_S,
-    CAN_WAIT,
-    IDLE_TICK_S,
-    LOAD_REPEAT_MS,
-    NEWS_AT_ONCE,
-    PAUSE_S,
-)
+from ray.node.cluster.loads import LOAD_REPEAT_MS
+from ray.node.cluster.member import BUSY_TICK_S, IDLE_TICK_S
 from ray.node.cluster.network import FIRST_RETRY_S, LAST_RETRY_S
 from ray.node.cluster.scheduler import Scheduler
 from ray.node.cluster.standing import Standing
@@ -198,9 +193,11 @@ class Member(Loop):
         self.tables = tables
         arena: Any = tables
         self.exchange = self.exchange_of(arena)
-        self.scheduler = Scheduler(arena, name, self.exchange, self.is_linked, self.want_link, lambda _: None)
+        self.scheduler = Scheduler(
+            arena, name, self.exchange.tasks, self.is_linked, self.want_link, lambda _: None
+        )
         self.table = Table(self.later) if name == head else None
-        self.standing = Standing(name, [], self, self.boot_ms, self.table, 0)
+        self.standing = Standing(name, [], self, self, self.boot_ms, self.table, 0)
         self.head = self.standing.head
         self.fenced = 0  # how often
         self.deaths: list[tuple[bytes, int]] = []  # that this node has heard of, and when
@@ -335,7 +332,7 @@ class Member(Loop):
         self.views += 1
         self.spent_us += self.costs.view_taken(len(view.nodes))
         self.spent_us += self.costs.view_confirmed(len(self.scheduler.others))
-        self.exchange.want_links()
+        self.exchange.peers.want_links()
         self.scheduler.on_view(view, self.now_ms())
         self._place()
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ray import _kernel
-from ray.node.cluster.exchange import SERVED_INDEX, around, as_owned
+from ray.node.cluster.ids import SERVED_INDEX, around, as_owned
 
 CPU = 10_000
 RAW = 2

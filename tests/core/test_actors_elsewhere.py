@@ -26,10 +26,13 @@ def given(owner: Node, other: Node, actor: _kernel.ObjectID) -> _kernel.ObjectID
     return other.driver.foreign((actor.binary(), 0))
 
 
+def made(owner: Node, interval: int = 0) -> _kernel.ObjectID:
+    """Its creation waits in the queue."""
+    return owner.create(owner.driver.put(encoded(1), RAW), interval=interval)
+
+
 def served(node: Node) -> tuple[_kernel.ObjectID, Host]:
-    cls = node.driver.put(encoded(1), RAW)
-    actor = node.create(cls)
-    return actor, Host(node)
+    return made(node), Host(node)
 
 
 def failure(node: Node, oid: _kernel.ObjectID) -> int:
@@ -51,22 +54,36 @@ def all_is_gone(network: Network, *hosts: Host) -> None:
         assert stats["lanes"] == 0
 
 
-def test_calls_go_in_order_and_results_come_back(network: Network) -> None:
-    a, b, c = network.all
-    actor, host = served(a)
-    handles = {b: given(a, b, actor), c: given(a, c, actor)}
+def first(results: "_kernel.ObjectID | list[_kernel.ObjectID] | None") -> _kernel.ObjectID:
+    """Of a call."""
+    oid = results[0] if isinstance(results, list) else results
+    assert oid is not None
+    return oid
+
+
+def calls_are_done_in_order(
+    network: Network, host: Host, handles: dict[Node, _kernel.ObjectID], most_returns: int = 1
+) -> None:
+    """Ten of each node."""
     results = {
-        node: [node.call(handle, 100 * n + i) for i in range(10)]
+        node: [first(node.call(handle, 100 * n + i, num_returns=i % most_returns + 1)) for i in range(10)]
         for n, (node, handle) in enumerate(handles.items())
     }
-    network.settle()
+    network.settle(work=False)
     for node in network.all:
         node.check()
     network.until_ready(*((node, oid) for node, oids in results.items() for oid in oids))
     for n, (node, oids) in enumerate(results.items()):
         told = [host.told[decoded(node.driver.get(oid, 0)[1]) - 1] for oid in oids]
         assert told == [100 * n + i for i in range(10)]
-    del handles, results, node, oids
+
+
+def test_calls_go_in_order_and_results_come_back(network: Network) -> None:
+    a, b, c = network.all
+    actor, host = served(a)
+    handles = {b: given(a, b, actor), c: given(a, c, actor)}
+    calls_are_done_in_order(network, host, handles)
+    del handles
     network.settle()
     assert a.manager.stats()["actors"] == 1
     del actor
@@ -182,9 +199,7 @@ def test_the_node_of_a_caller_dies(network: Network) -> None:
 
 def placed(owner: Node, host: Node, interval: int = 0) -> tuple[_kernel.ObjectID, Host]:
     """An actor of the one that the other serves."""
-    cls = owner.driver.put(encoded(1), RAW)
-    actor = owner.create(cls, interval=interval)
-    del cls
+    actor = made(owner, interval)
     assert owner.offload(host) == 1
     owner.network.until(lambda: host.manager.stats()["ready_tasks"] == 1)
     serving = Host(host, interval)
@@ -196,21 +211,8 @@ def test_an_actor_is_placed_on_another_node(network: Network) -> None:
     a, b, c = network.all
     actor, host = placed(a, b)
     handles = {a: actor, b: given(a, b, actor), c: given(a, c, actor)}
-    results = {
-        node: [node.call(handle, 100 * n + i, num_returns=i % 2 + 1) for i in range(10)]
-        for n, (node, handle) in enumerate(handles.items())
-    }
-    network.settle(work=False)
-    for node in network.all:
-        node.check()
-    firsts = {
-        node: [oid[0] if isinstance(oid, list) else oid for oid in oids] for node, oids in results.items()
-    }
-    network.until_ready(*((node, oid) for node, oids in firsts.items() for oid in oids))
-    for n, (node, oids) in enumerate(firsts.items()):
-        told = [host.told[decoded(node.driver.get(oid, 0)[1]) - 1] for oid in oids]
-        assert told == [100 * n + i for i in range(10)]
-    del handles, results, firsts, node, oids
+    calls_are_done_in_order(network, host, handles, 2)
+    del handles
     network.settle(work=False)
     assert host.is_alive()
     del actor
@@ -224,9 +226,7 @@ def test_an_actor_is_placed_where_calls_of_it_are_on_their_way(
 ) -> None:
     """They go around by its owner, back to where their results belong; later ones stay behind them."""
     a, b, c = network.all
-    cls = a.driver.put(encoded(1), RAW)
-    actor = a.create(cls, interval=interval)
-    del cls
+    actor = made(a, interval)
     middle = given(a, c, actor)
     handle = given(c, b, middle)
     calls = [b.call(handle, number, num_returns=number % 3) for number in range(7)]
@@ -261,9 +261,7 @@ def test_an_actor_is_placed_where_calls_of_it_are_on_their_way(
 @pytest.mark.parametrize("interval", [0, 3])
 def test_calls_that_go_around_over_links_that_break(network: Network, interval: int) -> None:
     a, b, _ = network.all
-    cls = a.driver.put(encoded(1), RAW)
-    actor = a.create(cls, interval=interval)
-    del cls
+    actor = made(a, interval)
     handle = given(a, b, actor)
     oids = [b.call(handle, number) for number in range(5)]
     network.step()
@@ -287,9 +285,7 @@ def test_calls_that_go_around_over_links_that_break(network: Network, interval: 
 
 def test_a_placement_that_was_lost_on_the_way(network: Network) -> None:
     a, b, _ = network.all
-    cls = a.driver.put(encoded(1), RAW)
-    actor = a.create(cls)
-    del cls
+    actor = made(a)
     calls = [a.call(actor, number) for number in range(5)]
     a.offload(b)
     a.tell_news()

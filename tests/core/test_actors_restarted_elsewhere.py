@@ -32,6 +32,34 @@ def asked(node: Node, actor: _kernel.ObjectID, number: int) -> _kernel.ObjectID:
     return call
 
 
+class Callers:
+    """Nodes that call one actor; the numbers say in which order."""
+
+    def __init__(self, handles: dict[Node, _kernel.ObjectID]) -> None:
+        self.handles = handles
+        self.calls: dict[Node, list[_kernel.ObjectID]] = {node: [] for node in handles}
+        self.numbers: dict[Node, list[int]] = {node: [] for node in handles}
+
+    @property
+    def count(self) -> int:
+        return sum(len(numbers) for numbers in self.numbers.values())
+
+    def call(self, node: Node) -> None:
+        self.numbers[node].append(self.count)
+        self.calls[node].append(asked(node, self.handles[node], self.numbers[node][-1]))
+
+    def until_ready(self, network: Network, *nodes: Node) -> None:
+        network.until_ready(*((node, call) for node in nodes or self.calls for call in self.calls[node]))
+
+    def places_in(self, host: Host, node: Node) -> list[int]:
+        """Which numbers stand where that node's calls say that they do."""
+        return [host.told[place - 1] for place in positions(node, self.calls[node])]
+
+    def clear(self) -> None:
+        self.handles.clear()
+        self.calls.clear()
+
+
 @pytest.mark.parametrize("count", [0, 1, INTERVAL, INTERVAL + 2, 5 * INTERVAL - 1])
 def test_it_goes_on_at_its_owner(network: Network, count: int) -> None:
     a, b, c = network.all
@@ -69,21 +97,13 @@ def test_it_goes_on_at_its_owner_in_the_middle_of_calls(network: Network) -> Non
     rng = random.Random(5)
     a, b, c = network.all
     actor, host = placed(a, b, INTERVAL)
-    handles = {a: actor, c: given(a, c, actor)}
+    callers = Callers({a: actor, c: given(a, c, actor)})
     there = given(a, b, actor)
     del actor
-    calls: dict[Node, list[_kernel.ObjectID]] = {a: [], c: []}
-    numbers: dict[Node, list[int]] = {a: [], c: []}
-
-    def call(many: int) -> None:
-        for _ in range(many):
-            caller = rng.choice((a, c))
-            numbers[caller].append(len(numbers[a]) + len(numbers[c]))
-            calls[caller].append(asked(caller, handles[caller], numbers[caller][-1]))
-
     lost = []  # calls of the node that dies
     for _ in range(60):
-        call(rng.randrange(5))
+        for _ in range(rng.randrange(5)):
+            callers.call(rng.choice((a, c)))
         lost.append(asked(b, there, 1_000 + len(lost)))
         network.step()
         if rng.random() < 0.1:
@@ -92,24 +112,24 @@ def test_it_goes_on_at_its_owner_in_the_middle_of_calls(network: Network) -> Non
             network.lose(a, c)
         a.check()
     seen = [decoded(b.driver.get(each, 0)[1]) for each in lost if b.driver.is_ready(each)]
-    known = {node: [call for call in calls[node] if node.driver.is_ready(call)] for node in calls}
-    before = {node: positions(node, known[node]) for node in calls}
+    known = {
+        node: [call for call in calls if node.driver.is_ready(call)] for node, calls in callers.calls.items()
+    }
+    before = {node: positions(node, known[node]) for node in known}
     network.die(b)
     a.check()
     again = Host(a, INTERVAL)
-    call(20)
-    network.until_ready(*((node, oid) for node in calls for oid in calls[node]))
-    for node in calls:
+    for _ in range(20):
+        callers.call(rng.choice((a, c)))
+    callers.until_ready(network)
+    for node in known:
         assert positions(node, known[node]) == before[node]
-        assert [again.told[place - 1] for place in positions(node, calls[node])] == numbers[node]
-    assert sorted(each for each in again.told if each < 1_000) == list(
-        range(len(numbers[a]) + len(numbers[c]))
-    )
+        assert callers.places_in(again, node) == callers.numbers[node]
+    assert sorted(each for each in again.told if each < 1_000) == list(range(callers.count))
     # What a caller there has seen the result of was known here, and is in the state.
     assert [again.told[place - 1] for place in seen] == [1_000 + number for number in range(len(seen))]
     known.clear()
-    calls.clear()
-    handles.clear()
+    callers.clear()
     del node, there, lost
     all_is_gone(network, again)
     ended(b, host)
@@ -217,19 +237,16 @@ def test_it_goes_on_at_a_third_node_and_then_at_a_fourth(count: int, loses: bool
     network = Network(4)
     a, b, c, d = network.all
     actor, first = placed(a, b, INTERVAL)
-    handles = {a: actor, c: given(a, c, actor)}
+    callers = Callers({a: actor, c: given(a, c, actor)})
     del actor
-    calls: dict[Node, list[_kernel.ObjectID]] = {a: [], c: []}
-    numbers: dict[Node, list[int]] = {a: [], c: []}
 
     def call(many: int) -> None:
         for _ in range(many):
-            for node, handle in handles.items():
-                numbers[node].append(len(numbers[a]) + len(numbers[c]))
-                calls[node].append(asked(node, handle, numbers[node][-1]))
+            for node in callers.handles:
+                callers.call(node)
 
     call(count)
-    network.until_ready(*((node, each) for node in calls for each in calls[node]))
+    callers.until_ready(network)
     network.settle(work=False)
     call(2)
     network.step()
@@ -253,23 +270,22 @@ def test_it_goes_on_at_a_third_node_and_then_at_a_fourth(count: int, loses: bool
     call(3)
     for node in (a, c):
         node.check()
-    network.until_ready(*((node, each) for node in calls for each in calls[node]))
+    callers.until_ready(network)
     call(1)
     network.step()
     a.check()
-    before = positions(a, calls[a][:-1])
-    handles.pop(c)
-    theirs = numbers[c][:-1], positions(c, calls[c][:-1])
+    before = positions(a, callers.calls[a][:-1])
+    callers.handles.pop(c)
+    theirs = callers.numbers[c][:-1], positions(c, callers.calls[c][:-1])
     network.die(c)
     third = serving(a, d)
     call(4)
-    network.until_ready(*((a, each) for each in calls[a]))
-    assert positions(a, calls[a][: len(before)]) == before
-    assert [third.told[place - 1] for place in positions(a, calls[a])] == numbers[a]
+    callers.until_ready(network, a)
+    assert positions(a, callers.calls[a][: len(before)]) == before
+    assert callers.places_in(third, a) == callers.numbers[a]
     assert [third.told[place - 1] for place in theirs[1]] == theirs[0]
     assert len(set(third.told)) == len(third.told)
-    calls.clear()
-    handles.clear()
+    callers.clear()
     all_is_gone(network, third)
     ended(b, first)
     ended(c, second)

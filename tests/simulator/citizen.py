@@ -82,7 +82,13 @@ class Citizen(Machine):
 
     def _make_standing(self) -> Standing:
         return Standing(
-            self.name, list(self.exchange.by_node), self, lambda: self.now_ms, self.store, self.now_ms
+            self.name,
+            list(self.exchange.peers.by_node),
+            self,
+            self,
+            lambda: self.now_ms,
+            self.store,
+            self.now_ms,
         )
 
     @property
@@ -246,7 +252,7 @@ class Citizen(Machine):
         return
 
     def on_view(self, view: View) -> None:
-        self.exchange.want_links()
+        self.exchange.peers.want_links()
 
     def bury(self, node: bytes, reason: str) -> None:
         self.on_buried(self, node)
@@ -270,7 +276,7 @@ class Citizen(Machine):
     def resume(self) -> None:
         self.world.tell(lambda: f"{self.name!r}: resumes")
         self._close_links()
-        self.exchange.want_links()
+        self.exchange.peers.want_links()
 
     def _close_links(self) -> None:
         for node in sorted(self._up):

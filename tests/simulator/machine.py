@@ -147,7 +147,7 @@ class Machine:
         )
 
     def _tell(self, node: bytes, message: messages.Message) -> None:
-        peer = self.exchange.by_node.get(node)
+        peer = self.exchange.peers.by_node.get(node)
         if peer is not None and peer.up:
             self.send(node, message)
 
@@ -236,7 +236,7 @@ class Machine:
         self._make_leaving()
         for node in self.dead:
             self._bury(node)
-        self.exchange.want_links()
+        self.exchange.peers.want_links()
 
     def _do(self, event: Callable[..., object], *args: object) -> None:
         """What an event leads to; whatever goes wrong in it is a problem of this seed."""
@@ -287,7 +287,7 @@ class Machine:
         if self.world.random.random() >= PULL_FAILS:
             data = next((other.stored(value) for other in self.others if other.name == source), None)
         self.world.tell(lambda: f"{self.name!r}: {value.id!r} is {'' if data else 'not '}fetched")
-        self._do(self.exchange.on_pulled, value, oid, held, data)
+        self._do(self.exchange.wanted.on_pulled, value, oid, held, data)
 
     def stored(self, value: messages.Result) -> Data | None:
         """For others that fetch it."""
@@ -499,7 +499,7 @@ class Machine:
         """As a scheduler would, to anybody."""
         other = self.world.random.choice(self.others)
         if other.alive and other.name not in self.dead and self.arena.ready():
-            self._do(self.exchange.send_tasks, other.name, SHAPE, self.world.random.randint(1, 3))
+            self._do(self.exchange.tasks.send, other.name, SHAPE, self.world.random.randint(1, 3))
 
     def _wait(self, oid: ModelObjectID) -> None:
         if is_actor(oid.binary()):

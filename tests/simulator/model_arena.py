@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ray import _kernel
-from ray.node.cluster.exchange import around, as_owned
+from ray.node.cluster.ids import around, as_owned
 from ray.session.record import SessionRecord
 from tests.simulator.model_actors import (
     ACTOR_END,

@@ -166,9 +166,16 @@ class Run:
                 )
         for machine in self.machines:
             exchange = machine.exchange
-            kept = exchange._wanted, exchange._borrowed, exchange._borrowing, exchange._again
-            if machine.alive and (any(kept) or exchange.spread.keys):
-                self.watch.problem(f"{machine.name!r}: its exchange remembers {kept}, {exchange.spread.keys}")
+            kept = (
+                exchange.wanted._asked,
+                exchange.loans._borrowed,
+                exchange.loans._borrowing,
+                exchange.wanted._again,
+            )
+            if machine.alive and (any(kept) or exchange.given.spread.keys):
+                self.watch.problem(
+                    f"{machine.name!r}: its exchange remembers {kept}, {exchange.given.spread.keys}"
+                )
 
 
 def play(seed: int, faults: Faults, nodes: int = NODES) -> list[str]:

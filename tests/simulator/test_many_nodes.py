@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from ray.node.cluster import exchange
-from ray.node.cluster.exchange import Exchange
+from ray.node.cluster.burials import Burials
+from ray.node.cluster.loans import Loans
 from ray.policy.cluster.draining import Drain
 from tests.chaos.attack import times
 from tests.simulator.machine import Machine
@@ -32,7 +33,7 @@ def test_seeds_of_five_nodes(kind: str) -> None:
 
 
 def _as_if_none_were_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Exchange, "_is_own", lambda exchange, key: False)
+    monkeypatch.setattr(Loans, "is_own", lambda loans, key: False)
 
 
 def _with_late_news(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +78,7 @@ def _with_returns_that_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def _without_asking_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Exchange, "_without_value", lambda each, dead: {})
+    monkeypatch.setattr(Burials, "_without_value", lambda each, dead: {})
 
 
 # Seeds that show it; after a change of the simulator, others have to be looked for.

@@ -106,7 +106,7 @@ class NodeManager:
     def drain(self) -> None:
         """The keeper was told to end, and its node is one of a cluster."""
         if self.member is not None:
-            self.member.drain(self.drain_ms)
+            self.member.farewell.begin(self.drain_ms)
 
 
 def run(arena_fd: int, link_fd: int, token: str, keeper: int, release: str, is_to_drain: bool) -> None:
@@ -127,7 +127,7 @@ def run(arena_fd: int, link_fd: int, token: str, keeper: int, release: str, is_t
     if is_to_drain:
         manager.drain()
     asyncio.run(manager.run())
-    if manager.member is not None and manager.member.has_left:
+    if manager.member is not None and manager.member.farewell.has_left:
         raise SystemExit(processes.LEFT_STATUS)
     if os.getppid() != keeper:
         _end_session(arena, token)

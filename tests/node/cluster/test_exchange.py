@@ -1,8 +1,5 @@
 """What node managers say to each other, with real arenas and links that lose what is on them."""
 
-import time
-from collections.abc import Callable
-
 import pytest
 
 from ray import _kernel
@@ -29,9 +26,44 @@ def failure(member: Member, oid: _kernel.ObjectID) -> int:
     return int.from_bytes(bytes(data)[:4], "little")
 
 
+def sent(count: int, number: int = 3, size: int = 16) -> tuple[World, _kernel.ObjectID, _kernel.ObjectID]:
+    """A task of the first of so many nodes is on its way to the second; its function and its result."""
+    world = World(count)
+    a, b = world.members[:2]
+    function = function_of(a)
+    (result,) = a.node.submit(function, number, size=size)
+    assert a.offload(b) == 1
+    return world, function, result
+
+
+def stored(
+    count: int, number: int = 3, size: int = LARGE
+) -> tuple[World, _kernel.ObjectID, _kernel.ObjectID]:
+    """The same, done: its large result is there, and the first node knows so."""
+    world, function, result = sent(count, number, size)
+    world.settle(works=True)
+    a = world.members[0]
+    assert not a.node.driver.is_ready(result)
+    assert a.arena.location(a.arena.foreign((result.binary(), 0))) is not None
+    return world, function, result
+
+
+def used_at(
+    c: Member, a: Member, function: _kernel.ObjectID, oid: _kernel.ObjectID
+) -> list[_kernel.ObjectID]:
+    """An id of the other's goes to `c` inside a task, and is an argument there: the result of that, and
+    what else is held."""
+    (passed_on,) = a.node.submit(function, 2, nested=[oid])
+    a.offload(c)
+    a.world.settle()
+    borrowed = c.node.driver.foreign((oid.binary(), c.node.peer(a.node)))
+    (used,) = c.node.submit(function_of(c), 0, [borrowed])
+    return [used, borrowed, passed_on]
+
+
 def everything_is_gone(world: World) -> None:
     for member in world.members:
-        member.exchange.functions.clear()  # they stay for their job's next tasks
+        member.exchange.jobs.functions.clear()  # they stay for their job's next tasks
     world.kept.clear()  # and what nodes that died had been lent, for a time of grace
     world.settle()
     for member in world.members:
@@ -57,11 +89,8 @@ def test_a_task_runs_elsewhere() -> None:
 
 @pytest.mark.parametrize("lost", ["on the way there", "on the way back"])
 def test_what_a_link_loses_is_made_good(lost: str) -> None:
-    world = World(2)
+    world, function, result = sent(2)
     a, b = world.members
-    function = function_of(a)
-    (result,) = a.node.submit(function, 3)
-    a.offload(b)
     if lost == "on the way back":
         world.settle()
         b.node.work()
@@ -78,14 +107,8 @@ def test_what_a_link_loses_is_made_good(lost: str) -> None:
 
 
 def test_a_large_result_stays_until_it_is_wanted() -> None:
-    world = World(2)
-    a, b = world.members
-    function = function_of(a)
-    (result,) = a.node.submit(function, 3, size=LARGE)
-    a.offload(b)
-    world.settle(works=True)
-    assert not a.node.driver.is_ready(result)
-    assert a.arena.location(a.arena.foreign((result.binary(), 0))) is not None
+    world, function, result = stored(2)
+    a = world.members[0]
     (sum_of_both,) = a.node.submit(function, 1, [result])
     world.settle(works=True)
     assert number(a, sum_of_both) == 4
@@ -95,12 +118,8 @@ def test_a_large_result_stays_until_it_is_wanted() -> None:
 
 
 def test_a_large_result_lost_with_its_node_is_made_again() -> None:
-    world = World(3)
+    world, function, result = stored(3)
     a, b, c = world.members
-    function = function_of(a)
-    (result,) = a.node.submit(function, 3, size=LARGE)
-    a.offload(b)
-    world.settle(works=True)
     (after,) = a.node.submit(function, 1, [result])
     world.kill(b)
     world.settle()
@@ -112,11 +131,8 @@ def test_a_large_result_lost_with_its_node_is_made_again() -> None:
 
 
 def test_an_id_in_a_result_is_borrowed_from_its_owner() -> None:
-    world = World(3)
+    world, function, result = sent(3)
     a, b, c = world.members
-    function = function_of(a)
-    (result,) = a.node.submit(function, 3)
-    a.offload(b)
     world.settle()
     assert b.node.work(inner=77)
     world.settle()
@@ -130,28 +146,19 @@ def test_an_id_in_a_result_is_borrowed_from_its_owner() -> None:
 
 
 def test_a_value_is_asked_for_before_it_is_made() -> None:
-    world = World(3)
-    a, b, c = world.members
-    function = function_of(a)
-    (first,) = a.node.submit(function, 3)
-    a.offload(b)
-    (second,) = a.node.submit(function, 1, nested=[first])
-    a.offload(c)
-    world.settle()
-    borrowed = c.node.driver.foreign((first.binary(), c.node.peer(a.node)))
-    (sum_of_both,) = c.node.submit(function_of(c), 0, [borrowed])
+    world, function, first = sent(3)
+    a, _, c = world.members
+    held = used_at(c, a, function, first)
     world.settle(works=True)
     assert number(a, first) == 3
-    assert number(c, sum_of_both) == 3
-    del first, second, function, borrowed, sum_of_both
+    assert number(c, held[0]) == 3
+    del first, function, held
     everything_is_gone(world)
 
 
 def test_an_owner_dies_and_its_ids_fail() -> None:
-    world = World(2)
+    world, function, result = sent(2)
     a, b = world.members
-    function = function_of(a)
-    result = a.node.submit(function, 3)[0]
     waits = a.node.submit(function, 4, nested=[result])[0]
     a.offload(b)
     world.settle()
@@ -180,53 +187,35 @@ def test_a_new_node_manager_goes_on() -> None:
 
 
 def test_the_end_of_a_driver_ends_its_guest() -> None:
-    world = World(2)
+    world, function, result = sent(2)
     a, b = world.members
-    function = function_of(a)
-    result = a.node.submit(function, 3)[0]
-    a.offload(b)
     world.settle()
     assert len(b.arena.guests()) == 1
     del result, function
     a.node.driver.leave()
-    a.exchange.on_jobs_ended()
+    a.exchange.jobs.on_ended()
     world.settle()
     assert b.arena.guests() == []
 
 
 def test_a_large_result_that_is_wanted_here_and_elsewhere() -> None:
     """Both are told where it is, though an object is in the list of news but once."""
-    world = World(3)
-    a, b, c = world.members
-    function = function_of(a)
-    (first,) = a.node.submit(function, 3, size=LARGE)
-    a.offload(b)
+    world, function, first = sent(3, size=LARGE)
+    a, _, c = world.members
     (here,) = a.node.submit(function, 1, [first])
-    (there,) = a.node.submit(function, 2, nested=[first])
-    a.offload(c)
-    world.settle()
-    borrowed = c.node.driver.foreign((first.binary(), c.node.peer(a.node)))
-    (sum_there,) = c.node.submit(function_of(c), 0, [borrowed])
+    held = used_at(c, a, function, first)
     world.settle()
     world.settle(works=True)
     assert number(a, here) == 4
-    assert number(c, sum_there) == 3
-    del first, here, there, function, borrowed, sum_there
+    assert number(c, held[0]) == 3
+    del first, here, function, held
     everything_is_gone(world)
 
 
 def test_a_value_that_is_not_there_any_more_is_had_from_its_owner() -> None:
-    world = World(3)
-    a, b, c = world.members
-    function = function_of(a)
-    (first,) = a.node.submit(function, 3, size=LARGE)
-    a.offload(b)
-    world.settle(works=True)
-    (there,) = a.node.submit(function, 2, nested=[first])
-    a.offload(c)
-    world.settle()
-    borrowed = c.node.driver.foreign((first.binary(), c.node.peer(a.node)))
-    (sum_there,) = c.node.submit(function_of(c), 0, [borrowed])
+    world, function, first = stored(3)
+    a, _, c = world.members
+    held = used_at(c, a, function, first)
     c.look()
     a.look()
     to = world.links[frozenset((a.id, c.id))]
@@ -239,9 +228,9 @@ def test_a_value_that_is_not_there_any_more_is_had_from_its_owner() -> None:
     assert a.node.driver.is_ready(first)
     to[c.id].extend(told)
     world.settle(works=True)
-    assert number(c, sum_there) == 3
+    assert number(c, held[0]) == 3
     assert number(a, here) == 4
-    del first, here, there, function, borrowed, sum_there
+    del first, here, function, held
     everything_is_gone(world)
 
 
@@ -253,8 +242,8 @@ def test_a_node_that_leaves_gives_back_what_it_has_not_begun() -> None:
     results = [a.node.submit(function, 3, [each])[0] for each in arguments]
     assert a.offload(b) == 4
     world.settle()
-    b.exchange.is_leaving = True
-    b.exchange.give_back_tasks()
+    b.exchange.tasks.is_leaving = True
+    b.exchange.tasks.give_back()
     world.settle()
     assert a.arena.away(1) == []
     assert a.offload(b) == 4  # it has not heard yet, and is told
@@ -269,11 +258,8 @@ def test_a_node_that_leaves_gives_back_what_it_has_not_begun() -> None:
 @pytest.mark.parametrize("is_known", [False, True])
 def test_a_task_of_a_node_that_comes_back_as_another(is_known: bool) -> None:
     """It is sent again, where it was before. Whoever has kept its result has kept the first one."""
-    world = World(2)
+    world, function, result = sent(2)
     a, b = world.members
-    function = function_of(a)
-    (result,) = a.node.submit(function, 3)
-    a.offload(b)
     world.settle()
     assert b.node.work()
     held = b.node.driver.foreign((result.binary(), b.node.peer(a.node))) if is_known else None
@@ -294,30 +280,19 @@ def follows(member: Member) -> None:
     def send(oid: _kernel.ObjectID, node: bytes, size_bytes: int) -> bool:
         assert size_bytes == LARGE
         for shape, _, _, _, waiting, _ in member.arena.followers(oid):
-            assert len(member.exchange.send_followers(node, oid, shape, waiting)) == waiting
+            assert len(member.exchange.tasks.send_followers(node, oid, shape, waiting)) == waiting
         return True
 
-    member.exchange.on_located = send
-
-
-def stored_at(b: Member, a: Member, function: _kernel.ObjectID) -> _kernel.ObjectID:
-    """A large result of a task of `a`."""
-    (large,) = a.node.submit(function, 4, size=LARGE)
-    a.offload(b)
-    a.world.settle(works=True)
-    assert a.arena.location(a.arena.foreign((large.binary(), 0))) is not None
-    return large
+    member.exchange.wanted.on_located = send
 
 
 def test_tasks_go_to_where_their_argument_is() -> None:
-    world = World(2)
+    world, function, large = stored(2, 4)
     a, b = world.members
-    function = function_of(a)
-    large = stored_at(b, a, function)
     follows(a)
     results = [a.node.submit(function, n, [large])[0] for n in range(2)]
     world.settle()
-    assert len(a.arena.away(a.exchange.by_node[b.id].number)) == 2 + 1  # one is the value's lineage
+    assert len(a.arena.away(a.exchange.peers.by_node[b.id].number)) == 2 + 1  # one is the value's lineage
     assert a.arena.location(a.arena.foreign((large.binary(), 0))) is not None  # nothing was fetched
     results += a.node.submit(function, 2, [large])  # which is news again
     world.settle(works=True)
@@ -328,18 +303,16 @@ def test_tasks_go_to_where_their_argument_is() -> None:
 
 @pytest.mark.parametrize("dies", [False, True])
 def test_a_task_that_has_followed_its_argument_comes_back(dies: bool) -> None:
-    world = World(2)
+    world, function, large = stored(2, 4)
     a, b = world.members
-    function = function_of(a)
-    large = stored_at(b, a, function)
     follows(a)
     (result,) = a.node.submit(function, 3, [large])
     world.settle()
-    a.exchange.on_located = lambda oid, node, size_bytes: False
+    a.exchange.wanted.on_located = lambda oid, node, size_bytes: False
     if dies:
         world.kill(b)
     else:
-        b.exchange.give_back_tasks()
+        b.exchange.tasks.give_back()
     world.settle(works=True)
     assert number(a, result) == 7
     a.node.check()
@@ -348,10 +321,8 @@ def test_a_task_that_has_followed_its_argument_comes_back(dies: bool) -> None:
 
 
 def test_a_task_that_waits_for_more_does_not_follow() -> None:
-    world = World(2)
-    a, b = world.members
-    function = function_of(a)
-    large = stored_at(b, a, function)
+    world, function, large = stored(2, 4)
+    a = world.members[0]
     (later,) = a.node.submit(function, 5)
     follows(a)
     (result,) = a.node.submit(function, 3, [large, later])
@@ -361,17 +332,29 @@ def test_a_task_that_waits_for_more_does_not_follow() -> None:
     everything_is_gone(world)
 
 
+def known_at(
+    b: Member,
+    a: Member,
+    function: _kernel.ObjectID,
+    deps: list[_kernel.ObjectID],
+    nested: list[_kernel.ObjectID],
+) -> _kernel.ObjectID:
+    """Of these, which come to that node with a task that is done there: it knows the first."""
+    (oid,) = deps or nested
+    a.node.submit(function, 1, deps, nested)
+    assert a.offload(b) == 1
+    a.world.settle()
+    known = b.node.driver.foreign((oid.binary(), 0))
+    a.world.settle(works=True)
+    return known
+
+
 def test_what_another_has_passed_on_too_late_for_its_owner_is_had_from_that_one() -> None:
     world = World(3)
     a, b, c = world.members
     function, others = function_of(a), function_of(b)
     late = a.node.driver.put(encoded(20, LARGE), RAW)
-    (first,) = a.node.submit(function, 3, [late])
-    assert a.offload(b) == 1
-    world.settle()
-    passed_on = b.node.driver.foreign((late.binary(), 0))
-    world.settle(works=True)
-    assert number(a, first) == 23
+    passed_on = known_at(b, a, function, [late], [])
     world.cut(a, c)
     (second,) = b.node.submit(others, 5, [passed_on])
     assert b.offload(c) == 1
@@ -379,7 +362,7 @@ def test_what_another_has_passed_on_too_late_for_its_owner_is_had_from_that_one(
     world.kill(a)
     world.settle(works=True)
     assert number(b, second) == 25
-    del passed_on, second, others, function, late, first
+    del passed_on, second, others, function, late
     everything_is_gone(world)
 
 
@@ -388,11 +371,7 @@ def test_what_nobody_has_is_lost_with_its_owner() -> None:
     a, b, c = world.members
     function, others = function_of(a), function_of(b)
     lost = a.node.driver.reserve()
-    a.node.submit(function, 3, None, [lost])
-    assert a.offload(b) == 1
-    world.settle()
-    passed_on = b.node.driver.foreign((lost.binary(), 0))
-    world.settle(works=True)
+    passed_on = known_at(b, a, function, [], [lost])
     world.cut(a, c)
     b.node.submit(others, 5, None, [passed_on])
     assert b.offload(c) == 1
@@ -411,16 +390,8 @@ def _copied(size: int = 0) -> tuple[World, _kernel.ObjectID, _kernel.ObjectID, _
     a, b, c = world.members
     function = function_of(a)
     put = a.node.driver.put(encoded(20, size), RAW)
-    a.node.submit(function, 1, None, [put])
-    assert a.offload(b) == 1
-    world.settle()
-    known = b.node.driver.foreign((put.binary(), 0))
-    world.settle(works=True)
-    a.node.submit(function, 2, [put])
-    assert a.offload(c) == 1
-    world.settle()
-    copy = c.node.driver.foreign((put.binary(), 0))
-    world.settle(works=True)
+    known = known_at(b, a, function, [], [put])
+    copy = known_at(c, a, function, [put], [])
     assert c.node.driver.is_ready(copy)
     assert not b.node.driver.is_ready(known)
     return world, put, known, copy
@@ -494,17 +465,10 @@ def test_an_actor_ends_though_its_return_was_lost() -> None:
     assert a.offload(b) == 1
     world.settle()
     host = Host(b.node)
-    _settle_until(world, lambda: b.arena.stats()["tasks_done"] == 1)
+    world.until(lambda: b.arena.stats()["tasks_done"] == 1)
     del actor
     a.look()  # says so
     world.cut(a, b)
     world.connect(a, b)
-    _settle_until(world, lambda: not host.is_alive())
+    world.until(lambda: not host.is_alive())
     everything_is_gone(world)
-
-
-def _settle_until(world: World, done: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 20.0
-    while not done():
-        assert time.monotonic() < deadline_s
-        world.settle()

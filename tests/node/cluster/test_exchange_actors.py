@@ -2,24 +2,15 @@
 what is on them."""
 
 import time
-from collections.abc import Callable
 
 import pytest
 
 from ray import _kernel
 from tests.core.nodes import LEAVE, RAW, Host, decoded, encoded
 from tests.node.cluster.test_exchange import LARGE, everything_is_gone
-from tests.node.cluster.worlds import Member, World
+from tests.node.cluster.worlds import PATIENCE_S, Member, World
 
 INTERVAL = 4
-PATIENCE_S = 20.0
-
-
-def until(world: World, done: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not done():
-        assert time.monotonic() < deadline_s
-        world.settle()
 
 
 def placed(a: Member, b: Member, ballast_bytes: int) -> tuple[_kernel.ObjectID, Host]:
@@ -29,7 +20,7 @@ def placed(a: Member, b: Member, ballast_bytes: int) -> tuple[_kernel.ObjectID, 
 
 def served(a: Member, b: Member, ballast_bytes: int) -> Host:
     assert a.offload(b) == 1
-    until(a.world, lambda: b.arena.stats()["ready_tasks"] == 1)
+    a.world.until(lambda: b.arena.stats()["ready_tasks"] == 1)
     return Host(b.node, INTERVAL, ballast_bytes)
 
 
@@ -43,11 +34,19 @@ def called(a: Member, actor: _kernel.ObjectID, numbers: range) -> list[_kernel.O
 
 
 def are_known(a: Member, calls: list[_kernel.ObjectID]) -> None:
-    until(a.world, lambda: all(a.node.driver.is_ready(call) for call in calls))
+    a.world.until(lambda: all(a.node.driver.is_ready(call) for call in calls))
 
 
 def positions(a: Member, calls: list[_kernel.ObjectID]) -> list[int]:
     return [decoded(a.node.driver.get(call, 0)[1]) for call in calls]
+
+
+def everything_ends(world: World, host: Host, dead: Member, lost: Host) -> None:
+    """The actor goes with its last handle, and then what is left of the node that has died."""
+    world.until(lambda: not host.is_alive())
+    everything_is_gone(world)
+    dead.arena.shut()
+    lost.join()
 
 
 @pytest.mark.parametrize("ballast_bytes", [0, LARGE])
@@ -67,10 +66,7 @@ def test_it_goes_on_from_the_newest_checkpoint_at_a_third_node(ballast_bytes: in
     assert second.told == [*range(3 * INTERVAL + 1), *range(100, 100 + INTERVAL)]
     assert positions(a, calls) == list(range(1, len(calls) + 1))
     del actor, calls
-    until(world, lambda: not second.is_alive())
-    everything_is_gone(world)
-    b.arena.shut()
-    first.join()
+    everything_ends(world, second, b, first)
 
 
 @pytest.mark.parametrize("ballast_bytes", [0, LARGE])
@@ -98,10 +94,7 @@ def test_a_checkpoint_that_was_lost_is_told_of_again(loss: str, ballast_bytes: i
     are_known(a, calls)
     assert second.began_with == list(range(INTERVAL))
     del actor, calls
-    until(world, lambda: not second.is_alive())
-    everything_is_gone(world)
-    b.arena.shut()
-    first.join()
+    everything_ends(world, second, b, first)
 
 
 def until_saved(b: Member) -> None:
@@ -133,5 +126,5 @@ def test_it_leaves_a_node(restarts: bool, ballast_bytes: int) -> None:
     assert second.told == [*range(2 * INTERVAL + 1), *range(100, 110)]
     assert positions(a, calls) == list(range(1, len(calls) + 1))
     del actor, calls
-    until(world, lambda: not second.is_alive())
+    world.until(lambda: not second.is_alive())
     everything_is_gone(world)

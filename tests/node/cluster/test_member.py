@@ -38,13 +38,13 @@ async def running(nodes: list[Node]) -> AsyncIterator[list[Member]]:
     tasks = []
     with ThreadPoolExecutor(len(nodes) + 1) as executor:
         for node in nodes:
-            head = members[0].listener.address if members else ""
+            head = members[0].doors.listener.address if members else ""
             listening = socket.create_server(("127.0.0.1", 0))
             record = Record(node, token, head)
             member = Member(node.manager, record, "1", listening, executor, lambda: None)  # type: ignore[arg-type]
             members.append(member)
             tasks.append(asyncio.create_task(member.run()))
-            while not member.listener.address:
+            while not member.doors.listener.address:
                 await asyncio.sleep(0)
         try:
             yield members

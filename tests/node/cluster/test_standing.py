@@ -36,7 +36,7 @@ class World:
         self.up: set[bytes] = set()
         self.done: list[object] = []
         self.unwritten: list[Callable[[], None]] = []
-        self.standing = Standing(node, [], self, lambda: self.now_ms, self if node == HEAD else None, 0)
+        self.standing = Standing(node, [], self, self, lambda: self.now_ms, self if node == HEAD else None, 0)
 
     def write(self, node: bytes, entry: NodeEntry, done: Callable[[], None] | None = None) -> None:
         if done is not None:

@@ -1,7 +1,9 @@
 """Arenas of one process as nodes, the real exchange between them, and links that deliver when they are told
 to."""
 
+import time
 from collections import deque
+from collections.abc import Callable
 
 from ray import _kernel
 from ray.node.cluster.exchange import Exchange
@@ -9,6 +11,8 @@ from ray.wire import messages
 from ray.wire.messages import Message
 from tests.core.nodes import Network as HandNetwork
 from tests.core.nodes import Node
+
+PATIENCE_S = 20.0
 
 
 class World:
@@ -83,6 +87,13 @@ class World:
                 if works:
                     going = member.node.work() or going
 
+    def until(self, done: Callable[[], bool]) -> None:
+        """Messages go and come until that is so."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not done():
+            assert time.monotonic() < deadline_s
+            self.settle()
+
 
 class Member:
     """One node."""
@@ -116,7 +127,7 @@ class Member:
     def offload(self, other: "Member", most: int = 100) -> int:
         sent = 0
         for shape, _, _, _, ready, _ in self.arena.queues():
-            sent += len(self.exchange.send_tasks(other.id, shape, min(ready, most)))
+            sent += len(self.exchange.tasks.send(other.id, shape, min(ready, most)))
         return sent
 
     # --- as a network ---
@@ -144,11 +155,11 @@ class Member:
         there = arena.foreign((value.id, 0))
         data = bytes(arena.get(there, 0)[1]) if arena.is_ready(there) else b""
         if len(data) != value.size:  # it is gone, and this is the failure that says so
-            self.exchange.on_pulled(value, oid, nested, None)
+            self.exchange.wanted.on_pulled(value, oid, nested, None)
             return
         block = self.arena.allocate(value.size)
         block.write(0, data)
-        self.exchange.on_pulled(value, oid, nested, block)
+        self.exchange.wanted.on_pulled(value, oid, nested, block)
 
     # --- as jobs ---
 

@@ -19,7 +19,8 @@ from itertools import islice
 from ray import _kernel
 from ray.core import leaving
 from ray.core.logs import of_job, open_log
-from ray.node.cluster.exchange import THIS_NODE, Exchange, as_owned
+from ray.node.cluster.exchange import Exchange
+from ray.node.cluster.ids import THIS_NODE, as_owned
 from ray.policy.cluster.draining import Drain, Leave, Offer, Seen
 from ray.session.record import SessionRecord
 from ray.session.say import say
@@ -80,8 +81,8 @@ class Departure:
         if self._drain is None:
             self._drain = Drain(by_ms)
         self._drain.deadline_ms = by_ms
-        self.exchange.is_leaving = True
-        self.exchange.give_back_tasks()
+        self.exchange.tasks.is_leaving = True
+        self.exchange.tasks.give_back()
 
     def on_taken(self, node: bytes, message: messages.Taken) -> None:
         if self._drain is not None:
@@ -105,7 +106,7 @@ class Departure:
         began_s = self._clock_s()
         for action in self._drain.look(self._seen(), now_ms):
             if isinstance(action, Offer):
-                if self.exchange.by_node[action.node].up:
+                if self.exchange.peers.by_node[action.node].up:
                     self.send(action.node, messages.Offer(list(action.ids)))
                 else:  # again when there is a link
                     self._drain.unlinked(action.node)
@@ -119,7 +120,7 @@ class Departure:
 
     def _seen(self) -> Seen:
         """In the order that `Seen` asks for."""
-        arena, peers = self.arena, list(self.exchange.by_node.values())
+        arena, peers = self.arena, list(self.exchange.peers.by_node.values())
         drivers = len(arena.drivers())
         away = sum(len(arena.away(peer.number)) for peer in peers)
         gone = [peer for peer in peers if not peer.up] if self._has_no_head() else []
@@ -189,7 +190,7 @@ class Takeover:
         return bool(self._wanted)
 
     def on_offer(self, node: bytes, offer: messages.Offer) -> None:
-        peer = self.exchange.by_node.get(node)
+        peer = self.exchange.peers.by_node.get(node)
         if peer is not None:
             foreign = self.exchange.arena.foreign
             self._wanted.setdefault(node, {}).update(
@@ -202,7 +203,7 @@ class Takeover:
 
     def tick(self) -> None:
         for node, wanted in list(self._wanted.items()):
-            taken = [raw for raw, oid in wanted.items() if not self.exchange.take_over(raw, oid, node)]
+            taken = [raw for raw, oid in wanted.items() if not self.exchange.wanted.take_over(raw, oid, node)]
             for raw in taken:
                 del wanted[raw]
             for ids in _pieces(taken):

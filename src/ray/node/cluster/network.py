@@ -88,9 +88,11 @@ class Network:
     def linked(self) -> list[bytes]:
         return list(self._links)
 
-    def silent_s(self, node: bytes) -> float:
-        """How long nothing has come over the link to that node."""
-        return asyncio.get_running_loop().time() - self._links[node][0].last_received
+    def silent_ms(self, node: bytes) -> int | None:
+        """How long nothing has come over the link to that node; None: there is none."""
+        if node not in self._links:
+            return None
+        return int(1000 * (asyncio.get_running_loop().time() - self._links[node][0].last_received))
 
     def way(self, node: bytes) -> str | None:
         """The address at which this node reaches it."""

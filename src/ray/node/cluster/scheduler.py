@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ray import _kernel
-from ray.node.cluster.exchange import Exchange
+from ray.node.cluster.tasks import Tasks
 from ray.policy.cluster.placement import (
     STALE_MS,
     WORTH_MOVING_BYTES,
@@ -65,14 +65,14 @@ class Scheduler:
         self,
         arena: _kernel.Arena,
         node: bytes,
-        exchange: Exchange,
+        tasks: Tasks,
         is_linked: Callable[[bytes], bool],
         want_link: Callable[[bytes], None],
         report: Callable[[tuple[Infeasible, ...]], None],
     ) -> None:
         self.arena = arena
         self.node = node
-        self.exchange = exchange
+        self.tasks = tasks
         self.is_linked = is_linked
         self.want_link = want_link
         self.report = report
@@ -133,25 +133,28 @@ class Scheduler:
         }
         return {self.node: (total[0], total[1], total[2])} | others
 
-    def place(self, now_ms: float) -> None:
-        """Sends what is better off elsewhere."""
+    def place(self, now_ms: float) -> bool:
+        """Sends what is better off elsewhere. Whether anything was."""
         queues = [
             Queue(shape, (cpu, gpu, custom), ready, self._task_ms(shape))
             for shape, cpu, gpu, custom, ready, _ in self.arena.queues()
             if ready
         ]
         if not queues or self._waits_for_view(now_ms):
-            return
+            return False
         placement = self._decide(queues, self.others, now_ms)
         needs = {queue.shape: queue.needs for queue in queues}
+        went = False
         for send in placement.sends:
             if not self.is_linked(send.node):
                 self.want_link(send.node)
                 continue
-            sent = self.exchange.send_tasks(send.node, send.shape, send.count)
+            sent = self.tasks.send(send.node, send.shape, send.count)
             self._note(send, sent, needs[send.shape])
-        if not self.exchange.is_leaving:  # what fits nowhere else is still done here
+            went = went or bool(sent)
+        if not self.tasks.is_leaving:  # what fits nowhere else is still done here
             self.report(placement.infeasible)
+        return went
 
     def _waits_for_view(self, now_ms: float) -> bool:
         """The head is about to say what others have free, as it hears with the next load that tasks wait
@@ -174,7 +177,7 @@ class Scheduler:
         needs = {queue.shape: queue.needs for queue in queues}
         went = False
         for send in self._decide(queues, {node: self.others[node]}, now_ms).sends:
-            sent = self.exchange.send_followers(node, oid, send.shape, send.count)
+            sent = self.tasks.send_followers(node, oid, send.shape, send.count)
             self._note(send, sent, needs[send.shape])
             went = went or bool(sent)
         return went
@@ -195,7 +198,7 @@ class Scheduler:
             )
             for node, other in nodes.items()
         ]
-        return place(Here(self.node, total, free, self.exchange.is_leaving, self.turn), queues, others)
+        return place(Here(self.node, total, free, self.tasks.is_leaving, self.turn), queues, others)
 
     def _note(self, send: Send, sent: list[bytes], needs: tuple[int, ...]) -> None:
         """These have been sent."""

@@ -31,8 +31,8 @@ NO_HEAD_MS = 3_000  # of refused connections: longer than a head that is started
 HELPERS = 5  # that a node which does not reach the head asks to be linked with
 
 
-class Deeds(Protocol):
-    """What a standing has done, by whoever made it."""
+class Links(Protocol):
+    """To other nodes."""
 
     def send(self, node: bytes, message: Message) -> None:
         """Without a link it is lost."""
@@ -56,6 +56,10 @@ class Deeds(Protocol):
 
     def learn(self, node: bytes, address: str) -> None:
         """Where a node listens."""
+
+
+class Deeds(Protocol):
+    """What a standing has done, by whoever made it."""
 
     def on_view(self, view: View) -> None:
         """The newest of the head's, when those that it no longer has are buried."""
@@ -81,6 +85,7 @@ class Standing:
         self,
         node: bytes,
         known: Iterable[bytes],
+        links: Links,
         deeds: Deeds,
         boot_ms: Callable[[], int],
         table: Table | None,
@@ -89,6 +94,7 @@ class Standing:
         """`known` are others that it has had to do with. `boot_ms` is the clock that goes on during a
         suspension: that of leases. `table` is the head's: with one, this node is it."""
         self.node = node
+        self.links = links
         self.deeds = deeds
         self.boot_ms = boot_ms
         self.present: set[bytes] = set(known)
@@ -120,8 +126,8 @@ class Standing:
         if not hello.address:  # a command of a user's, which only asks
             return False
         if node in self.dead or (self.head is not None and not self.head.on_link_up(node, hello, now_ms)):
-            self.deeds.send(node, View(0, [], [node]))
-            self.deeds.close_link(node, "it was declared dead, and may come as another")
+            self.links.send(node, View(0, [], [node]))
+            self.links.close_link(node, "it was declared dead, and may come as another")
             return False
         if hello.is_head:
             self.head_node = node
@@ -174,7 +180,7 @@ class Standing:
         if isinstance(message, Ping):
             # The head's answer says that it counts the node as a member.
             if self.head is None or node not in self.head.authority.dead:
-                self.deeds.send(node, Pong(message.number))
+                self.links.send(node, Pong(message.number))
         elif isinstance(message, Pong):
             self._reach.echoed(node, message.number)
             if node == self.head_node:
@@ -225,18 +231,18 @@ class Standing:
     # --- what the head's part has done ---
 
     def send(self, node: bytes, message: Message) -> None:
-        self.deeds.send(node, message)
+        self.links.send(node, message)
 
     def send_view(self, view: View, readers: list[bytes]) -> None:
-        self.deeds.send_all([node for node in readers if node != self.node], view)
+        self.links.send_all([node for node in readers if node != self.node], view)
         if self.node in readers:
             self.on_view(view)
 
     def want_link(self, node: bytes) -> None:
-        self.deeds.want_link(node)
+        self.links.want_link(node)
 
     def learn(self, node: bytes, address: str) -> None:
-        self.deeds.learn(node, address)
+        self.links.learn(node, address)
 
     def bury(self, node: bytes, reason: str) -> None:
         self._learn_death(node, reason)
@@ -246,8 +252,8 @@ class Standing:
     def _on_view(self, node: bytes, view: View) -> None:
         if node == self.head_node and view.number:
             if view.since > self._view_number:
-                self.deeds.close_link(node, "one of its views is missing here")
-                self.deeds.want_link(node)
+                self.links.close_link(node, "one of its views is missing here")
+                self.links.want_link(node)
             else:
                 self.on_view(view)
             return
@@ -267,42 +273,42 @@ class Standing:
             self.deeds.bury(node, reason)
 
     def _on_inquiry(self, head: bytes, about: bytes) -> None:
-        silent_ms = self.deeds.silent_ms(about)
+        silent_ms = self.links.silent_ms(about)
         if silent_ms is None:  # the next question will find one
             self.needs_link(about)
-            self.deeds.want_link(about)
-        self.deeds.send(head, Sighting(about, silent_ms))
+            self.links.want_link(about)
+        self.links.send(head, Sighting(about, silent_ms))
 
     def _on_renew(self, node: bytes, renew: Renew, now_ms: int) -> None:
         if self.head is not None:
             if self.head.on_renewal(node, renew.node, now_ms):
-                self.deeds.send(node, Renewed(renew.node, renew.number))
+                self.links.send(node, Renewed(renew.node, renew.number))
             return
         if renew.node != node or self._fence is None:
             return  # it is passed on once
         can_renew = self._fence.can_renew(self.boot_ms())
-        self.deeds.send(node, Help(can_renew))
+        self.links.send(node, Help(can_renew))
         if self.head_node is not None:
             self._asking.add(node)
-            self.deeds.send(self.head_node, renew)
+            self.links.send(self.head_node, renew)
 
     def _on_renewed(self, node: bytes, renewed: Renewed) -> None:
         if renewed.node == self.node:
             self._renewed(renewed.number)
         elif node == self.head_node and renewed.node in self._asking:
             self._asking.discard(renewed.node)
-            self.deeds.send(renewed.node, renewed)
+            self.links.send(renewed.node, renewed)
 
     def _ask_for_help(self) -> None:
-        linked = set(self.deeds.linked())
+        linked = set(self.links.linked())
         for node in linked:
-            self.deeds.send(node, Renew(self.node, self.boot_ms()))
+            self.links.send(node, Renew(self.node, self.boot_ms()))
         # Those without a link will be asked the next time. Which ones, is different for each node.
         others = sorted(self.present - {self.node, self.head_node})
         after = bisect(others, self.node)
         for node in (others[after:] + others[:after])[:HELPERS]:
             if node not in linked:
-                self.deeds.want_link(node)
+                self.links.want_link(node)
 
     def _renewed(self, begun_ms: int) -> None:
         if self._fence is not None:
@@ -311,18 +317,18 @@ class Standing:
     def _do(self, actions: Iterable[fencing.Action | reach.Action]) -> None:
         for action in actions:
             if isinstance(action, Probe):
-                self.deeds.send(action.peer, Ping(self.boot_ms()))
+                self.links.send(action.peer, Ping(self.boot_ms()))
             elif isinstance(action, Close):
-                self.deeds.close_link(action.peer, "nothing comes back from it")
-                self.deeds.want_link(action.peer)
+                self.links.close_link(action.peer, "nothing comes back from it")
+                self.links.want_link(action.peer)
             elif isinstance(action, GoAround):
                 ways = [self.head_node] if self.head_node is not None else []
                 ways += sorted(self.present - {self.head_node})
-                self.deeds.go_around(
+                self.links.go_around(
                     action.peer, [way for way in ways if way not in (action.peer, self.node)]
                 )
             elif isinstance(action, GoDirect):
-                self.deeds.go_around(action.peer, [])
+                self.links.go_around(action.peer, [])
             elif isinstance(action, AskForHelp):
                 self._ask_for_help()
             elif isinstance(action, FenceSelf):
