@@ -266,9 +266,10 @@ class ObjectLostError(RayError, LookupError):
         self.node = node
         if node:
             message = (
-                f"The object {object_id} is lost: it belonged to node {node}, which has died or is cut off, and "
-                "no node that was asked has a copy. What ray.put stores is not made again; the result of a task "
-                "is, as long as the node that has called it lives. Put it again, or have a task make it."
+                f"The object {object_id} is lost: it belonged to node {node}, which has died or is cut off, "
+                "and no node that was asked has a copy. What ray.put stores is not made again; the result of "
+                "a task is, as long as the node that has called it lives. Put it again, or have a task make "
+                "it."
             )
         else:
             message = (

@@ -115,8 +115,8 @@ class LocalCluster:
             )
         if self.nodes and not self.head.is_alive:
             raise ArgumentError(
-                "The head of this LocalCluster has ended, so no node can join it: restart_head() starts it anew, "
-                "or make another LocalCluster."
+                "The head of this LocalCluster has ended, so no node can join it: restart_head() starts it "
+                "anew, or make another LocalCluster."
             )
         for name in OF_THE_CLUSTER:
             if name in {**self._given, **options}:

@@ -4,12 +4,16 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from ray.session.found import find_sessions
 from ray.testing import LocalCluster
+from tests.api.programs import wait_for
 
+AT_WORK_S = 60.0  # for an example to have its tasks on all nodes
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
@@ -92,6 +96,27 @@ def test_they_run_on_a_cluster(tmp_path: Path) -> None:
         assert "100 numbers tested, " in run_example("five_in_flight.py", where, "--tasks=100")
         few = ("--trials=4", "--steps=60", "--least-accuracy=0.1", "--least-speedup=0")
         assert "Test accuracy: " in run_example("main_job.py", where, *few, f"--out={tmp_path}")
+
+
+def test_a_node_that_is_killed_in_the_middle_changes_no_answer() -> None:
+    work = ("--tasks=60", "--points=2000000")
+    alone = run_example("monte_carlo_pi.py", *work).splitlines()[0]
+    with LocalCluster(nodes=3, num_cpus=1) as cluster:
+        killed = cluster.nodes[1]
+        (arena,) = [each.arena for each in find_sessions() if each.record.node_id == killed.node_id]
+        with ThreadPoolExecutor(1) as thread:
+            where = f"--redis-address={cluster.address}"
+            running = thread.submit(run_example, "monte_carlo_pi.py", where, *work)
+
+            def is_at_work() -> bool | None:
+                stats = arena.stats()
+                return (stats["tasks_done"] >= 2 and stats["running_tasks"] > 0) or None
+
+            try:
+                assert wait_for(is_at_work, AT_WORK_S)
+            finally:
+                cluster.kill_node(killed)
+            assert running.result().splitlines()[0] == alone
 
 
 def test_five_in_flight() -> None:

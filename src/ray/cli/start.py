@@ -266,7 +266,7 @@ def _describe(record: SessionRecord, block: bool) -> None:
     lines = [
         f"Started {started}: {record.num_cpus} CPUs{gpus}, an object store of {store_gib:.1f} GiB.",
         f'  connect   ray.init(redis_address="{record.redis_address}")',
-        f"  join      ray start --redis-address={record.redis_address}{_with_token(record)}{_who_joins(record)}",
+        f"  join      ray start {_joins(record)}{_who_joins(record)}",
         "  look      ray status",
         f"  end       {'Ctrl-C' if block else 'ray stop'}",
         f"  token     {record.token_file}; others need a copy, mode 0600, named by RAY_TOKEN_FILE",
@@ -277,11 +277,12 @@ def _describe(record: SessionRecord, block: bool) -> None:
     click.echo("\n".join(lines))
 
 
-def _with_token(record: SessionRecord) -> str:
-    """Whoever joins looks by itself where a token is that nobody has named."""
+def _joins(record: SessionRecord) -> str:
+    """With the token's file, if it is not where whoever joins looks by itself."""
+    address = f"--redis-address={record.redis_address}"
     if record.token_file == tokens.of_port(Address.parse(record.redis_address).port):
-        return ""
-    return f" --token-file={shlex.quote(record.token_file)}"
+        return address
+    return f"{address} --token-file={shlex.quote(record.token_file)}"
 
 
 def _who_joins(record: SessionRecord) -> str:

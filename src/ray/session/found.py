@@ -37,8 +37,8 @@ def find_sessions() -> list[Found]:
             continue
         except TimeoutError:
             say(
-                f"the session with port {port} is left out: its keeper process does not answer. It is stopped "
-                "(`kill -CONT` lets it go on), or the machine is overloaded."
+                f"the session with port {port} is left out: its keeper process does not answer. It is "
+                "stopped (`kill -CONT` lets it go on), or the machine is overloaded."
             )
             continue
         except OSError:  # it ends, or does not answer; or somebody else has its name

@@ -95,8 +95,8 @@ def source_address(host: str) -> str:
             probe.connect((host, DEFAULT_PORT))
         except OSError as error:
             raise RayConnectionError(
-                f"This machine has no way to {host} ({os.strerror(error.errno or 0)}). Check the address, and "
-                "the network of this machine.",
+                f"This machine has no way to {host} ({os.strerror(error.errno or 0)}). Check the address, "
+                "and the network of this machine.",
                 host,
             ) from None
         found: str = probe.getsockname()[0]
