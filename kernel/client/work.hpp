@@ -43,7 +43,10 @@ inline bool Client::next(const Value* result, Assignment& out) {
     if (got || may_end(th)) continue;
     if (!idle) continue;
     u64 began = now_ns();
-    if (wait::spin(m(), th, woken)) continue;
+    if (wait::spin(m(), th, woken)) {
+      wait::patience.waited(now_ns() - began);
+      continue;
+    }
     long slice_ns = slices++ < IDLE_AFTER ? SLEEP_SLICE_NS : IDLE_SLICE_NS;
     wait::Outcome outcome = wait::sleep(m(), th, wait::Deadline(slice_ns / 1'000'000), woken, slice_ns);
     wait::patience.waited(now_ns() - began);

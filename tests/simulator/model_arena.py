@@ -886,7 +886,9 @@ class ModelArena(ActorTables):
             if self._tasks.get(task.id) is not task or self._is_lineage_of_actor(task):
                 return
         entries = [self._entries.get(key) for key in task.returns]
-        if all(entry is None or entry.value is not None for entry in entries):
+        # One that was freed may have come back as an id of another node's, and is none of the task's then.
+        own = [entry for entry in entries if entry is not None and entry.task == task.id]
+        if all(entry.value is not None for entry in own):
             self._end_task(task)
 
     def _seal(self, key: bytes, entry: Entry, value: Value) -> None:

@@ -38,18 +38,23 @@ class Lookout(selectors.EpollSelector):
         self._is_wanted = False  # the bell has not rung since it was asked for
         self._is_armed = False
         self._hears_queue = True
+        self._is_told = False  # in this turn of the loop, that there is news
 
     def arm(self, hears_queue: bool = True) -> None:
         self._is_wanted, self._hears_queue = True, hears_queue
         self._is_armed = False
 
     def has_news(self, hears_queue: bool) -> bool:
-        return self._is_wanted and self._arena.has_news(hears_queue)
+        """Once in a turn of the loop, however many links have brought something."""
+        found = self._is_wanted and not self._is_told and self._arena.has_news(hears_queue)
+        self._is_told = self._is_told or found
+        return found
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if self._is_wanted and not self._is_armed:
             self._is_armed = True
             self._arena.arm(self._hears_queue)
+        self._is_told = False
         ready = super().select(timeout)
         if ready and self._is_armed:
             self._is_armed = False

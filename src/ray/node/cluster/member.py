@@ -251,7 +251,9 @@ class Member:
 
     def _place_soon(self) -> None:
         """Once in a turn of the loop, however many links have brought results: a decision looks at every
-        node, and with a thousand of them as many decisions would keep the loop from all else for seconds."""
+        node, and with a thousand of them as many decisions would keep the loop from all else for seconds.
+        What a driver has submitted meanwhile, with its result in hand, is placed by a look at that."""
+        self.bell.look()
         if not self._is_to_place and self.arena.ready_tasks:
             self._is_to_place = True
             self.loop.call_soon(self._place)
