@@ -345,6 +345,36 @@ def test_keys_are_new_for_each_connection(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(set(keys)) == 6  # each known to both sides, and used for one direction by both
 
 
+def test_within_a_machine_nothing_is_paced() -> None:
+    """Whatever algorithm the system has for all."""
+    paced: list[bytes] = []
+
+    def accept(channel: Channel) -> None:
+        channel.connection.settimeout(PATIENCE_S)
+        with contextlib.closing(sealed.take(channel)) as connection:
+            paced.append(_algorithm(connection.socket))
+
+    async def main() -> None:
+        listener = Listener(IDENTITY, {BULK: accept})
+        address = await listener.start("127.0.0.1", 0)
+
+        def connect() -> None:
+            with contextlib.closing(open_channel_waiting(address, IDENTITY, BULK, PATIENCE_S)) as channel:
+                paced.append(_algorithm(sealed.offer(channel).socket))
+
+        try:
+            await asyncio.to_thread(connect)
+        finally:
+            listener.close()
+
+    run(main())
+    assert paced == [b"reno"] * 2
+
+
+def _algorithm(connection: socket.socket) -> bytes:
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
+
+
 def test_a_connection_ends_before_its_keys_are_worn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk_module, "MAX_CONNECTION_BYTES", len(VALUE))
     made: list[Channel] = []

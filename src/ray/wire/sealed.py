@@ -66,7 +66,7 @@ class Sealed:
 
     def __init__(self, connection: socket.socket, address: str, sends: bytes, receives: bytes) -> None:
         """The two are keys, which never were used before."""
-        # On the first value's way, not on a node's: 30 ms.
+        # On the first value's way, not on a node's: 12 ms, and 7.5 MiB.
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -161,7 +161,16 @@ def _leave_tls(channel: Channel, sends: bytes, receives: bytes) -> Sealed:
     """Nothing may be under way at this moment, so that not one byte is taken for what it is not."""
     if channel.has_more:
         _not_agreed()
+    _unpace(channel.connection)
     return Sealed(channel.connection, channel.address, sends, receives)
+
+
+def _unpace(connection: socket.socket) -> None:
+    """Within a machine no way is shared with others, and BBR, where the system uses it for all, costs a tenth
+    of the processors' time. Every Linux has Reno."""
+    with contextlib.suppress(OSError):  # the other side may have left
+        if connection.getsockname()[0] == connection.getpeername()[0]:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
 
 
 def _not_agreed() -> NoReturn:
