@@ -28,8 +28,9 @@ class Bell {
   Bell(const Bell&) = delete;
   Bell& operator=(const Bell&) = delete;
 
-  // Rings at once if there is something to hear.
-  void arm() {
+  // Rings at once if there is something to hear; that tasks wait is nothing to hear unless `hears_queue`.
+  void arm(bool hears_queue) {
+    hears_queue_.store(hears_queue);
     if (!armed_.exchange(true)) h_.news_sleepers.fetch_add(1, std::memory_order_seq_cst);
     // SYNC POINT bell: `news_sleepers` is written before the look; who makes news writes it first and reads
     // `news_sleepers` after (transaction.hpp).
@@ -47,7 +48,7 @@ class Bell {
   }
 
   // Also when the arena is shut.
-  bool any() const { return h_.shut.load() || peek(h_.news_head) || peek(h_.queued); }
+  bool any() const { return h_.shut.load() || peek(h_.news_head) || (hears_queue_.load() && peek(h_.queued)); }
 
   // By whichever of the two threads is first.
   void ring() {
@@ -66,6 +67,7 @@ class Bell {
   const int fd_;
   std::atomic<bool> stopped_{false};
   std::atomic<bool> armed_{false};
+  std::atomic<bool> hears_queue_{true};
   std::thread thread_;  // last: it uses the others
 };
 

@@ -295,7 +295,7 @@ class Client {
   std::optional<Location> location(u32 o);
   std::vector<News> news(u32 most, i64 timeout_ms);
   void listen(std::optional<int> fd);
-  void arm();
+  void arm(bool hears_queue);
   void renew_news(u32 peer);
   bool subscribe(u32 o);
   bool is_watched(u32 o);

@@ -286,7 +286,8 @@ void add_peers(nb::class_<Arena>& arena) {
           "max_items"_a, "timeout_ms"_a)
       .def(
           "listen", [](Arena& a, std::optional<int> fd) { a.c().listen(fd); }, "fd"_a.none())
-      .def("arm", [](Arena& a) { a.c().arm(); })
+      .def(
+          "arm", [](Arena& a, bool hears_queue) { a.c().arm(hears_queue); }, "hears_queue"_a = true)
       .def(
           "renew_news", [](Arena& a, u32 peer) { a.c().renew_news(peer); }, "peer"_a)
       .def("drivers",

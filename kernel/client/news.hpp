@@ -36,9 +36,9 @@ inline void Client::listen(std::optional<int> fd) {
   if (fd) bell_ = std::make_unique<Bell>(m(), *fd);
 }
 
-// Once, as soon as there is news.
-inline void Client::arm() {
-  if (bell_) bell_->arm();
+// Once, as soon as there is news; that tasks wait in the queue counts if it is to be heard.
+inline void Client::arm(bool hears_queue) {
+  if (bell_) bell_->arm(hears_queue);
 }
 
 // False: it has a value, or is known to be elsewhere.

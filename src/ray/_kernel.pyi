@@ -412,7 +412,11 @@ class Arena:
     def news(self, max_items: int, timeout_ms: int) -> list[News]: ...  # waits for some; `nudge` ends the wait
     def listen(self, fd: int | None) -> None:
         """A thread of the kernel's rings this eventfd, of the caller's, when there is news; None ends it."""
-    def arm(self) -> None: ...  # it rings once more: now, or when there is news, or the arena is shut
+    def arm(self, hears_queue: bool = True) -> None:
+        """It rings once more: now, or when there is news, or the arena is shut.
+
+        That tasks wait for workers counts unless `hears_queue` is false.
+        """
     def renew_news(self, peer: int) -> None:
         """Sync: results that the peer has not returned, and what is awaited of it, are news again."""
     def drivers(self) -> list[tuple[int, bytes]]: ...  # of this node: job and root id

@@ -57,6 +57,22 @@ def test_it_rings_once_each_time_it_is_armed(node: Node, bell: int) -> None:
     assert rings(bell)
 
 
+def test_that_tasks_wait_is_news_only_to_who_asks(node: Node, bell: int) -> None:
+    node.manager.arm(hears_queue=False)
+    make_news(node)
+    assert not rings(bell, SILENCE_MS)
+    node.manager.arm()
+    assert rings(bell)
+
+
+def test_other_news_ring_also_while_the_queue_is_not_heard(node: Node, bell: int) -> None:
+    make_news(node)
+    node.manager.arm(hears_queue=False)
+    assert not rings(bell, SILENCE_MS)
+    node.manager.shut()
+    assert rings(bell)
+
+
 def test_it_rings_when_the_arena_is_shut(node: Node, bell: int) -> None:
     node.manager.news(10, 0)
     node.manager.arm()

@@ -19,13 +19,15 @@ class Bell:
         self.arena = arena
         self.on_ring = on_ring
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._is_paused = False
+        self._until_queue: asyncio.TimerHandle | None = None  # the queue is not listened to
 
     def open(self) -> None:
         """On the running loop."""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._fd, self._rung)
         self.arena.listen(self._fd)
-        self.arena.arm()
+        self._arm()
 
     def _rung(self) -> None:
         os.eventfd_read(self._fd)
@@ -40,12 +42,27 @@ class Bell:
             and self.arena.ready_tasks > 0
         )
 
-    def arm(self, pauses: bool) -> None:
-        """To be called when what it has told of is dealt with."""
+    def arm(self, pauses: bool, queue_pause_ms: float) -> None:
+        """To be called when what it has told of is dealt with; for so long it rings for other news than that
+        tasks wait in the queue."""
+        if self._until_queue is not None and queue_pause_ms:
+            self._until_queue.cancel()
+        if queue_pause_ms:
+            self._until_queue = self._loop.call_later(queue_pause_ms / 1000, self._hear_queue)
         if pauses:
-            self._loop.call_later(PAUSE_S, self.arena.arm)
+            self._is_paused = True
+            self._loop.call_later(PAUSE_S, self._arm)
         else:
-            self.arena.arm()
+            self._arm()
+
+    def _hear_queue(self) -> None:
+        self._until_queue = None
+        if not self._is_paused:
+            self._arm()
+
+    def _arm(self) -> None:
+        self._is_paused = False
+        self.arena.arm(self._until_queue is None)
 
     def close(self) -> None:
         self.arena.listen(None)

@@ -33,6 +33,7 @@ from ray.node.cluster.standing import Standing
 from ray.node.cluster.transfers import Pulls
 from ray.node.cluster.unmet import Unmet
 from ray.policy.cluster.membership import TICK_MS
+from ray.policy.cluster.queue_looks import QueueLooks
 from ray.session.record import SessionRecord
 from ray.session.say import say
 from ray.wire.identity import Identity
@@ -103,6 +104,7 @@ class Member:
         self._stirred = asyncio.Event()  # something may have changed: the next look does not wait
         self._jobs_ended = 0  # ever, as of the last look
         self.bell = Bell(arena, self._take_news)
+        self.queue_looks = QueueLooks()
         self.table: StoredTable | None = None
         if self.is_head and record.control_store:
             stored = NodeTable(record.control_store[0], record.redis_password, record.store_holder())
@@ -187,7 +189,7 @@ class Member:
         """
         self._stirred.set()
         self.standing.may_act()  # if this process was stopped, what follows is kept from leaving
-        pause = False
+        pause, queue_pause_ms = False, 0.0
         try:
             news = self.arena.news(NEWS_AT_ONCE, 0)
             if any(item[0] == _kernel.NEWS_DONE for item in news):
@@ -198,10 +200,11 @@ class Member:
             self.correspondence.codes.look()
             kinds = {item[0] for item in news}
             if _kernel.NEWS_QUEUED in kinds:
-                self.scheduler.place(_now_ms())
+                now = _now_ms()
+                queue_pause_ms = self.queue_looks.looked(self.scheduler.place(now), now)
             pause = self.bell.may_pause(kinds, len(news))
         finally:
-            self.bell.arm(pause)
+            self.bell.arm(pause, queue_pause_ms)
 
     # --- the network's events ---
 

@@ -133,25 +133,28 @@ class Scheduler:
         }
         return {self.node: (total[0], total[1], total[2])} | others
 
-    def place(self, now_ms: float) -> None:
-        """Sends what is better off elsewhere."""
+    def place(self, now_ms: float) -> bool:
+        """Sends what is better off elsewhere. Whether anything was."""
         queues = [
             Queue(shape, (cpu, gpu, custom), ready, self._task_ms(shape))
             for shape, cpu, gpu, custom, ready, _ in self.arena.queues()
             if ready
         ]
         if not queues or self._waits_for_view(now_ms):
-            return
+            return False
         placement = self._decide(queues, self.others, now_ms)
         needs = {queue.shape: queue.needs for queue in queues}
+        went = False
         for send in placement.sends:
             if not self.is_linked(send.node):
                 self.want_link(send.node)
                 continue
             sent = self.tasks.send(send.node, send.shape, send.count)
             self._note(send, sent, needs[send.shape])
+            went = went or bool(sent)
         if not self.tasks.is_leaving:  # what fits nowhere else is still done here
             self.report(placement.infeasible)
+        return went
 
     def _waits_for_view(self, now_ms: float) -> bool:
         """The head is about to say what others have free, as it hears with the next load that tasks wait
