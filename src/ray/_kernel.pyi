@@ -178,7 +178,8 @@ class Arena:
     def register(self, kind: int, root_id: bytes | None = None) -> None:
         """Joins as a process of this kind (again after a fork: the child starts with nothing held).
 
-        root_id, 20 bytes, is a driver's own task id, from which its ids are derived."""
+        root_id, 20 bytes, is a driver's own task id, from which its ids are derived. Others may do without: then
+        theirs are unique on this machine, since the last boot."""
     def leave(self) -> None:
         """Gives everything back except memory that Views still use; later calls raise ArenaClosed."""
     def shut(self) -> None:

@@ -37,7 +37,7 @@ class Node:
         self.network = network
         self.node_id = os.urandom(20)
         self.manager = _kernel.Arena.create(heap, [cpus * CPU, 0, 0])
-        self.manager.register(_kernel.NODE_MANAGER)
+        self.manager.register(_kernel.NODE_MANAGER, os.urandom(16) + bytes(4))
         self.driver = _kernel.Arena.attach(self.manager.fd)
         self.root_id = os.urandom(16) + bytes(4)
         self.driver.register(_kernel.DRIVER, self.root_id)

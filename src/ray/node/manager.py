@@ -128,7 +128,9 @@ def run(arena_fd: int, link_fd: int, token: str, keeper: int, release: str, is_t
     manager = NodeManager(arena, record)
     # Before anything else here waits for the mutex: whoever has it may be stopped.
     manager.lock_watch.start()
-    arena.register(_kernel.NODE_MANAGER)
+    # Other nodes see ids of its calls, by which actors leave, and of what these save: two machines may have
+    # the pid and the start time in common from which they would be derived.
+    arena.register(_kernel.NODE_MANAGER, os.urandom(16) + bytes(4))
     if record.cluster_token:
         manager.join_cluster(record, release, link_fd)
     if is_to_drain:

@@ -164,7 +164,9 @@ class Member:
     # --- as jobs ---
 
     def describe(self, root: bytes) -> messages.Job:
-        return messages.Job(root, self.id, ["/a/folder"], False)
+        nodes = dict(self.arena.peers())
+        homes = {each: nodes[home] for _, home, each in self.arena.guests()}
+        return messages.Job(root, homes.get(root, self.id), ["/a/folder"], False)
 
     def ended(self) -> None:
         return
