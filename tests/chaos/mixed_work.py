@@ -25,6 +25,7 @@ SETTINGS = {"restart_limit": 1_000_000, "idle_worker_ms": 2000, "lock_patience_m
 AGAIN = 1000  # max_retries: as often as it takes
 JOURNAL_ENTRIES = 1 << 14  # kernel/numbers.hpp: more push out the oldest
 ENTRY_BYTES = 2000  # of the heap, for the failure that an entry names
+HELD = "held"  # a file that a task waits for the end of
 RELEASE = "release"  # the file whose appearance ends the work
 
 
@@ -41,6 +42,13 @@ def total(*values: int) -> int:
 @ray.remote(max_retries=AGAIN)
 def nap(seconds: float, value: int) -> int:
     time.sleep(seconds)
+    return value
+
+
+@ray.remote(max_retries=AGAIN)
+def until_gone(path: str, value: int) -> int:
+    while os.path.exists(path):
+        time.sleep(0.001)
     return value
 
 
@@ -201,8 +209,10 @@ class Work:
         return self._raises(errors.WorkerCrashedError, leaves.remote())
 
     def timeouts(self) -> int:
-        late = nap.remote(0.05, 1)
+        with open(HELD, "x", encoding="utf-8"):
+            late = until_gone.remote(os.path.abspath(HELD), 1)
         self._raises(errors.GetTimeoutError, late, timeout=1)
+        os.unlink(HELD)
         ready, rest = ray.wait([late], timeout=0)
         assert (len(ready), len(rest)) in ((0, 1), (1, 0))
         assert ray.get(late) == 1

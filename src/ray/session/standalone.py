@@ -114,8 +114,9 @@ def start_node(
     """Starts a node that joins the cluster at this address. Otherwise as `start_head`.
 
     Blocks until the head counts it as a member, at most `connect_ms` of the configuration longer than its
-    start takes. Raises RayConnectionError when no head answers there, or one of another cluster, ClusterTokenError when
-    this user has no token, InitError when head and node can't reach each other at their addresses."""
+    start takes. Raises RayConnectionError when no head answers there, or one of another cluster,
+    ClusterTokenError when this user has no token, InitError when head and node can't reach each other at
+    their addresses."""
     start.check_machine(options, with_redis=False)
     host = options.node_ip_address
     if is_loopback(host) != is_loopback(head_address.host):
