@@ -129,7 +129,8 @@ class Sealed:
                 with view[start : start + count] as part:
                     self._seals.encrypt_into(nonce, part, None, frame)
                 self.sent_bytes += len(frame)
-                self.socket.sendall(frame)
+                while frame:  # `sendall` would have one time-out for all of it
+                    frame = frame[self.socket.send(frame) :]
 
 
 def offer(channel: Channel) -> Sealed:
