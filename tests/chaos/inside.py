@@ -96,13 +96,14 @@ class Baseline:
         self._descriptors = _descriptors()
 
     def _settled(self) -> dict[str, int]:
-        """The counts, once they stand still: what the warm-up dropped is gone."""
+        """The counts, once they stand still and nothing runs: what the warm-up dropped is gone, and a worker
+        that waits for a core has said that it is done."""
         deadline = time.monotonic() + PATIENCE_S
         before = self._take()
         while time.monotonic() < deadline:
             time.sleep(10 * POLL_S)
             now = self._take()
-            if now == before:
+            if now == before and not now["running_tasks"]:
                 break
             before = now
         return before
