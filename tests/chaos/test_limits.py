@@ -158,8 +158,15 @@ assert ray.get(nested.remote(1)) == 4
 def name_of(pid):
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
-keeper = next(pid for pid in processes.descendants(os.getpid()) if name_of(pid) == "ray-keeper")
-template = next(pid for pid in processes.descendants(keeper) if name_of(pid) == "ray-template")
+def find(name, above):
+    """A process takes its name when it has begun to run."""
+    deadline = time.monotonic() + 10
+    while not (found := [pid for pid in processes.descendants(above) if name_of(pid) == name]):
+        assert time.monotonic() < deadline, name
+        time.sleep(0.01)
+    return found[0]
+
+template = find("ray-template", find("ray-keeper", os.getpid()))
 hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
 resource.prlimit(template, resource.RLIMIT_NPROC, (1, hard))
 try:

@@ -2,7 +2,7 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray.serialization.arguments import is_simple
@@ -94,6 +94,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES, st.integers(0, 11), st.integers(0, 120))
 def test_the_rule_is_the_one_of_the_text(value, doublings, width):
     for _ in range(doublings):
