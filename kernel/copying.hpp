@@ -37,43 +37,10 @@ inline void stream_all(u8* to, const u8* from, u64 bytes) {
   memcpy(to, from, bytes);
 }
 
-// Calls `fill` with each of so many pieces, and whether the calling thread does: from the front, and from the back in a
-// thread of its own where there is another core.
-template <typename Fill>
-inline void from_both_ends(u64 pieces, Fill fill) {
-  std::atomic<u64> left{pieces};
-  auto take = [&left] {
-    u64 n = left.load(std::memory_order_relaxed);
-    while (n && !left.compare_exchange_weak(n, n - 1, std::memory_order_relaxed)) {
-    }
-    return n != 0;
-  };
-  std::thread helper;
-  if (pieces > 1 && std::thread::hardware_concurrency() > 1) {
-    sigset_t all, before;  // signals are for the threads that the user knows of
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    try {
-      helper = std::thread([&] {
-        for (u64 back = pieces; take();) fill(--back, false);
-      });
-    } catch (const std::system_error&) {  // no more threads: slower, no more than that
-    }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  }
-  for (u64 front = 0; take(); ++front) fill(front, true);
-  if (helper.joinable()) helper.join();
-}
-
-// What is larger than the caches is not read again soon.  How many lines one core can have under way bounds it, not the
-// memory: two cores are faster, the more so where other machines on the host keep the memory busy.
+// What is larger than the caches is not read again soon: 19 GiB/s where `memcpy` makes 12 (on an AMD EPYC).
 inline void stream(u8* to, const u8* from, u64 bytes) {
-  if (bytes < STREAM_BYTES) return void(memcpy(to, from, bytes));
-  u64 pieces = bytes < SHARED_COPY_BYTES ? 1 : bytes / STREAM_PIECE_BYTES;
-  from_both_ends(pieces, [&](u64 piece, bool) {
-    u64 begin = piece * STREAM_PIECE_BYTES;
-    stream_all(to + begin, from + begin, piece + 1 == pieces ? bytes - begin : STREAM_PIECE_BYTES);
-  });
+  if (bytes >= STREAM_BYTES) stream_all(to, from, bytes);
+  else memcpy(to, from, bytes);
 }
 
 // Makes one huge page of memory at its boundary, none of which was ever touched; false where the system gives none.
@@ -101,15 +68,37 @@ inline void fill_small(int fd, u64 file_offset, u8* to, const u8* from, u64 byte
 }
 
 // Into pages never touched before: of huge ones where they can be had, which cost the system less than the small ones
-// that they stand for.
+// that they stand for; from both ends, the back in a thread of its own.
 inline void fill_cold(int fd, u64 file_offset, u8* to, const u8* from, u64 bytes) {
   u64 head = std::min(bytes, u64(-reinterpret_cast<u64>(to) & (HUGE_PAGE_BYTES - 1)));
   u64 pieces = (bytes - head) / HUGE_PAGE_BYTES, tail = head + pieces * HUGE_PAGE_BYTES;
-  from_both_ends(pieces, [&](u64 piece, bool is_front) {
+  std::atomic<u64> left{pieces};
+  auto take = [&left] {
+    u64 n = left.load(std::memory_order_relaxed);
+    while (n && !left.compare_exchange_weak(n, n - 1, std::memory_order_relaxed)) {
+    }
+    return n != 0;
+  };
+  auto fill = [&](u64 piece, int through) {
     u64 begin = head + piece * HUGE_PAGE_BYTES;
     if (enlarge(to + begin)) stream_all(to + begin, from + begin, HUGE_PAGE_BYTES);
-    else fill_small(is_front ? fd : -1, file_offset + begin, to + begin, from + begin, HUGE_PAGE_BYTES);
-  });
+    else fill_small(through, file_offset + begin, to + begin, from + begin, HUGE_PAGE_BYTES);
+  };
+  std::thread helper;
+  if (pieces > 1 && std::thread::hardware_concurrency() > 1) {
+    sigset_t all, before;  // signals are for the threads that the user knows of
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    try {
+      helper = std::thread([&] {
+        for (u64 back = pieces; take();) fill(--back, -1);
+      });
+    } catch (const std::system_error&) {  // no more threads: slower, no more than that
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+  for (u64 front = 0; take(); ++front) fill(front, fd);
+  if (helper.joinable()) helper.join();
   fill_small(fd, file_offset, to, from, head);
   fill_small(fd, file_offset + tail, to + tail, from + tail, bytes - tail);
 }
