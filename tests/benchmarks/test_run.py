@@ -56,7 +56,8 @@ def test_what_is_left_behind_is_ended(
         except OSError:  # and nobody has it as a child any more
             return True
 
-    assert wait_for(lambda: has_ended() or None, PATIENCE_S)  # it was killed, and dies when it next has a core
+    # It was killed, and dies when it next has a core.
+    assert wait_for(lambda: has_ended() or None, PATIENCE_S)
 
 
 def test_in_turns_each_system_is_asked_once_a_repeat_and_another_one_begins(

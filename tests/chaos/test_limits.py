@@ -159,7 +159,7 @@ def name_of(pid):
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
 def find(name, above):
-    """A process takes its name when it has begun to run."""
+    # A process takes its name when it has begun to run.
     deadline = time.monotonic() + 10
     while not (found := [pid for pid in processes.descendants(above) if name_of(pid) == name]):
         assert time.monotonic() < deadline, name
