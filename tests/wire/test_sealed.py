@@ -345,7 +345,8 @@ def test_keys_are_new_for_each_connection(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(set(keys)) == 6  # each known to both sides, and used for one direction by both
 
 
-def test_within_a_machine_nothing_is_paced() -> None:
+@pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.2"])
+def test_within_a_machine_nothing_is_paced(source: str) -> None:
     """Whatever algorithm the system has for all."""
     paced: list[bytes] = []
 
@@ -359,7 +360,9 @@ def test_within_a_machine_nothing_is_paced() -> None:
         address = await listener.start("127.0.0.1", 0)
 
         def connect() -> None:
-            with contextlib.closing(open_channel_waiting(address, IDENTITY, BULK, PATIENCE_S)) as channel:
+            with contextlib.closing(
+                open_channel_waiting(address, IDENTITY, BULK, PATIENCE_S, source)
+            ) as channel:
                 paced.append(_algorithm(sealed.offer(channel).socket))
 
         try:
