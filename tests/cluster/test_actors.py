@@ -57,8 +57,9 @@ def tell_from_anywhere(log: Any, name: str, count: int) -> list[int]:
 
 
 @ray.remote(num_custom_resource=1)
-def make_there() -> list[Any]:
-    log = Log.remote()
+def make_there(custom: int = 0) -> list[Any]:
+    """A log that stays there only if it needs `custom` resources as well: else it is placed anywhere."""
+    log = Log.options(num_custom_resource=custom).remote()
     ray.get(log.tell.remote("made"))  # only calls of one caller have an order
     return [log]
 
@@ -185,9 +186,10 @@ def test_what_no_node_can_hold_waits_for_one_that_can(make_cluster: MakeCluster)
 
 def test_the_node_of_an_actor_dies(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(1)
-    cluster.add_node(num_custom_resource=1)
-    [log] = ray.get(make_there.remote(), timeout=PATIENCE_MS)
+    cluster.add_node(num_custom_resource=2)
+    [log] = ray.get(make_there.remote(1), timeout=PATIENCE_MS)
     assert ray.get(log.tell.remote(1), timeout=PATIENCE_MS) == 2
+    assert ray.get(log.place.remote(), timeout=PATIENCE_MS) == cluster.nodes[1].record.token
     calls = [log.tell.remote(number) for number in range(10)]
     cluster.kill_node(cluster.nodes[1])
     later = log.tell.remote(1)

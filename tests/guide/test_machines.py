@@ -18,7 +18,9 @@ PATIENCE_S = 10.0
 def nodes(status: str, port: str) -> int:
     """How many the head lists."""
     (head,) = [
-        each for each in json.loads(status) if each["redis_address"].endswith(port) and each["role"] == "head"
+        each
+        for each in json.loads(status)
+        if each["redis_address"].endswith(f":{port}") and each["role"] == "head"
     ]
     return len(head["nodes"] or [])
 

@@ -14,6 +14,7 @@ import pytest
 from ray import _kernel
 from ray.control_store.server import random_port
 from ray.session import admission, handshake, listener, record
+from ray.session.found import find_sessions
 from ray.session.listener import Listener
 from ray.session.names import socket_name
 
@@ -179,6 +180,14 @@ def test_a_name_can_be_held_once(serving: int, memory: int) -> None:
 def test_owners_are_found_by_port(serving: int) -> None:
     assert handshake.open_sockets(port=serving) == [(os.getuid(), serving, 0)]
     assert handshake.open_sockets(port=1) == []
+
+
+def test_a_session_that_cannot_be_looked_into_is_named(
+    serving: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find_sessions()
+    said = capsys.readouterr().err
+    assert f"the session with port {serving} is left out: this descriptor is not an arena" in said
 
 
 def test_nobody_listens() -> None:

@@ -26,8 +26,8 @@ class Found:
 
 
 def find_sessions() -> list[Found]:
-    """All of this user's, in the order of their ports. One that does not answer in time is left out, and
-    named on standard error."""
+    """All of this user's, in the order of their ports. One that is there and can't be looked into is left out
+    and named on standard error, with the reason."""
     found = []
     for _, port, node_port in handshake.open_sockets(uid=os.getuid()):
         try:
@@ -41,14 +41,19 @@ def find_sessions() -> list[Found]:
                 "stopped (`kill -CONT` lets it go on), or the machine is overloaded."
             )
             continue
-        except OSError:  # it ends, or does not answer; or somebody else has its name
+        except (ConnectionError, handshake.PeerRefusedError):  # it ends; or somebody else has its name
+            continue
+        except OSError as error:
+            say(f"the session with port {port} is left out: it can't be asked ({error.strerror}).")
             continue
         with admitted:
             try:
                 arena = _kernel.Arena.attach(admitted.arena_fd)
                 found.append(Found(SessionRecord.load(arena.session()), arena))
-            except (_kernel.KernelError, RaySystemError):  # of another release
+            except _kernel.ArenaClosed:  # it ends
                 continue
+            except (_kernel.KernelError, RaySystemError) as error:
+                say(f"the session with port {port} is left out: {error}")
     return found
 
 
