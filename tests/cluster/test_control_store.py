@@ -4,7 +4,6 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray.control_store.nodes import NodeTable
@@ -26,7 +25,7 @@ KILLS = times(100, 6)
 REJOINED_S = 10.0
 AT_ONCE = {"restart_limit": 1_000_000, "restart_pause_ms": 0}  # the keeper's patience is tested elsewhere
 FENCED = "does nothing for others any more"
-# A driver of another node, that works as long as the file "go" is there.
+# A driver of another node, that works as long as the file "go" is there, also where the custom resource is.
 DRIVER = """
 import os, sys, time
 import ray
@@ -43,6 +42,7 @@ print("begun", flush=True)
 while os.path.exists(sys.argv[3]):
     numbers = range(count, count + 20)
     assert ray.get([square.remote(number) for number in numbers]) == [number**2 for number in numbers]
+    assert ray.get(square.options(num_custom_resource=1).remote(count)) == count**2
     count += 20
 print("done", flush=True)
 """
@@ -147,15 +147,25 @@ def test_a_node_that_dies_without_a_head_is_found_by_the_next(make_cluster: Make
 
 
 def test_the_whole_head_killed_and_started_again(tmp_path: Path) -> None:
-    """The other nodes join the new one; a driver at one of them has gone on meanwhile."""
-    with LocalCluster(3) as cluster, Programs(tmp_path) as programs:
+    """The other nodes join the new one, each in its own time, and who was there before another does not take
+    it for dead; a driver at one of them has gone on meanwhile."""
+    with LocalCluster(2) as cluster, Programs(tmp_path) as programs:
+        cluster.add_node(num_custom_resource=1)
         go = tmp_path / "go"
         go.touch()
         driver = programs.start(DRIVER, cluster.address, cluster.nodes[1].node_ip_address, str(go))
         assert driver.line() == "begun"
         address = cluster.address
-        cluster.restart_head()
-        restarted_s = time.monotonic()
+        old_head = cluster.head.node_id
+        late = manager_of(cluster.nodes[2])
+        assert late is not None
+        os.kill(late, signal.SIGSTOP)
+        try:
+            cluster.restart_head()
+            restarted_s = time.monotonic()
+            assert wait_for(lambda: len(nodes_of_table(cluster)) == 2 or None, PATIENCE_S)
+        finally:
+            os.kill(late, signal.SIGCONT)
         assert cluster.address == address
         ray.init(redis_address=cluster.address)
         try:
@@ -164,9 +174,8 @@ def test_the_whole_head_killed_and_started_again(tmp_path: Path) -> None:
             go.unlink()
             assert driver.line() == "done"
             assert driver.finish().code == 0
-            ids: dict[str, Any] = dict.fromkeys((node.node_id for node in cluster.nodes), "")
-            assert wait_for(lambda: nodes_of_table(cluster) == ids or None, PATIENCE_S), nodes_of_table(
-                cluster
-            )
+            ids = {node.node_id for node in cluster.nodes}
+            assert {node for node, dead in nodes_of_table(cluster).items() if not dead} == ids
+            assert nodes_of_table(cluster).keys() - ids <= {old_head}
         finally:
             ray.shutdown()

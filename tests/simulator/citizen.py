@@ -64,6 +64,7 @@ class Citizen(Machine):
         self.incarnations = 0
         self.store = store
         self.refuses = True  # when it is dead: its machine answers
+        self.successor: Citizen | None = None  # when it is dead: who listens in its place
         self.is_stopped = False
         self.on_buried: Callable[[Citizen, bytes], None] = lambda citizen, node: None
         self.on_fenced: Callable[[Citizen], None] = lambda citizen: None
@@ -215,13 +216,18 @@ class Citizen(Machine):
         standing: Standing | None = getattr(self, "standing", None)
         if standing is None or node in self._up or node in self.dead:
             return
-        head = standing.head_node or self.others[0].name
-        if standing.is_fenced and node != head:
+        if standing.is_fenced and not any(other.name == node and other.is_head for other in self._all()):
             return
         standing.needs_link(node)
         if not self.network.is_present(node):
-            gone = next((other for other in self._all() if other.name == node), None)
-            if (gone is None or gone.refuses) and self._may_reach(gone):
+            place = next((other for other in self._all() if other.name == node), None)
+            while place is not None and place.successor is not None:
+                place = place.successor
+            if not self._may_reach(place):
+                return
+            if place is not None and place.name != node and place.alive:
+                self.world.after(REFUSED_US, partial(self._replaced, node, place.name))
+            elif place is None or place.refuses:
                 self.world.after(REFUSED_US, partial(self._refused, node))
             return
         if self.world.now_us - self._down_us.get(node, -SHORT_LIVED_US) < SHORT_LIVED_US:
@@ -229,12 +235,17 @@ class Citizen(Machine):
         else:
             self.network.want_link(self.name, node)
 
-    def _may_reach(self, gone: "Citizen | None") -> bool:
-        return gone is None or not self.network.is_cut(self.name, gone.name)
+    def _may_reach(self, place: "Citizen | None") -> bool:
+        return place is None or not self.network.is_cut(self.name, place.name)
 
     def _refused(self, node: bytes) -> None:
         if self.alive and not self.is_stopped:
             self._do(self.standing.on_refused, node, self.now_ms)
+
+    def _replaced(self, node: bytes, by: bytes) -> None:
+        if self.alive and not self.is_stopped:
+            self._do(self.standing.on_replaced, node, by, self.now_ms)
+            self.want_link(by)
 
     def close_link(self, node: bytes, reason: str) -> None:
         self.network.close(self.name, node)
@@ -250,6 +261,9 @@ class Citizen(Machine):
 
     def learn(self, node: bytes, address: str) -> None:
         return
+
+    def address(self, node: bytes) -> str:
+        return node.decode()
 
     def on_view(self, view: View) -> None:
         self.exchange.peers.want_links()

@@ -1,4 +1,5 @@
-"""A run of a whole cluster: partitions, silent nodes, deaths, a control store that goes away; then rest.
+"""A run of a whole cluster: partitions, silent nodes, deaths, a control store that goes away, a head that is
+started anew without one; then rest.
 
 What must hold throughout:
 
@@ -25,6 +26,9 @@ WORK_US = 60 * S
 HEALED_US = 45 * S  # after the last fault, until all is as it should be
 DONE_US = 40 * S  # after everything is let go, with the grace that the dead have
 RETRY_US = S // 4
+AWAY_US = 8 * S  # from a head's death to the next one, at most
+NEW_HEAD_STEPS = 10
+NEW_HEAD_US = 8 * S  # in which it takes these
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +40,23 @@ class Troubles:
     stops: int = 0  # node managers that are stopped for a while
     deaths: int = 0
     outages: int = 0  # of the control store
+    new_heads: int = 0  # the head's machine dies, and another begins in its place, which knows nothing
 
 
 CALM = Troubles()
 PARTITIONS = Troubles(partitions=2)
 CUTS = Troubles(cuts=2)
 STOPS = Troubles(stops=2)
-ALL = Troubles(partitions=1, cuts=1, stops=1, deaths=1, outages=1)
-TROUBLES = {"calm": CALM, "partitions": PARTITIONS, "cuts": CUTS, "stops": STOPS, "all": ALL}
+NEW_HEADS = Troubles(new_heads=2)
+ALL = Troubles(partitions=1, cuts=1, stops=1, deaths=1, outages=1, new_heads=1)
+TROUBLES = {
+    "calm": CALM,
+    "partitions": PARTITIONS,
+    "cuts": CUTS,
+    "stops": STOPS,
+    "new-heads": NEW_HEADS,
+    "all": ALL,
+}
 
 
 class ClusterRun:
@@ -58,15 +71,18 @@ class ClusterRun:
         self.store = Store(self.world)
         self.troubles = troubles
         self.troubled: set[bytes] = set()  # nodes that something was done to
+        self.heads = 1  # so far
+        self.has_been_silent = False  # a head that had died: as if it were cut off
         names = [bytes([97 + index]) for index in range(nodes)]
-        self.citizens = [
-            Citizen(name, self.world, self.network, self.watch, self.store if name == names[0] else None)
-            for name in names
-        ]
+        self.citizens = [self._citizen(name, self.store if name == names[0] else None) for name in names]
         for citizen in self.citizens:
             citizen.others = [other for other in self.citizens if other is not citizen]
-            citizen.on_buried = self._on_buried
-            citizen.on_fenced = self._on_fenced
+
+    def _citizen(self, name: bytes, store: Store | None) -> Citizen:
+        citizen = Citizen(name, self.world, self.network, self.watch, store)
+        citizen.on_buried = self._on_buried
+        citizen.on_fenced = self._on_fenced
+        return citizen
 
     @property
     def head(self) -> Citizen:
@@ -99,6 +115,7 @@ class ClusterRun:
             (troubles.stops, self._stop),
             (troubles.deaths, self._kill),
             (troubles.outages, self._outage),
+            (troubles.new_heads, self._kill_head),
         ):
             for _ in range(random.randint(0, count)):
                 self.world.after(random.randrange(2 * S, WORK_US), trouble)
@@ -150,17 +167,40 @@ class ClusterRun:
             self.store.set_up(False)
             self.world.after(self.world.random.randrange(20 * S), partial(self.store.set_up, True))
 
+    def _kill_head(self) -> None:
+        old = self.head
+        if not old.alive:
+            return
+        self.watch.deaths += 1
+        old.refuses = self.world.random.random() < 0.5
+        self.has_been_silent = self.has_been_silent or not old.refuses
+        old.kill()
+        self.world.after(self.world.random.randrange(AWAY_US), partial(self._replace, old))
+
+    def _replace(self, old: Citizen) -> None:
+        self.store = Store(self.world)
+        head = self._citizen(old.first_name[:1] + b"h%d" % self.heads, self.store)
+        self.heads += 1
+        self.world.tell(lambda: f"{head.name!r} is the head now")
+        others = self.citizens[1:]
+        self.citizens[0] = head
+        head.others = [*others]
+        old.successor = head
+        for other in others:
+            other.others.insert(0, head)
+        for _ in range(NEW_HEAD_STEPS):
+            self.world.after(self.world.random.randrange(NEW_HEAD_US), head.step)
+
     def _end_troubles(self) -> None:
         self.network.heal_all()
 
     # --- what must hold throughout ---
 
     def _on_buried(self, who: Citizen, node: bytes) -> None:
-        if who is not self.head:
-            return
-        self.watch.deaths += 1  # for all others it is one
-        if not self.store.is_up:
-            self.watch.problem(f"{node!r} was declared dead without a control store")
+        if who is self.head:
+            self.watch.deaths += 1  # for all others it is one
+            if not self.store.is_up and node[:1] != who.name[:1]:  # that there was a head before it, all know
+                self.watch.problem(f"{node!r} was declared dead without a control store")
         dead = next((each for each in self.citizens if each.name == node), None)
         if dead is None or not dead.alive:
             return
@@ -170,7 +210,8 @@ class ClusterRun:
             self.watch.problem(f"{node!r} was declared dead, and nothing had been done to it")
 
     def _on_fenced(self, who: Citizen) -> None:
-        if not self.troubled:  # links alone: there is a way around all of them
+        # Links alone: there is a way around all of them. A head that refuses is no reason either.
+        if not self.troubled and not self.has_been_silent:
             self.watch.problem(f"{who.name!r} fences itself, and nothing had been done to it")
 
     # --- and in the end ---

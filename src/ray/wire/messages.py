@@ -372,7 +372,8 @@ class View(Message, frozen=True, tag=51):
     """All nodes, for all nodes; or, with `since`, what is another than in the view of that number.
 
     `dead` are those that were declared dead last, for who has not heard it. A view of `number` 0 says only
-    that. Not `loads`: only who is new is told, and what has changed of the others is not.
+    that; to a head, `nodes` are those that the sender takes for members and misses in the head's view. Not
+    `loads`: only who is new is told, and what has changed of the others is not.
     """
 
     number: Count

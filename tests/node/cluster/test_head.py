@@ -173,6 +173,22 @@ def test_a_node_that_died_without_a_head_is_found_soon_after_the_start_of_one() 
     assert deeds.buried == [B]
 
 
+def test_members_of_a_head_without_a_table_are_looked_for_when_others_miss_them() -> None:
+    deeds = Deeds()
+    deeds.link(A, 0)
+    missed = [NodeState(B, "there:1", Resources(), Resources(), 0)]
+    assert deeds.head.on_missed(A, missed, 10) == []
+    assert deeds.table[B] == NodeEntry("there:1")
+    assert deeds.learned == {B: "there:1"}
+    assert {state.node_id for state in deeds.head.view().nodes} >= {A, B}
+    deeds.run(TICK_MS, ASK_AGAIN_MS + 2 * TICK_MS, A)
+    assert deeds.wanted == [B]
+    deeds.head.on_refused(B, ASK_AGAIN_MS)
+    deeds.head.on_refused(B, ASK_AGAIN_MS + REFUSED_AGAIN_MS)
+    assert deeds.buried == [B]
+    assert deeds.head.on_missed(A, missed, 3_000) == [B]
+
+
 def test_another_incarnation_at_the_same_place_is_the_death_of_the_first() -> None:
     deeds = Deeds()
     deeds.link(A, 0)

@@ -23,7 +23,7 @@ from ray.wire.messages import (
     View,
 )
 
-HEAD, A, B = (bytes([letter]) * 20 for letter in b"HAB")
+HEAD, A, B, NEXT_HEAD = (bytes([letter]) * 20 for letter in b"HABN")
 NOTHING = Resources()
 
 
@@ -68,6 +68,9 @@ class World:
     def learn(self, node: bytes, address: str) -> None:
         self.done.append(("learn", node))
 
+    def address(self, node: bytes) -> str:
+        return "x:1"
+
     def on_view(self, view: View) -> None:
         self.done.append("view")
 
@@ -85,7 +88,7 @@ class World:
 
     def link(self, node: bytes, address: str = "somewhere:1") -> bool:
         self.up.add(node)
-        hello = Hello(PROTOCOL, "1", node, b"", address, node == HEAD, NOTHING)
+        hello = Hello(PROTOCOL, "1", node, b"", address, node in (HEAD, NEXT_HEAD), NOTHING)
         return self.standing.on_link_up(node, hello, False, self.now_ms)
 
     def say(self, node: bytes, message: Message) -> bool:
@@ -161,6 +164,41 @@ def test_a_view_of_changes_leaves_the_others_as_they_are() -> None:
     world.say(HEAD, changed(3, 1, dead=(B,)))
     assert world.standing.present == {HEAD, A}
     assert world.done.count(("bury", B)) == 1
+
+
+def test_who_is_missing_in_the_view_of_a_head_is_named_to_it_and_not_dead() -> None:
+    world = World()
+    world.link(HEAD)
+    world.say(HEAD, view(1, HEAD, A, B))
+    world.close_link(HEAD, "it is killed")
+    world.link(NEXT_HEAD)
+    world.say(NEXT_HEAD, view(1, NEXT_HEAD, A))
+    assert world.standing.present == {NEXT_HEAD, A, B}
+    assert [done for done in world.done if isinstance(done, tuple) and done[0] == "bury"] == [("bury", HEAD)]
+    assert world.sent[-1] == (NEXT_HEAD, View(0, [NodeState(B, "x:1", NOTHING, NOTHING, 0)]))
+    assert world.link(B)
+    world.say(NEXT_HEAD, View(0, [], [B]))
+    assert ("bury", B) in world.done
+    assert world.standing.present == {NEXT_HEAD, A}
+
+
+def test_a_head_says_which_of_the_missing_are_dead() -> None:
+    world = World(HEAD)
+    assert world.standing.head is not None
+    for node in A, B:
+        world.link(node)
+    world.standing.head.on_leaving(B, 1)
+    missed = View(0, [NodeState(node, "x:1", NOTHING, NOTHING, 0) for node in (A, B, NEXT_HEAD)])
+    world.say(A, missed)
+    assert B in world.standing.head.members, "its death is not written yet"
+    assert not [message for _, message in world.sent if isinstance(message, View)]
+    world.unwritten.pop()()
+    world.say(A, missed)
+    assert world.sent[-1] == (A, View(0, [], [B]))
+    assert NEXT_HEAD in world.standing.head.members
+    world.sent.clear()
+    world.say(B, missed)
+    assert not world.sent, "who is no member has nothing to say"
 
 
 def test_on_top_of_a_view_that_never_came_nothing_is_put() -> None:

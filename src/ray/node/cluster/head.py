@@ -76,11 +76,34 @@ class Head:
             if entry.dead:
                 self._known_dead(node, now_ms)
             elif node not in self.authority.dead:
-                member = self.members.get(node) or _Member("", False, Resources())
-                member.address = member.address or entry.address
-                self._add(node, member)
-                self.deeds.learn(node, member.address)
-                self.authority.known([node], now_ms)
+                self._known(node, entry.address, now_ms)
+
+    def on_missed(self, node: bytes, states: list[NodeState], now_ms: int) -> list[bytes]:
+        """A member misses these in this head's view; returns those that are dead. The others were members
+        under the head before this one, which has left nothing behind: they come, or are looked for."""
+        if node not in self.members:
+            return []
+        dead = []
+        for state in states:
+            missed = state.node_id
+            if missed == self.node or missed in self.members:
+                continue
+            if missed in self.authority.dead:
+                dead.append(missed)
+                continue
+            self._known(missed, state.address, now_ms)
+            if state.address:
+                self.table.write(missed, NodeEntry(state.address))
+        return dead
+
+    def _known(self, node: bytes, address: str, now_ms: int) -> None:
+        """A member under the head before this one."""
+        member = self.members.get(node) or _Member("", False, Resources())
+        member.address = member.address or address
+        self._add(node, member)
+        if member.address:
+            self.deeds.learn(node, member.address)
+        self.authority.known([node], now_ms)
 
     def _known_dead(self, node: bytes, now_ms: int) -> bool:
         """It was declared dead before; whether that is news here."""

@@ -94,6 +94,9 @@ class Network:
         """Where a node listens."""
         self.addresses[node] = address
 
+    def address(self, node: bytes) -> str:
+        return self.addresses.get(node, "")
+
     def forget(self, node: bytes, reason: str) -> None:
         """It is no member any more: its link ends, and none is made again."""
         self.addresses.pop(node, None)

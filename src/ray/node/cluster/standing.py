@@ -19,10 +19,12 @@ from ray.wire.messages import (
     Help,
     Inquiry,
     Message,
+    NodeState,
     Ping,
     Pong,
     Renew,
     Renewed,
+    Resources,
     Sighting,
     View,
 )
@@ -57,6 +59,9 @@ class Links(Protocol):
 
     def learn(self, node: bytes, address: str) -> None:
         """Where a node listens."""
+
+    def address(self, node: bytes) -> str:
+        """The same; "" if it is not known."""
 
 
 class Deeds(Protocol):
@@ -106,6 +111,7 @@ class Standing:
         self._reach = Reach(boot_ms())
         self._refused_ms: tuple[int, int] | None = None  # when the head's machine first and last did so
         self._view_number = 0
+        self._view_of: bytes | None = None  # the head that has sent the last view
         self._asking: set[bytes] = set()  # nodes whose renewals are passed on at the moment
 
     @property
@@ -189,7 +195,7 @@ class Standing:
             if node == self.head_node:
                 self._renewed(message.number)
         elif isinstance(message, View):
-            self._on_view(node, message)
+            self._on_view(node, message, now_ms)
         elif isinstance(message, Inquiry):
             self._on_inquiry(node, message.about)
         elif isinstance(message, Sighting):
@@ -204,16 +210,28 @@ class Standing:
         return True
 
     def on_view(self, view: View) -> None:
-        """Of the head: who is a member, and who is none any more."""
+        """Of the head: who is a member, and who is none any more.
+
+        Who is merely missing is not dead for that: a head that begins anew, without what the one before it
+        had kept, does not know those yet that have not come to it.
+        """
         said = {state.node_id for state in view.nodes}
-        gone = set() if view.since else self.present - said
-        for node in (*view.dead, *gone):
-            self._learn_death(node, "the head has declared it dead")
-        self.present = said if not view.since else self.present | said if said else self.present
+        self._learn_deaths(view.dead)
+        if self._view_of not in (None, self.head_node) and self._view_of not in said:
+            self._learn_death(self._view_of, "another is the head in its place")
+        self._view_of = self.head_node
+        missing = set() if view.since or self.head is not None else self.present - said
+        self.present |= said
         if self._fence is not None:
             self._fence.members_changed(len(self.present))
         self._view_number = view.number
         self.deeds.on_view(view)
+        if missing and self.head_node is not None:
+            self.links.send(self.head_node, View(0, [self._missed(node) for node in sorted(missing)]))
+
+    def _missed(self, node: bytes) -> NodeState:
+        """As far as it is known here."""
+        return NodeState(node, self.links.address(node), Resources(), Resources(), 0)
 
     def known_dead(self) -> list[bytes]:
         """For a head that may not know it."""
@@ -249,17 +267,26 @@ class Standing:
 
     # --- what follows ---
 
-    def _on_view(self, node: bytes, view: View) -> None:
-        if node == self.head_node and view.number:
+    def _on_view(self, node: bytes, view: View, now_ms: int) -> None:
+        if self.head is not None:
+            dead = self.head.on_missed(node, view.nodes, now_ms)
+            for start in range(0, len(dead), MAX_DEAD):
+                self.links.send(node, View(0, [], dead[start : start + MAX_DEAD]))
+        elif node == self.head_node and view.number:
             if view.since > self._view_number:
                 self.links.close_link(node, "one of its views is missing here")
                 self.links.want_link(node)
             else:
                 self.on_view(view)
-            return
-        # Of a node that will not have this one back, as the head has told it.
-        if self.node in view.dead:
+        elif node == self.head_node:
+            self._learn_deaths(view.dead)
+        elif self.node in view.dead:
+            # Of a node that will not have this one back, as the head has told it.
             self._learn_death(self.node, "")
+
+    def _learn_deaths(self, nodes: list[bytes]) -> None:
+        for node in nodes:
+            self._learn_death(node, "the head has declared it dead")
 
     def _learn_death(self, node: bytes, reason: str) -> None:
         if node == self.node:
