@@ -115,6 +115,7 @@ class Citizen(Machine):
 
     def _tick_standing(self) -> None:
         self.standing.tick(self.now_ms)
+        self.standing.has_to_do_with(self.exchange.peers.by_node.keys(), self.now_ms)
         self._loads += 1
         if self.standing.head is not None:
             if self._loads == 1:

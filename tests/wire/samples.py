@@ -59,7 +59,7 @@ SAMPLES: list[Message] = [
     Ping(1),
     Pong(1 << 62),
     Bye("draining"),
-    Run([Task(TASK, OBJECT, NODE, REF, b"payload", [REF], [REF, REF], 1, NEEDS, 0, -1)]),
+    Run([Task(TASK, OBJECT, NODE, REF, b"payload", [REF], [REF, REF], 1, NEEDS, 0, (1 << 31) - 1)]),
     Run([Task(TASK, OBJECT, NODE, None, b"", [], [], 0, Resources(), 3, 2)]),
     Run([Task(TASK, OBJECT, NODE, None, b"", [], [], 1, Resources(), 0, 2, REF, TASK, around=True)]),
     Run([Task(TASK, OBJECT, NODE, REF, b"", [], [], 0, NEEDS, 0, 0, interval=10)]),

@@ -19,7 +19,7 @@ from ray.wire.channel import Channel, shut
 from ray.wire.connecting import open_channel_waiting
 from ray.wire.identity import BULK
 from ray.wire.listener import Listener
-from tests.wire.running import IDENTITY, PATIENCE_S, run, times
+from tests.wire.running import FULL, IDENTITY, PATIENCE_S, run, times
 
 HERE = b"h" * 20
 AWAY = b"a" * 20
@@ -237,6 +237,7 @@ def test_a_crowd_of_connections_is_refused_with_a_reason(monkeypatch: pytest.Mon
     run(main())
 
 
+@pytest.mark.timeout(3600 if FULL else 120)
 def test_a_member_that_asks_for_nonsense_is_told_so_or_cut_off() -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")

@@ -5,6 +5,7 @@ from typing import get_args
 import msgspec
 import pytest
 
+from ray.core import options
 from ray.wire import messages
 from ray.wire.messages import DamagedMessageError, Hello, JobNote, Message, Ping, Result, Results
 from tests.wire.samples import NODE, OBJECT, SAMPLES
@@ -85,6 +86,19 @@ def test_a_value_above_the_bound_is_refused() -> None:
             else:
                 with pytest.raises(DamagedMessageError, match="length <= 65536"):
                     messages.decode(frame(encoded(message)))
+
+
+def test_a_task_has_no_more_returns_than_users_may_ask_for() -> None:
+    """Each costs whoever takes the task a record, and a message of a hundred bytes could ask for billions."""
+    assert messages.MAX_RETURNS == options.MAX_RETURNS
+    for count, is_read in ((messages.MAX_RETURNS, True), (messages.MAX_RETURNS + 1, False)):
+        task = messages.Task(OBJECT[:16], OBJECT, NODE, None, b"", [], [], count, messages.Resources(), 0, 0)
+        body = msgspec.msgpack.encode([messages.Run([task])])
+        if is_read:
+            assert messages.decode(body) == [messages.Run([task])]
+        else:
+            with pytest.raises(DamagedMessageError):
+                messages.decode(body)
 
 
 def test_lengths_that_are_only_claimed_cost_nothing() -> None:

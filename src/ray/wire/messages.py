@@ -27,6 +27,7 @@ MAX_TEXT = 1024
 MAX_FOLDERS = 1024  # of a sys.path
 MAX_NAMES = 1024  # of custom resources
 MAX_DEAD = 1000  # nodes that are named as dead
+MAX_RETURNS = 65_536  # of one task, as `ray.core.options` has it: there is a record for each
 
 NodeId = Annotated[bytes, Meta(min_length=20, max_length=20)]
 ObjectId = Annotated[bytes, Meta(min_length=20, max_length=20)]
@@ -39,7 +40,7 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Name = Annotated[str, Meta(max_length=256)]
 Path = Annotated[str, Meta(max_length=4096)]
 SmallValue = Annotated[bytes, Meta(max_length=SMALL_VALUE_BYTES)]
-Counted = tuple[ObjectId, Count]  # an id, and how many times
+Counted = tuple[ObjectId, Small]  # an id, and how many times
 
 
 class Part(Struct, array_like=True, frozen=True):
@@ -138,10 +139,10 @@ class Task(Part, frozen=True):
     payload: bytes
     deps: list[Ref]
     nested: list[Ref]
-    num_returns: Small
+    num_returns: Annotated[int, Meta(ge=0, le=MAX_RETURNS)]
     needs: Resources
     attempt: Small
-    retries: Annotated[int, Meta(ge=-1, le=(1 << 31) - 1)]  # attempts left; -1: without end
+    retries: Small  # attempts left
     actor: Ref | None = None  # of a call; `retries` is its method's number then
     after: TaskId | None = None  # the call of the same caller that it comes after, unless that is done
     interval: Small | None = (

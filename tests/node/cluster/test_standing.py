@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from ray.control_store.nodes import NodeEntry
-from ray.node.cluster.standing import HELPERS, NO_HEAD_MS, Standing
+from ray.node.cluster.standing import HELPERS, NO_HEAD_MS, STRANGER_MS, Standing
 from ray.policy.cluster.fencing import ASK_MS, FENCE_MS, FRESH_MS
 from ray.policy.cluster.membership import DEAD_MS
 from ray.policy.cluster.reach import AROUND_MS, BROKEN_MS, TICK_MS
@@ -34,6 +34,7 @@ class World:
         self.now_ms = 0
         self.sent: list[tuple[bytes, Message]] = []
         self.up: set[bytes] = set()
+        self.peers: set[bytes] = set()  # that there is anything with
         self.done: list[object] = []
         self.unwritten: list[Callable[[], None]] = []
         self.standing = Standing(node, [], self, self, lambda: self.now_ms, self if node == HEAD else None, 0)
@@ -98,6 +99,7 @@ class World:
         while self.now_ms < until_ms:
             self.now_ms += TICK_MS
             self.standing.tick(self.now_ms)
+            self.standing.has_to_do_with(self.peers, self.now_ms)
 
 
 def view(number: int, *nodes: bytes, dead: tuple[bytes, ...] = ()) -> View:
@@ -180,6 +182,23 @@ def test_who_is_missing_in_the_view_of_a_head_is_named_to_it_and_not_dead() -> N
     world.say(NEXT_HEAD, View(0, [], [B]))
     assert ("bury", B) in world.done
     assert world.standing.present == {NEXT_HEAD, A}
+
+
+def test_who_is_in_no_view_is_named_to_the_head() -> None:
+    world = World()
+    world.peers = {HEAD, B}
+    world.link(HEAD)
+    world.say(HEAD, view(1, HEAD, A))
+    world.run(STRANGER_MS - TICK_MS)
+    named = (HEAD, View(0, [NodeState(B, "x:1", NOTHING, NOTHING, 0)]))
+    assert named not in world.sent
+    world.run(STRANGER_MS + TICK_MS)
+    assert world.sent.count(named) == 1
+    world.run(3 * STRANGER_MS - TICK_MS)
+    assert world.sent.count(named) == 2
+    world.say(HEAD, changed(2, 1, B))
+    world.run(5 * STRANGER_MS)
+    assert world.sent.count(named) == 2
 
 
 def test_a_head_says_which_of_the_missing_are_dead() -> None:

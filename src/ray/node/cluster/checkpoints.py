@@ -69,16 +69,29 @@ class Checkpoints:
         coming = self._coming[number, actor]
         while coming and self.arena.is_ready(coming[0][1]):
             turn, value, is_last = coming.pop(0)
-            if self.arena.take_checkpoint(number, self.arena.foreign((actor, THIS_NODE)), turn, value):
-                raw = value.binary()  # this node's own now
-                self.loans.forget(raw)
-                self.loans.give_back(number, [raw])
-            if is_last:
+            if not self._take(number, actor, turn, value):
+                coming.clear()
+            elif is_last:
                 self._served_no_more(number, actor)
         if not coming:
             del self._coming[number, actor]
         elif self.arena.subscribe(coming[0][1]):  # news when it is here
             self.wanted.want(coming[0][1].binary(), number, number)
+
+    def _take(self, number: int, actor: bytes, turn: int, value: _kernel.ObjectID) -> bool:
+        """False: what the peer has told of is no actor. It may have come long ago, and what is news now is
+        not to be lost for it."""
+        try:
+            taken = self.arena.take_checkpoint(number, self.arena.foreign((actor, THIS_NODE)), turn, value)
+        except _kernel.ArenaClosed:
+            raise
+        except _kernel.KernelError:
+            return False
+        if taken:
+            raw = value.binary()  # this node's own now
+            self.loans.forget(raw)
+            self.loans.give_back(number, [raw])
+        return True
 
     def _served_no_more(self, number: int, actor: bytes) -> None:
         """It is placed anew, and the peer need not keep anything of it."""

@@ -48,6 +48,9 @@ class Inbox:
         self.farewell = farewell
         self.stir = stir
         self.place_soon = place_soon
+        self.partners: set[bytes] = (
+            set()
+        )  # nodes that work may be done with; others tell of members, or drain
         self._beside: dict[type[Message], Callable[[bytes, Any], None]] = {  # what is no part of the exchange
             JobNote: self.hearing.on_note,
             JobNoted: self._on_noted,
@@ -62,26 +65,34 @@ class Inbox:
     def take(self, node: bytes, messages: list[Message]) -> None:
         finished: list[bytes] = []
         now = _now_ms()
-        for message in messages:
-            if isinstance(message, Load):
-                if self.head is not None and self.head.on_load(node, message, now):
-                    self.stir()
-            elif self.standing.on_message(node, message, now) or not self.standing.may_act():
-                continue
-            elif beside := self._beside.get(type(message)):
-                beside(node, message)
-            else:
-                finished += self.exchange.on_message(node, message)
+        try:
+            for message in messages:
+                self._take(node, message, now, finished)
+        finally:
+            if finished:
+                self.scheduler.on_finished(node, finished, now)
+                self.place_soon()
+
+    def _take(self, node: bytes, message: Message, now: int, finished: list[bytes]) -> None:
+        if isinstance(message, Load):
+            if self.head is not None and self.head.on_load(node, message, now):
                 self.stir()
-                if isinstance(message, Untaken):
-                    self.scheduler.avoid(node)
-                elif isinstance(message, Return):
-                    self.farewell.departure.on_return(node, message)
-                elif isinstance(message, Sync):  # tasks may have waited for this link
-                    self.place_soon()
-        if finished:
-            self.scheduler.on_finished(node, finished, now)
-            self.place_soon()
+        elif self.standing.on_message(node, message, now) or not self._may_act_on(node, message):
+            return
+        elif beside := self._beside.get(type(message)):
+            beside(node, message)
+        else:
+            finished += self.exchange.on_message(node, message)
+            self.stir()
+            if isinstance(message, Untaken):
+                self.scheduler.avoid(node)
+            elif isinstance(message, Return):
+                self.farewell.departure.on_return(node, message)
+            elif isinstance(message, Sync):  # tasks may have waited for this link
+                self.place_soon()
+
+    def _may_act_on(self, node: bytes, message: Message) -> bool:
+        return self.standing.may_act() and (node in self.partners or isinstance(message, Drain))
 
     def _on_noted(self, node: bytes, noted: JobNoted) -> None:
         self.telling.on_noted(node, noted)

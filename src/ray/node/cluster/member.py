@@ -8,6 +8,7 @@ import contextlib
 import functools
 import socket
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Concatenate, ParamSpec
@@ -42,6 +43,7 @@ from ray.wire.messages import PROTOCOL, Hello, Message, Resources, Result, View
 
 BUSY_TICK_S = 0.1  # between two looks, at least: tasks one at a time stir a thousand times a second
 IDLE_TICK_S = TICK_MS / 1000
+NONSENSE_SAID_MAX = 32  # kinds of it: what peers do must not fill a log
 TABLE_S = 3.0  # for the head's table of nodes to be read, before others are let in
 
 Handled = ParamSpec("Handled")
@@ -137,6 +139,7 @@ class Member:
             self._place_soon,
         )
         self._is_to_place = False
+        self._nonsense: set[str] = set()  # what peers have sent, as far as it was said
 
     def hello(self) -> Hello:
         total, _ = self.arena.resources()
@@ -224,12 +227,14 @@ class Member:
         if hello.is_head:
             self.loads.begin_anew()
         if self.standing.on_link_up(node, hello, self.network.is_around(node), _now_ms()):
+            self.inbox.partners.add(node)
             self.exchange.on_link_up(node)
             self.correspondence.telling.on_link_up(node)
 
     @_step
     def on_link_down(self, node: bytes, end: End) -> None:
         self._stirred.set()
+        self.inbox.partners.discard(node)
         self.exchange.on_link_down(node)
         self.farewell.on_link_down(node)
         self.standing.on_link_down(node, _now_ms())
@@ -246,8 +251,25 @@ class Member:
 
     @_step
     def on_messages(self, node: bytes, messages: list[Message]) -> None:
-        self.inbox.take(node, messages)
+        try:
+            self.inbox.take(node, messages)
+        except (_kernel.ArenaClosed, _kernel.ArenaCorrupt):
+            raise
+        except Exception as error:  # whatever it has said, this node goes on
+            self._on_nonsense(node, error)
         self.bell.look()
+
+    def _on_nonsense(self, node: bytes, error: Exception) -> None:
+        """What a peer has said can't be acted upon. As with a damaged frame the link ends, and the next one
+        begins with all that counts."""
+        kind = f"{type(error).__name__}: {error}"
+        if kind not in self._nonsense and len(self._nonsense) < NONSENSE_SAID_MAX:
+            self._nonsense.add(kind)
+            say(
+                f"{self._node_name(node)} has sent what can't be acted upon; the link to it begins anew.\n"
+                f"{traceback.format_exc()}"
+            )
+        self.network.close_link(node, f"it has sent what can't be acted upon ({kind})")
 
     def _place_soon(self) -> None:
         """Once in a turn of the loop, however many links have brought results: a decision looks at every
@@ -336,6 +358,7 @@ class Member:
         is_busy = self.loads.has_changed or bool(load.demands) or self.scheduler.has_tasks_away
         is_busy = is_busy or self.correspondence.hearing.is_to_tick or self.farewell.is_under_way
         is_busy = is_busy or bool(self.exchange.orphans)
+        self.standing.has_to_do_with(self.exchange.peers.by_node.keys(), now)
         if self.head is not None:
             self.loads.told(load, now)
             self.head.on_load(self.node, load, now)

@@ -266,8 +266,9 @@ class Network:
     async def _try_ways(self, node: bytes, ways: list[bytes]) -> None:
         task = asyncio.current_task()
         try:
-            for way in [each for each in ways if each in self.addresses]:
-                if await self._open(node, through(self.addresses[way], node), way):
+            for way in ways:
+                by = self.addresses.get(way)  # which may be forgotten while another is tried
+                if by is not None and await self._open(node, through(by, node), way):
                     return
             if not ways:
                 await self._open(node, self.addresses[node], None)

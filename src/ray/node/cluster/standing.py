@@ -7,6 +7,7 @@ Without sockets, clock or arena, as the simulator drives it as well. What is dec
 
 from bisect import bisect
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 from ray.node.cluster.head import Head, Table
@@ -31,6 +32,7 @@ from ray.wire.messages import (
 
 ABOUT_MEMBERSHIP = {Ping, Pong, View, Inquiry, Sighting, Renew, Renewed, Help}
 NO_HEAD_MS = 3_000  # of refused connections: longer than a head that is started again at once is away
+STRANGER_MS = 3_000  # longer than it takes a new member to be in the head's view
 HELPERS = 5  # that a node which does not reach the head asks to be linked with
 
 
@@ -113,6 +115,7 @@ class Standing:
         self._view_number = 0
         self._view_of: bytes | None = None  # the head that has sent the last view
         self._asking: set[bytes] = set()  # nodes whose renewals are passed on at the moment
+        self._strangers: dict[bytes, int] = {}  # that are in no view: when to name them
 
     @property
     def is_fenced(self) -> bool:
@@ -226,12 +229,16 @@ class Standing:
             self._fence.members_changed(len(self.present))
         self._view_number = view.number
         self.deeds.on_view(view)
-        if missing and self.head_node is not None:
-            self.links.send(self.head_node, View(0, [self._missed(node) for node in sorted(missing)]))
+        self._name(self._states(sorted(missing)))
 
-    def _missed(self, node: bytes) -> NodeState:
-        """As far as it is known here."""
-        return NodeState(node, self.links.address(node), Resources(), Resources(), 0)
+    def _states(self, nodes: Iterable[bytes]) -> list[NodeState]:
+        """As far as they are known here."""
+        return [NodeState(node, self.links.address(node), Resources(), Resources(), 0) for node in nodes]
+
+    def _name(self, missed: list[NodeState]) -> None:
+        """To the head, which does not say that they are members."""
+        if missed and self.head_node is not None:
+            self.links.send(self.head_node, View(0, missed))
 
     def known_dead(self) -> list[bytes]:
         """For a head that may not know it."""
@@ -245,6 +252,23 @@ class Standing:
             self._do(self._fence.tick(boot_ms))
         if self.head is not None:
             self.head.tick(now_ms)
+
+    def has_to_do_with(self, nodes: AbstractSet[bytes], now_ms: int) -> None:
+        """All others that something here waits for, or is kept for: to be told as often as `tick` is called.
+        Whom the head does not know nobody would ever find dead."""
+        strangers = nodes - self.present - self.dead.keys()
+        if not strangers:
+            self._strangers.clear()
+            return
+        self._strangers = {
+            node: self._strangers.get(node, now_ms + STRANGER_MS) for node in sorted(strangers)
+        }
+        due = [node for node, due_ms in self._strangers.items() if now_ms >= due_ms]
+        self._strangers.update(dict.fromkeys(due, now_ms + STRANGER_MS))
+        if self.head is not None:
+            self._learn_deaths(self.head.on_missed(self.node, self._states(due), now_ms))
+        else:
+            self._name(self._states(due))
 
     # --- what the head's part has done ---
 
