@@ -56,7 +56,7 @@ def ends_a_link(message: Message) -> bool:
 
 
 RENAMED_S = 0.25  # who has left is dead to the others after that, and must come as another
-GROWN_MIB = 64
+GROWN_MIB = 128
 LOG_BYTES = 1 << 20
 
 
