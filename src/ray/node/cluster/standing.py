@@ -32,7 +32,7 @@ from ray.wire.messages import (
 
 ABOUT_MEMBERSHIP = {Ping, Pong, View, Inquiry, Sighting, Renew, Renewed, Help}
 NO_HEAD_MS = 3_000  # of refused connections: longer than a head that is started again at once is away
-STRANGER_MS = 3_000  # longer than it takes a new member to be in the head's view
+STRANGER_MS = 3_000  # longer than it takes a new member to be in the head's view, and most to find a new head
 HELPERS = 5  # that a node which does not reach the head asks to be linked with
 
 
@@ -115,7 +115,8 @@ class Standing:
         self._view_number = 0
         self._view_of: bytes | None = None  # the head that has sent the last view
         self._asking: set[bytes] = set()  # nodes whose renewals are passed on at the moment
-        self._strangers: dict[bytes, int] = {}  # that are in no view: when to name them
+        self._missing: set[bytes] = set()  # members, as far as is known, that the head has not listed
+        self._strangers: dict[bytes, int] = {}  # these, and others that it has not: when to name them to it
 
     @property
     def is_fenced(self) -> bool:
@@ -223,22 +224,14 @@ class Standing:
         if self._view_of not in (None, self.head_node) and self._view_of not in said:
             self._learn_death(self._view_of, "another is the head in its place")
         self._view_of = self.head_node
-        missing = set() if view.since or self.head is not None else self.present - said
+        if not view.since:
+            self._missing = self.present.copy()
+        self._missing -= said
         self.present |= said
         if self._fence is not None:
             self._fence.members_changed(len(self.present))
         self._view_number = view.number
         self.deeds.on_view(view)
-        self._name(self._states(sorted(missing)))
-
-    def _states(self, nodes: Iterable[bytes]) -> list[NodeState]:
-        """As far as they are known here."""
-        return [NodeState(node, self.links.address(node), Resources(), Resources(), 0) for node in nodes]
-
-    def _name(self, missed: list[NodeState]) -> None:
-        """To the head, which does not say that they are members."""
-        if missed and self.head_node is not None:
-            self.links.send(self.head_node, View(0, missed))
 
     def known_dead(self) -> list[bytes]:
         """For a head that may not know it."""
@@ -256,19 +249,19 @@ class Standing:
     def has_to_do_with(self, nodes: AbstractSet[bytes], now_ms: int) -> None:
         """All others that something here waits for, or is kept for: to be told as often as `tick` is called.
         Whom the head does not know nobody would ever find dead."""
-        strangers = nodes - self.present - self.dead.keys()
-        if not strangers:
-            self._strangers.clear()
-            return
+        strangers = self._missing | (nodes - self.present - self.dead.keys())
         self._strangers = {
             node: self._strangers.get(node, now_ms + STRANGER_MS) for node in sorted(strangers)
         }
         due = [node for node, due_ms in self._strangers.items() if now_ms >= due_ms]
+        if not due:
+            return
         self._strangers.update(dict.fromkeys(due, now_ms + STRANGER_MS))
+        states = [NodeState(node, self.links.address(node), Resources(), Resources(), 0) for node in due]
         if self.head is not None:
-            self._learn_deaths(self.head.on_missed(self.node, self._states(due), now_ms))
-        else:
-            self._name(self._states(due))
+            self._learn_deaths(self.head.on_missed(self.node, states, now_ms))
+        elif self.head_node is not None:
+            self.links.send(self.head_node, View(0, states))
 
     # --- what the head's part has done ---
 
@@ -318,6 +311,7 @@ class Standing:
                 self._do(self._fence.died())
             return
         self.present.discard(node)
+        self._missing.discard(node)
         if node not in self.dead:
             self.dead[node] = None
             self._reach.forgotten(node)
