@@ -173,7 +173,8 @@ class ClusterRun:
             return
         self.watch.deaths += 1
         old.refuses = self.world.random.random() < 0.5
-        self.has_been_silent = self.has_been_silent or not old.refuses
+        # Behind a link that is cut, a machine that refuses is silent as well.
+        self.has_been_silent = self.has_been_silent or not old.refuses or self.troubles.cuts > 0
         old.kill()
         self.world.after(self.world.random.randrange(AWAY_US), partial(self._replace, old))
 
