@@ -48,9 +48,8 @@ class Inbox:
         self.farewell = farewell
         self.stir = stir
         self.place_soon = place_soon
-        self.partners: set[bytes] = (
-            set()
-        )  # nodes that work may be done with; others tell of members, or drain
+        # Nodes that work may be done with. Others only tell of members, or drain this one.
+        self.partners: set[bytes] = set()
         self._beside: dict[type[Message], Callable[[bytes, Any], None]] = {  # what is no part of the exchange
             JobNote: self.hearing.on_note,
             JobNoted: self._on_noted,

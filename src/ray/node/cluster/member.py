@@ -266,10 +266,10 @@ class Member:
         if kind not in self._nonsense and len(self._nonsense) < NONSENSE_SAID_MAX:
             self._nonsense.add(kind)
             say(
-                f"{self._node_name(node)} has sent what can't be acted upon; the link to it begins anew.\n"
+                f"what {self._node_name(node)} has sent can't be acted upon; the link to it begins anew.\n"
                 f"{traceback.format_exc()}"
             )
-        self.network.close_link(node, f"it has sent what can't be acted upon ({kind})")
+        self.network.close_link(node, f"what it has sent can't be acted upon ({kind})")
 
     def _place_soon(self) -> None:
         """Once in a turn of the loop, however many links have brought results: a decision looks at every
