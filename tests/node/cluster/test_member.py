@@ -10,6 +10,8 @@ import pytest
 
 from ray.node.cluster.member import Member
 from ray.wire.identity import Identity
+from ray.wire.link import End
+from ray.wire.messages import Kill, Message, Ping, Pong
 from ray.wire.token import ClusterToken
 from tests.core.nodes import CPU, RAW, Network, Node, decoded, encoded
 
@@ -128,3 +130,40 @@ def test_a_task_goes_to_where_its_large_argument_is(nodes: list[Node]) -> None:
             assert decoded(a.driver.get(result, 0)[1]) == 7 + 5
 
     asyncio.run(scenario())
+
+
+def test_what_cannot_be_acted_upon_ends_the_link_and_nothing_else(
+    nodes: list[Node], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard: list[Message] = []
+    ends: list[End] = []
+    nonsense = Kill([bytes(20)])  # which is no actor
+
+    async def scenario() -> None:
+        async with running(nodes[:2]) as members:
+            await until(lambda: all(len(member.scheduler.others) == 1 for member in members))
+            (a, b), (here, there) = nodes[:2], members
+            on_messages, on_link_down = here.on_messages, there.on_link_down
+            monkeypatch.setattr(
+                here, "on_messages", lambda node, said: (heard.extend(said), on_messages(node, said))
+            )
+            monkeypatch.setattr(
+                there, "on_link_down", lambda node, end: (ends.append(end), on_link_down(node, end))
+            )
+            there.inbox.partners.clear()  # as if it had fenced itself: what is said of work is passed over
+            for message in nonsense, Ping(77):
+                here.network.send(b.node_id, message)
+            await until(lambda: Pong(77) in heard)
+            assert not ends
+            there.inbox.partners.add(a.node_id)
+            here.network.send(b.node_id, nonsense)
+            await until(lambda: ends)
+            assert "what it has sent can't be acted upon" in str(ends[0])
+            await until(lambda: here.network.is_linked(b.node_id) and a.node_id in there.inbox.partners)
+            function = a.driver.put(encoded(1), RAW)
+            results = [a.submit(function, i)[0] for i in range(10)]
+            await until(lambda: b.work())
+            await until(lambda: (a.work(), b.work(), all(a.driver.is_ready(each) for each in results))[-1])
+
+    asyncio.run(scenario())
+    assert capsys.readouterr().err.count("this object is not an actor") == 1
