@@ -235,8 +235,9 @@ def test_a_session_that_does_not_answer_is_named(programs: Programs) -> None:
     (keeper,) = [pid for pid in programs.left() if name_of(pid) == "ray-keeper"]
     os.kill(keeper, signal.SIGSTOP)
     try:
-        for command in ("status", "stop"):
-            said = cli.run(programs, command).err
+        # Without the address `stop` would end what other tests of this user have started.
+        for command in (["status"], ["stop", f"--address={head.address}"]):
+            said = cli.run(programs, *command).err
             assert f"port {head.address.rpartition(':')[2]} is left out" in said
             assert "kill -CONT" in said
     finally:

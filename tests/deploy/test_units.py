@@ -107,6 +107,9 @@ def test_a_node_as_a_job_that_is_preempted(surroundings: dict[str, str], tmp_pat
             return len(nodes[0] or []) == 2 or None
 
         assert wait_for(joined, PATIENCE_S)
+        assert job.stdout is not None
+        while "logs" not in job.stdout.readline():  # the last line of what `ray start` says when it is done
+            assert job.poll() is None
         job.send_signal(signal.SIGTERM)  # as `--signal=B:TERM` has it: to the shell alone
         said, _ = job.communicate(timeout=PATIENCE_S)
         assert "it has left the cluster" in said

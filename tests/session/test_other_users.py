@@ -285,6 +285,6 @@ def test_clusters_of_two_users_never_meet(others: Programs, programs: Programs, 
         attach_session(options)
     assert cli.run(others, "stop", f"--address={head.address}").code == 1
     assert cli.run(programs, "stop", f"--address={theirs.address}").code == 1
-    assert "Ended" in cli.run(others, "stop").out
+    assert "Ended" in cli.run(others, "stop", f"--address={theirs.address}").out
     assert others.gone()
     assert programs.run(JOIN, head.address).out == "joined\n"
