@@ -46,6 +46,9 @@ STRANGE_IDS = 50  # of each length
 STRANGE_ADDRESS = "127.0.0.99:1"  # where nobody listens
 # Who says these may say them: which node is to leave, or dead, and what its own node can do.
 NO_NONSENSE = (Drain, Load, View)
+RENAMED_S = 0.25  # who has left is dead to the others after that, and must come as another
+GROWN_MIB = 128
+LOG_BYTES = 1 << 20
 
 
 def ends_a_link(message: Message) -> bool:
@@ -53,11 +56,6 @@ def ends_a_link(message: Message) -> bool:
     return isinstance(message, Kill | Leaving) or (
         isinstance(message, Run) and message.tasks[0].actor is not None
     )
-
-
-RENAMED_S = 0.25  # who has left is dead to the others after that, and must come as another
-GROWN_MIB = 128
-LOG_BYTES = 1 << 20
 
 
 def frame(*said: Message) -> bytes:
