@@ -1,19 +1,127 @@
-// The bridge from the arena's news to an event loop: a thread that sleeps on the futex and rings a descriptor.
-//
-// It rings once for each time it is armed, so that whoever has been told can look at the news in its own time, and
-// nobody who makes some pays for a wake-up meanwhile.  To arm it wakes nobody: the thread sleeps on the word of the
-// news all the time, and whoever makes news wakes it only while `news_sleepers` counts it: it should be armed only
-// while somebody sleeps who is to be told.  It runs no transaction and holds nothing in the arena.
+// The bridge from the arena's news to an event loop, of which there are two.  Neither runs a transaction or holds
+// anything in the arena.
 #pragma once
 
+#include <poll.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <thread>
 
 #include "transaction.hpp"
+#include "uring.hpp"
+#include "wait.hpp"
 
 namespace ray {
 
+// Whether somebody who listens should look at the arena: there is news, or it is shut.
+inline bool is_stirred(const Header& h, bool hears_queue) {
+  return h.shut.load() || peek(h.news_head) || (hears_queue && peek(h.queued));
+}
+
+// Lets others run that wait for this core, unless that takes long: who computes keeps it for milliseconds.
+class Courtesy {
+ public:
+  // Whether they could.
+  bool give_way() {
+    if (to_leave_out_) {
+      --to_leave_out_;
+      return false;
+    }
+    u64 begun = now_ns();
+    sched_yield();
+    bool was_long = now_ns() - begun >= u64(WAY_NS);
+    short_ones_ = was_long ? 0 : short_ones_ + 1;
+    if (was_long) left_out_ = std::min(2 * left_out_ + 1, WAYS_LEFT_OUT);
+    else if (short_ones_ == SHORT_WAYS) left_out_ = 0;
+    to_leave_out_ = left_out_;
+    return !was_long;
+  }
+
+ private:
+  u32 left_out_ = 0, to_leave_out_ = 0;  // between two
+  u32 short_ones_ = 0;                   // since the last long one
+};
+
+// For an event loop that sleeps for its descriptors and for the news at once: nobody wakes a thread that wakes it.
+//
+// While both came soon lately, it first looks for them, and others run between two looks: to be woken takes longer than
+// most of what node managers wait for one call to another node.  Used by the thread that makes it.
+class Ears {
+ public:
+  // Null: the system has no such sleep.  `fd` is one that can be read when a descriptor of the loop's can (an epoll's).
+  static std::unique_ptr<Ears> make(Mapping& m, int fd) {
+    std::unique_ptr<Uring> uring = Uring::make();
+    return uring ? std::unique_ptr<Ears>(new Ears(m, fd, std::move(uring))) : nullptr;
+  }
+
+  struct Heard {
+    bool news = false, descriptor = false;
+    bool any() const { return news || descriptor; }
+  };
+  // Neither: a signal, the end of the time, or of a slice of it.
+  Heard sleep(const wait::Deadline& deadline, bool hears_queue) {
+    HostPause pause;
+    u64 begun = now_ns();
+    Heard heard;
+    if (patience_.spins()) heard = look(deadline, hears_queue);
+    if (!heard.any()) heard = wait_for(deadline, hears_queue);
+    patience_.waited(now_ns() - begun);
+    return heard;
+  }
+
+  // Whoever was just given what it waited for may have run; not, if such has taken long.
+  bool give_way() { return courtesy_.give_way(); }
+
+ private:
+  Ears(Mapping& m, int fd, std::unique_ptr<Uring> uring) : h_(m.header()), fd_(fd), uring_(std::move(uring)) {}
+
+  Heard look(const wait::Deadline& deadline, bool hears_queue) {
+    Heard heard;
+    u64 end = now_ns() + u64(EARS_SPIN_NS);
+    do {
+      heard.news = is_stirred(h_, hears_queue);
+      heard.descriptor = can_read();
+    } while (!heard.any() && now_ns() < end && !deadline.passed() && courtesy_.give_way());
+    return heard;
+  }
+
+  Heard wait_for(const wait::Deadline& deadline, bool hears_queue) {
+    Heard heard;
+    h_.news_sleepers.fetch_add(1, std::memory_order_seq_cst);
+    for (bool is_over = false; !is_over;) {
+      u32 value = h_.news_word.load(std::memory_order_seq_cst);
+      // SYNC POINT bell, as in `Bell::arm`.
+      if ((heard.news = is_stirred(h_, hears_queue))) break;
+      uring_->want(h_.news_word, value);
+      uring_->want(fd_);
+      Uring::Came came = uring_->wait(deadline.slice_ns(IDLE_SLICE_NS));
+      // What has come since it was asked for may have been read, and the news be none that is heard.
+      heard.descriptor = came.descriptor && can_read();
+      is_over = heard.descriptor || !(came.word || came.descriptor);
+    }
+    h_.news_sleepers.fetch_sub(1, std::memory_order_seq_cst);
+    return heard;
+  }
+
+  bool can_read() const {
+    pollfd descriptor{fd_, POLLIN, 0};
+    return poll(&descriptor, 1, 0) > 0;
+  }
+
+  Header& h_;
+  const int fd_;
+  std::unique_ptr<Uring> uring_;
+  wait::Patience patience_{EARS_SPIN_NS};
+  Courtesy courtesy_;
+};
+
+// The same for any event loop: a thread that sleeps on the futex and rings a descriptor.
+//
+// It rings once for each time it is armed, so that whoever has been told can look at the news in its own time, and
+// nobody who makes some pays for a wake-up meanwhile.  To arm it wakes nobody: the thread sleeps on the word of the
+// news all the time, and whoever makes news wakes it only while `news_sleepers` counts it: it should be armed only
+// while somebody sleeps who is to be told.
 class Bell {
  public:
   // `fd` is an eventfd of the caller's, who keeps it open as long as the bell is there.
@@ -54,8 +162,7 @@ class Bell {
     }
   }
 
-  // Also when the arena is shut.
-  bool any() const { return h_.shut.load() || peek(h_.news_head) || (hears_queue_.load() && peek(h_.queued)); }
+  bool any() const { return is_stirred(h_, hears_queue_.load()); }
 
   // By whichever of the two threads is first.
   void ring() {

@@ -298,6 +298,9 @@ class Client {
   void arm(bool hears_queue);
   bool disarm();
   bool has_news(bool hears_queue) const;
+  bool hear(std::optional<int> fd);
+  bool give_way() { return ears_ && ears_->give_way(); }
+  Ears::Heard sleep(i64 timeout_ms, bool hears_queue);
   void renew_news(u32 peer);
   bool subscribe(u32 o);
   bool is_watched(u32 o);
@@ -430,6 +433,7 @@ class Client {
     u32 now;
   };
   std::unordered_map<u32, KnownShape> shapes_;
+  std::unique_ptr<Ears> ears_;
   std::unique_ptr<Bell> bell_;  // last, so first to end
 };
 

@@ -26,10 +26,12 @@ inline u32 seats() {
 // But two that sleep for each other wait long, each for the other to be woken, and find out only by a spin.
 class Patience {
  public:
+  explicit Patience(long spin_ns = SPIN_NS) : short_ns_(u64(spin_ns + WOKEN_NS)) {}
   bool spins() const { return vain_ < SPINS_IN_VAIN || vain_ % SPINS_ANYWAY == 0; }
-  void waited(u64 ns) { vain_ = ns < u64(SPIN_NS + WOKEN_NS) ? 0 : vain_ + 1; }
+  void waited(u64 ns) { vain_ = ns < short_ns_ ? 0 : vain_ + 1; }
 
  private:
+  u64 short_ns_;
   u32 vain_ = 0;  // waits so far, one after the other, that a spin was too short for
 };
 inline thread_local Patience patience;

@@ -292,6 +292,16 @@ void add_peers(nb::class_<Arena>& arena) {
       .def(
           "has_news", [](Arena& a, bool hears_queue) { return a.c().has_news(hears_queue); }, "hears_queue"_a)
       .def(
+          "hear", [](Arena& a, std::optional<int> fd) { return a.c().hear(fd); }, "fd"_a.none())
+      .def("give_way", [](Arena& a) { return a.c().give_way(); })
+      .def(
+          "sleep",
+          [](Arena& a, i64 timeout_ms, bool hears_queue) {
+            Ears::Heard heard = a.c().sleep(timeout_ms, hears_queue);
+            return nb::make_tuple(heard.news, heard.descriptor);
+          },
+          "timeout_ms"_a, "hears_queue"_a)
+      .def(
           "renew_news", [](Arena& a, u32 peer) { a.c().renew_news(peer); }, "peer"_a)
       .def("drivers",
            [](Arena& a) {

@@ -47,6 +47,17 @@ inline bool Client::has_news(bool hears_queue) const { return peek(h_.news_head)
 // Until it is armed again.  False: it was not armed, or has rung.
 inline bool Client::disarm() { return bell_ && bell_->disarm(); }
 
+// From now on this thread can `sleep` for that descriptor and for news at once; none: no more.  False: not here.
+inline bool Client::hear(std::optional<int> fd) {
+  ears_ = fd ? Ears::make(m(), *fd) : nullptr;
+  return ears_ != nullptr;
+}
+
+inline Ears::Heard Client::sleep(i64 timeout_ms, bool hears_queue) {
+  if (!ears_) throw std::logic_error("this process has not said what it hears");
+  return ears_->sleep(wait::Deadline(timeout_ms), hears_queue);
+}
+
 // False: it has a value, or is known to be elsewhere.
 inline bool Client::subscribe(u32 i) {
   must_be_open();

@@ -230,7 +230,7 @@ void watches_of_many() {
 void patience_ends_and_comes_back() {
   Session s;
   for (auto& seat : s.h.spinners) seat = 0;
-  wait::patience = {};
+  wait::patience = wait::Patience();
   auto spins = [&] {
     u64 looks = 0;
     wait::spin(s.c.m(), s.c.thread(), [&] { return ++looks > 2; });
@@ -253,6 +253,106 @@ void patience_ends_and_comes_back() {
   expect(!spins(), "now and then, and no more");
   wait::patience.waited(SPIN_NS + WOKEN_NS - 1);
   expect(spins(), "after a short wait it spins");
+}
+
+// Of an event loop, which sleeps for news and for a descriptor.
+void ears(u32 times) {
+  Session s;
+  const u8 peer_id[ID_BYTES] = {1};
+  s.c.enter_peer(peer_id);  // who has no peers has no news
+  int ends[2];
+  expect(pipe(ends) == 0, "there is a pipe");
+  std::unique_ptr<Ears> ears = Ears::make(s.c.m(), ends[0]);
+  if (!ears) {
+    printf("ears: this system has no sleep for both\n");
+    return;
+  }
+  auto hears = [&](i64 ms = -1) {
+    Ears::Heard heard;
+    for (wait::Deadline end(ms); !heard.any() && !end.passed();) heard = ears->sleep(end, true);
+    return heard;
+  };
+  // Each task is news, since no worker takes it; sooner than anybody sleeps, and later than anybody spins.
+  for (u32 pause_us : {0, 500}) {
+    s.board->at(0);
+    pid_t maker = start([&] {
+      s.c.enter(ProcessKind::driver, nullptr);
+      for (u32 i = 0; i < times; ++i) {
+        s.board->until([&] { return s.board->stage.load() == i; });
+        usleep(pause_us);
+        s.c.drop_local(s.submit(1));
+      }
+      s.c.leave();
+    });
+    must_not_be_late(pause_us ? "news that are slept for" : "news at once", times, [&](u32 i) {
+      Ears::Heard heard = hears();
+      expect(heard.news && !heard.descriptor, "news are heard, and nothing else");
+      s.c.news(10, 0);
+      s.board->at(i + 1);
+    });
+    expect(await(maker) == 0, "who makes news ends well");
+  }
+  u8 byte = 1;
+  auto say = [&] { expect(write(ends[1], &byte, 1) == 1, "the pipe takes a byte"); };
+  auto take = [&] { expect(read(ends[0], &byte, 1) == 1, "the pipe gives it"); };
+  for (u32 pause_us : {0, 500}) {
+    std::atomic<u32> taken{0};
+    std::thread speaker([&] {
+      for (u32 i = 0; i < times; ++i) {
+        while (taken.load() < i) std::this_thread::yield();
+        usleep(pause_us);
+        say();
+      }
+    });
+    must_not_be_late(pause_us ? "a descriptor, slept for" : "a descriptor at once", times, [&](u32 i) {
+      Ears::Heard heard = hears();
+      expect(heard.descriptor && !heard.news, "a descriptor is heard, and nothing else");
+      take();
+      taken.store(i + 1);
+    });
+    speaker.join();
+  }
+  for (i64 ms : {1, 30}) {
+    u64 from = now_ns();
+    expect(!hears(ms).any(), "nothing is heard when there is nothing");
+    expect(now_ns() - from >= u64(ms) * 1'000'000, "and not before the time is over");
+  }
+  say();
+  expect(hears(0).descriptor || hears().descriptor, "what came between two sleeps is heard by the next");
+  take();
+  s.c.shut();
+  expect(hears().news, "that the arena is shut is heard");
+  close(ends[0]), close(ends[1]);
+}
+
+// Who lets others run does so more rarely when they have taken long.
+void courtesy() {
+  Courtesy courtesy;
+  std::atomic<bool> ends{false};
+  u32 ways = 0;
+  for (u32 i = 0; i < 1000; ++i) ways += courtesy.give_way();
+  expect(ways > 300, "beside nobody it gives way nearly always");
+  cpu_set_t all, one;
+  sched_getaffinity(0, sizeof all, &all);
+  CPU_ZERO(&one);
+  CPU_SET(u32(sched_getcpu()), &one);
+  sched_setaffinity(0, sizeof one, &one);  // the thread below inherits it
+  std::thread computes([&] {
+    while (!ends.load()) pause_cpu();
+  });
+  u64 began = now_ns();
+  u32 long_ones = 0;
+  for (u32 i = 0; i < 20'000; ++i) {
+    u64 from = now_ns();
+    courtesy.give_way();
+    long_ones += now_ns() - from >= u64(WAY_NS);
+  }
+  printf("%-28s 20000 times, %u long, %.1f ms\n", "a way given to who computes", long_ones,
+         double(now_ns() - began) / 1e6);
+  ends = true;
+  computes.join();
+  sched_setaffinity(0, sizeof all, &all);
+  expect(long_ones && long_ones <= 100, "beside who computes it does so ever more rarely");
 }
 
 // --- signals ------------------------------------------------------------------------------------------
@@ -412,6 +512,8 @@ int main() {
   time_outs();
   patience_ends_and_comes_back();
   watches_of_many();
+  ears(times / 3);
+  courtesy();
   interrupts();
   host_is_busy();
 #ifndef __SANITIZE_THREAD__  // knows nothing of a mutex whose owner died in another process

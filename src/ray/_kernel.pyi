@@ -419,6 +419,16 @@ class Arena:
         """
     def disarm(self) -> bool: ...  # until it is armed again; False: it was not, or has rung
     def has_news(self, hears_queue: bool) -> bool: ...  # what an armed bell would ring for
+    def hear(self, fd: int | None) -> bool:
+        """From now on this thread may `sleep` for that descriptor, an epoll's; None: no more.
+
+        False where the system does not let it: it takes io_uring with futexes, Linux 6.7.
+        """
+    def give_way(self) -> bool: ...  # so that whoever was just given what it waited for may run; False: nobody could
+    def sleep(self, timeout_ms: int, hears_queue: bool) -> tuple[bool, bool]:
+        """Blocks until there is news, or the arena is shut, or the descriptor can be read: which of the two. Neither:
+        a signal has come, or the end of the time, or nothing for a while (-1: there is no other end).
+        """
     def renew_news(self, peer: int) -> None:
         """Sync: results that the peer has not returned, and what is awaited of it, are news again."""
     def drivers(self) -> list[tuple[int, bytes]]: ...  # of this node: job and root id

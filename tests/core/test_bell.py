@@ -1,7 +1,11 @@
-"""The kernel's bell: an eventfd that rings once for each time it is armed, when the arena has news."""
+"""The kernel's bell: an eventfd that rings once for each time it is armed, when the arena has news; and the
+sleep that takes its place."""
 
 import os
 import select
+import signal
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -103,3 +107,92 @@ def test_its_thread_ends(node: Node) -> None:
         node.manager.arm()  # nobody is there to ring
     finally:
         os.close(fd)
+
+
+# --- a sleep for news and a descriptor at once ---
+
+
+class Loop:
+    """What an event loop has: an epoll, here of one end of a pipe."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.ends = os.pipe2(os.O_CLOEXEC)
+        self.epoll = select.epoll()
+        self.epoll.register(self.ends[0], select.EPOLLIN)
+        if not node.manager.hear(self.epoll.fileno()):
+            pytest.skip("this system has no io_uring with futexes, or does not let us use it")
+
+    def hears(self, hears_queue: bool = True, patience_ms: int = PATIENCE_MS) -> tuple[bool, bool]:
+        """Of news, of the descriptor; neither when the patience is over."""
+        until_s = time.monotonic() + patience_ms / 1000
+        while (left_ms := int(1000 * (until_s - time.monotonic()))) > 0:
+            heard = self.node.manager.sleep(left_ms, hears_queue)
+            if any(heard):
+                return heard
+        return (False, False)
+
+    def close(self) -> None:
+        self.node.manager.hear(None)
+        self.epoll.close()
+        for end in self.ends:
+            os.close(end)
+
+
+@pytest.fixture
+def loop(node: Node) -> Iterator[Loop]:
+    loop = Loop(node)
+    yield loop
+    loop.close()
+
+
+def test_a_sleep_for_both_ends_for_either(node: Node, loop: Loop) -> None:
+    assert loop.hears(patience_ms=SILENCE_MS) == (False, False)
+    make_news(node)
+    assert loop.hears() == (True, False)
+    assert loop.hears(hears_queue=False, patience_ms=SILENCE_MS) == (False, False)
+    os.write(loop.ends[1], b"x")
+    assert loop.hears(hears_queue=False) == (False, True)
+    assert loop.hears()[0]  # both are still there; the descriptor may be looked at or not
+    assert node.manager.news(10, 0)
+    assert loop.hears() == (False, True)
+    os.read(loop.ends[0], 1)
+    assert loop.hears(patience_ms=SILENCE_MS) == (False, False)
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.001, 0.05])  # sooner and later than it stops looking and sleeps
+def test_other_threads_run_meanwhile_and_end_it(node: Node, loop: Loop, delay_s: float) -> None:
+    for _ in range(20):
+        waker = threading.Timer(delay_s, os.write, (loop.ends[1], b"x"))
+        waker.start()
+        assert loop.hears() == (False, True)
+        os.read(loop.ends[0], 1)
+        waker.join()
+        waker = threading.Timer(delay_s, make_news, (node,))
+        waker.start()
+        assert loop.hears() == (True, False)
+        waker.join()
+        assert node.manager.news(10, 0)
+
+
+def test_a_signal_ends_it(node: Node, loop: Loop) -> None:
+    signals: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, _: signals.append(number))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, SILENCE_MS / 1000)
+        while not signals:
+            assert node.manager.sleep(PATIENCE_MS, True) == (False, False)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert loop.hears(patience_ms=SILENCE_MS) == (False, False)
+
+
+def test_it_ends_when_the_arena_is_shut(node: Node, loop: Loop) -> None:
+    node.manager.shut()
+    assert loop.hears() == (True, False)
+
+
+def test_who_has_not_said_what_it_hears_does_not_sleep(node: Node) -> None:
+    assert not node.manager.give_way()
+    with pytest.raises(RuntimeError, match="what it hears"):
+        node.manager.sleep(0, True)

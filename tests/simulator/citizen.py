@@ -191,6 +191,7 @@ class Citizen(Machine):
             self._do(self._receive, node, message)
 
     def _receive(self, node: bytes, message: messages.Message) -> None:
+        self.standing.heard(node, self.now_ms)
         if isinstance(message, Load):
             if self.standing.head is not None:
                 self.standing.head.on_load(node, message, self.now_ms)

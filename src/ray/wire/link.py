@@ -8,6 +8,7 @@ moment may be lost, and nobody is told which. Everything is called from the loop
 import asyncio
 import enum
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
@@ -49,7 +50,7 @@ OnClosed = Callable[["Link", End], None]
 class Link:
     """One side of a link. It comes from `ray.wire.connecting.connect`, or from a `LinkHost`.
 
-    `peer` is the other side's Hello. `last_received` is the loop's time when bytes came last.
+    `peer` is the other side's Hello. `last_received` is the monotonic clock's time when bytes came last.
     """
 
     peer: Hello
@@ -61,7 +62,7 @@ class Link:
         self._connection = channel.connection
         self._fd = self._connection.fileno()
         self._loop = greeted.get_loop()
-        self.last_received = self._loop.time()
+        self.last_received = time.monotonic()
         self._hello = hello
         self._greeted = greeted
         self._on_messages: OnMessages | None = None
@@ -148,7 +149,9 @@ class Link:
 
     def _write(self) -> None:
         try:
-            while self._seal():
+            while self._sealed or self._frames or self._channel.outgoing.pending:
+                if not self._sealed:
+                    self._seal()
                 self._sealed = self._sealed[self._connection.send(self._sealed) :]
         except (BlockingIOError, InterruptedError):
             if not self._waits_for_room:
@@ -164,19 +167,16 @@ class Link:
         if self._leaving is not None:
             self._end(EndKind.OURS, self._leaving)
 
-    def _seal(self) -> bool:
-        """Whether there is something to send; the next piece is encrypted when the last one is gone."""
-        if not self._sealed:
-            if self._frames:
-                piece = self._frames.popleft()
-                if len(piece) > CHUNK_BYTES:
-                    self._frames.appendleft(piece[CHUNK_BYTES:])
-                    piece = piece[:CHUNK_BYTES]
-                self._frames_bytes -= len(piece)
-                self._channel.encrypt(piece)
-            if self._channel.outgoing.pending:
-                self._sealed = memoryview(self._channel.outgoing.read())
-        return bool(self._sealed)
+    def _seal(self) -> None:
+        """The next piece is encrypted when the last one is gone."""
+        if self._frames:
+            piece = self._frames.popleft()
+            if len(piece) > CHUNK_BYTES:
+                self._frames.appendleft(piece[CHUNK_BYTES:])
+                piece = piece[:CHUNK_BYTES]
+            self._frames_bytes -= len(piece)
+            self._channel.encrypt(piece)
+        self._sealed = memoryview(self._channel.outgoing.read())
 
     # --- in ---
 
@@ -191,7 +191,7 @@ class Link:
         if not data:
             self._end(EndKind.BROKEN, "the other side's process or machine has ended")
             return
-        self.last_received = self._loop.time()
+        self.last_received = time.monotonic()
         self._channel.incoming.write(data)
         self._decrypt()
 

@@ -93,6 +93,7 @@ class World:
         return self.standing.on_link_up(node, hello, False, self.now_ms)
 
     def say(self, node: bytes, message: Message) -> bool:
+        self.standing.heard(node, self.now_ms)
         return self.standing.on_message(node, message, self.now_ms)
 
     def run(self, until_ms: int) -> None:

@@ -1,7 +1,11 @@
-"""How news of the arena reach the event loop: a thread of the kernel rings (`kernel/bell.hpp`), once, and
-again when the bell is armed."""
+"""How news of the arena reach the event loop, once, and again when the bell is armed.
+
+Its selector sleeps for both (`kernel/uring.hpp`). Where the system has no such sleep, and for loops with
+another selector, a thread of the kernel rings (`kernel/bell.hpp`).
+"""
 
 import asyncio
+import math
 import os
 import selectors
 from collections.abc import Callable
@@ -16,56 +20,147 @@ PAUSE_S = 0.02
 CAN_WAIT = {_kernel.NEWS_DONE, _kernel.NEWS_GONE, _kernel.NEWS_QUEUED}
 
 
-class Alarm(Protocol):
-    """What a bell is armed by: a lookout, or the arena itself."""
+Heard = list[tuple[selectors.SelectorKey, int]]  # what a selector returns
 
-    def arm(self, hears_queue: bool = True) -> object:
+
+class Alarm(Protocol):
+    """What a bell is armed by."""
+
+    def begin(self, fd: int) -> None:
+        """The loop reads from this eventfd: it is to be called back for it when there is news."""
+
+    def arm(self, hears_queue: bool) -> None:
         """It rings once more."""
+
+    @property
+    def is_told(self) -> bool:
+        """It has rung, or is about to."""
 
     def has_news(self, hears_queue: bool) -> bool:
         """Whether there is something that it would ring for, and has not yet."""
 
+    def heard(self) -> None:
+        """The loop was called back."""
+
+    def end(self) -> None: ...
+
+
+class RingingThread:
+    """The alarm of any loop."""
+
+    def __init__(self, arena: _kernel.Arena) -> None:
+        self._arena = arena
+        self._fd = -1
+
+    def begin(self, fd: int) -> None:
+        self._fd = fd
+        self._arena.listen(fd)
+
+    def arm(self, hears_queue: bool) -> None:
+        self._arena.arm(hears_queue)
+
+    def disarm(self) -> bool:
+        """Until it is armed again. False: it was not, or has rung."""
+        return self._arena.disarm()
+
+    @property
+    def is_told(self) -> bool:
+        return False  # as far as is known here
+
+    def has_news(self, hears_queue: bool) -> bool:
+        return self._arena.has_news(hears_queue)
+
+    def heard(self) -> None:
+        os.eventfd_read(self._fd)
+
+    def end(self) -> None:
+        self._arena.listen(None)
+
 
 class Lookout(selectors.EpollSelector):
-    """The selector of an event loop that hears a bell: armed while the loop sleeps.
+    """The selector of an event loop that hears a bell, and the alarm of that: armed while the loop sleeps.
 
     What comes while something else is dealt with is looked at after that, and nobody need ring.
     """
 
-    def __init__(self, arena: _kernel.Arena) -> None:
+    def __init__(self, arena: _kernel.Arena, may_sleep_for_both: bool = True) -> None:
         super().__init__()
         self._arena = arena
+        self._may_sleep_for_both = may_sleep_for_both
+        self._thread: RingingThread | None = None  # where there is no sleep for both
+        self._bell: Heard = []  # what else it returns when there is news
         self._is_wanted = False  # the bell has not rung since it was asked for
-        self._is_armed = False
+        self._is_armed = False  # the thread
         self._hears_queue = True
         self._is_told = False  # in this turn of the loop, that there is news
+
+    def begin(self, fd: int) -> None:
+        self._bell = [(self.get_key(fd), selectors.EVENT_READ)]
+        if not (self._may_sleep_for_both and self._arena.hear(self.fileno())):
+            self._thread = RingingThread(self._arena)
+            self._thread.begin(fd)
+
+    @property
+    def is_rung_by_thread(self) -> bool:
+        return self._thread is not None
 
     def arm(self, hears_queue: bool = True) -> None:
         self._is_wanted, self._hears_queue = True, hears_queue
         self._is_armed = False
 
-    def has_news(self, hears_queue: bool) -> bool:
+    @property
+    def is_told(self) -> bool:
         """Once in a turn of the loop, however many links have brought something."""
-        found = self._is_wanted and not self._is_told and self._arena.has_news(hears_queue)
+        return self._is_told or not self._is_wanted
+
+    def has_news(self, hears_queue: bool) -> bool:
+        found = not self.is_told and self._arena.has_news(hears_queue)
         self._is_told = self._is_told or found
         return found
 
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if self._is_wanted and not self._is_armed:
-            self._is_armed = True
-            self._arena.arm(self._hears_queue)
+    def heard(self) -> None:
+        if self._thread is not None:
+            self._thread.heard()
+
+    def end(self) -> None:
+        self._is_wanted = False
+        if self._thread is not None:
+            self._thread.end()
+        self._thread = None
+        self._arena.hear(None)
+
+    def select(self, timeout: float | None = None) -> Heard:
         self._is_told = False
+        if not self._is_wanted:
+            return super().select(timeout)
+        if self._thread is not None:
+            return self._select_while_armed(self._thread, timeout)
+        if timeout is not None and timeout <= 0:
+            has_news, is_ready = self._arena.has_news(self._hears_queue), True
+        else:
+            timeout_ms = -1 if timeout is None else math.ceil(timeout * 1000)
+            has_news, is_ready = self._arena.sleep(timeout_ms, self._hears_queue)
+        ready = super().select(0) if is_ready else []
+        if has_news:
+            self._is_wanted = False
+            ready += self._bell
+        return ready
+
+    def _select_while_armed(self, thread: RingingThread, timeout: float | None) -> Heard:
+        if not self._is_armed:
+            self._is_armed = True
+            thread.arm(self._hears_queue)
         ready = super().select(timeout)
-        if ready and self._is_armed:
+        if ready:
             self._is_armed = False
-            self._is_wanted = self._arena.disarm()
+            self._is_wanted = thread.disarm()
         return ready
 
 
 class Bell:
     def __init__(self, arena: _kernel.Arena, on_ring: Callable[[], None], alarm: Alarm | None = None) -> None:
         self.arena = arena
-        self.alarm = alarm or arena
+        self.alarm = alarm or RingingThread(arena)
         self.on_ring = on_ring
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_open = False
@@ -76,18 +171,21 @@ class Bell:
         """On the running loop."""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._fd, self._rung)
-        self.arena.listen(self._fd)
+        self.alarm.begin(self._fd)
         self._is_open = True
         self._arm()
 
     def _rung(self) -> None:
-        os.eventfd_read(self._fd)
+        self.alarm.heard()
         self.on_ring()
 
     def look(self) -> None:
         """Something else was dealt with: what has become news meanwhile is told of at once, and not in the
         loop's next turn. Whoever was given what it waited for may have been quick."""
-        if self._is_open and not self._is_paused and self.alarm.has_news(self._until_queue is None):
+        if not self._is_open or self._is_paused or self.alarm.is_told:
+            return
+        hears_queue = self._until_queue is None
+        if self.alarm.has_news(hears_queue) or (self.arena.give_way() and self.alarm.has_news(hears_queue)):
             self.on_ring()
 
     def may_pause(self, kinds: set[int], count: int) -> bool:
@@ -123,6 +221,6 @@ class Bell:
 
     def close(self) -> None:
         self._is_open = False
-        self.arena.listen(None)
+        self.alarm.end()
         self._loop.remove_reader(self._fd)
         os.close(self._fd)

@@ -1,7 +1,6 @@
 """What drivers and their tasks on other nodes have to say to each other beside results: what is printed and
 what fails (`ray.node.cluster.notes`), and the code of scripts (`ray.node.cluster.codes`)."""
 
-import time
 from collections.abc import Callable
 
 from ray import _kernel
@@ -28,11 +27,14 @@ class Correspondence:
         self.hearing = Hearing(arena, logs, peers.tell, name_of)
         self.codes = Codes(arena, peers.node, logs, peers.tell, peers, identity, address_of)
 
-    def tell(self, at_once: bool = False) -> None:
-        """To drivers of other nodes what their tasks here have printed, and what has failed."""
+    def follow(self) -> None:
+        """Drivers of other nodes have begun here, or ended. To be called before anything of theirs runs."""
         peers = self.peers.by_number.values()
         self.telling.follow({(peer.node, root): job for peer in peers for root, job in peer.guests.items()})
-        self.telling.look(_now_ms(), at_once)
+
+    def tell(self, now_ms: int, at_once: bool = False) -> None:
+        """To drivers of other nodes what their tasks here have printed, and what has failed."""
+        self.telling.look(now_ms, at_once)
 
     def on_jobs_ended(self) -> None:
         """Of whatever node's drivers."""
@@ -43,13 +45,10 @@ class Correspondence:
     def tick(self, now_ms: int) -> None:
         """To be called several times a second."""
         self.hearing.tick(now_ms)
-        self.tell()
+        self.follow()
+        self.tell(now_ms)
         self.codes.look()
 
     async def close(self) -> None:
         self.telling.close()
         await self.codes.close()
-
-
-def _now_ms() -> int:
-    return time.monotonic_ns() // 1_000_000

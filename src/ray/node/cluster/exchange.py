@@ -125,17 +125,17 @@ class Exchange:
 
     def on_message(self, node: bytes, message: Message) -> list[bytes]:
         """The ids of this node's tasks whose end it tells."""
-        peers = self.peers
-        if node in peers.dead:
-            return []
-        peer = peers.by_node.get(node) or peers.of(node)
+        peer = self.peers.by_node.get(node)
+        if peer is None:
+            if node in self.peers.dead:
+                return []
+            peer = self.peers.of(node)
+        handler = self._handlers.get(type(message))
+        if handler is not None and peer.synced:
+            return handler(peer, message) or []
         if isinstance(message, messages.Sync):
             self._on_sync(peer, message)
-            return []
-        handler = self._handlers.get(type(message))
-        if handler is None or not peer.synced:
-            return []
-        return handler(peer, message) or []
+        return []
 
     def _sync(self, peer: Peer) -> Iterator[messages.Sync]:
         noted, tasks = self.arena.notes(peer.number), self.arena.received(peer.number)
@@ -198,7 +198,7 @@ class Exchange:
             kind = item[0]
             if kind == _kernel.NEWS_DONE:
                 _, number, raw, fmt, data, size, nested, failed, turn = item
-                refs = [wire_ref(ref) for ref in nested]
+                refs = [wire_ref(ref) for ref in nested] if nested else []
                 if data is not None and fmt >= _kernel.FORMAT_ERROR:
                     data = with_node(fmt, data, self.peers.label)
                 results[number].append(messages.Result(raw, fmt, data, size, refs, failed, turn=turn))

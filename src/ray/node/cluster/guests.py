@@ -12,8 +12,16 @@ from ray.wire import messages
 
 
 class Guests:
-    def __init__(self, arena: _kernel.Arena, node: bytes, ended: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        arena: _kernel.Arena,
+        node: bytes,
+        learned: Callable[[], None],
+        ended: Callable[[], None],
+    ) -> None:
+        """`learned`: of another job; `ended`: some have."""
         self.arena = arena
+        self.learned = learned
         self.node = node
         self.ended = ended
         self._known: dict[bytes, messages.Job] = {}  # guests, by their root ids
@@ -47,3 +55,4 @@ class Guests:
             CODE: code and {"folder": code.folder, "place": code.place, "names": code.names},
         }
         self.arena.journal(_kernel.JOURNAL_JOB, json.dumps(entry).encode(), number)
+        self.learned()

@@ -35,9 +35,9 @@ class Inbox:
         correspondence: Correspondence,
         farewell: Farewell,
         stir: Callable[[], None],
-        place_soon: Callable[[], None],
+        may_place: Callable[[], None],
     ) -> None:
-        """`stir`: the next look is to come soon; `place_soon`: tasks may find a place now."""
+        """`stir`: the next look is to come soon; `may_place`: tasks may find a place now."""
         self.standing = standing
         self.head = standing.head
         self.exchange = exchange
@@ -47,7 +47,7 @@ class Inbox:
         self.codes = correspondence.codes
         self.farewell = farewell
         self.stir = stir
-        self.place_soon = place_soon
+        self.may_place = may_place
         # Nodes that work may be done with. Others only tell of members, or drain this one.
         self.partners: set[bytes] = set()
         self._beside: dict[type[Message], Callable[[bytes, Any], None]] = {  # what is no part of the exchange
@@ -60,38 +60,48 @@ class Inbox:
             Taken: farewell.on_message,
             Leaving: farewell.on_message,
         }
+        self._after: dict[type[Message], Callable[[bytes, Any], None]] = {  # what is more than the exchange's
+            Untaken: self._on_untaken,
+            Return: farewell.departure.on_return,
+            Sync: self._on_sync,
+        }
 
     def take(self, node: bytes, messages: list[Message]) -> None:
         finished: list[bytes] = []
         now = _now_ms()
+        self.standing.heard(node, now)
         try:
             for message in messages:
                 self._take(node, message, now, finished)
         finally:
             if finished:
                 self.scheduler.on_finished(node, finished, now)
-                self.place_soon()
+                self.may_place()
 
     def _take(self, node: bytes, message: Message, now: int, finished: list[bytes]) -> None:
+        kind = type(message)
         if isinstance(message, Load):
             if self.head is not None and self.head.on_load(node, message, now):
                 self.stir()
-        elif self.standing.on_message(node, message, now) or not self._may_act_on(node, message):
+        elif self.standing.on_message(node, message, now) or not self._may_act_on(node, kind):
             return
-        elif beside := self._beside.get(type(message)):
+        elif beside := self._beside.get(kind):
             beside(node, message)
         else:
             finished += self.exchange.on_message(node, message)
             self.stir()
-            if isinstance(message, Untaken):
-                self.scheduler.avoid(node)
-            elif isinstance(message, Return):
-                self.farewell.departure.on_return(node, message)
-            elif isinstance(message, Sync):  # tasks may have waited for this link
-                self.place_soon()
+            if after := self._after.get(kind):
+                after(node, message)
 
-    def _may_act_on(self, node: bytes, message: Message) -> bool:
-        return self.standing.may_act() and (node in self.partners or isinstance(message, Drain))
+    def _may_act_on(self, node: bytes, kind: type[Message]) -> bool:
+        return self.standing.may_act() and (node in self.partners or kind is Drain)
+
+    def _on_untaken(self, node: bytes, _: Untaken) -> None:
+        self.scheduler.avoid(node)
+
+    def _on_sync(self, _: bytes, __: Sync) -> None:
+        """Tasks may have waited for this link."""
+        self.may_place()
 
     def _on_noted(self, node: bytes, noted: JobNoted) -> None:
         self.telling.on_noted(node, noted)

@@ -93,7 +93,7 @@ class Member:
         source = _own_address(listening)
         self.network = Network(identity, self.node, self.hello, self, source)
         self.pulls = Pulls(arena, identity, self.network.way, self._on_pulled, source)
-        guests = Guests(arena, self.node, jobs_ended)
+        guests = Guests(arena, self.node, lambda: self.correspondence.follow(), jobs_ended)
         self.exchange = Exchange(arena, self.node, self.network, self.pulls, guests)
         peers = self.exchange.peers
         peers.label = f"{record.node_ip_address} ({record.node_id[:8]})"
@@ -136,8 +136,9 @@ class Member:
             self.correspondence,
             self.farewell,
             self._stirred.set,
-            self._place_soon,
+            self._may_place,
         )
+        self._is_to_look_for_places = False
         self._is_to_place = False
         self._nonsense: set[str] = set()  # what peers have sent, as far as it was said
 
@@ -204,7 +205,7 @@ class Member:
             news = self.arena.news(NEWS_AT_ONCE, 0)
             kinds = {item[0] for item in news}
             if _kernel.NEWS_DONE in kinds:  # what a task has printed is there before its result is
-                self.correspondence.tell(at_once=True)
+                self.correspondence.tell(_now_ms(), at_once=True)
             self.exchange.on_news(news)
             self.correspondence.codes.look()
             if _kernel.NEWS_QUEUED in kinds:
@@ -258,6 +259,9 @@ class Member:
         except Exception as error:  # whatever it has said, this node goes on
             self._on_nonsense(node, error)
         self.bell.look()
+        if self._is_to_look_for_places:
+            self._is_to_look_for_places = False
+            self._place_soon()
 
     def _on_nonsense(self, node: bytes, error: Exception) -> None:
         """What a peer has said can't be acted upon. As with a damaged frame the link ends, and the next one
@@ -271,11 +275,15 @@ class Member:
             )
         self.network.close_link(node, f"what it has sent can't be acted upon ({kind})")
 
+    def _may_place(self) -> None:
+        """What has come may have made room for tasks."""
+        self._is_to_look_for_places = True
+
     def _place_soon(self) -> None:
         """Once in a turn of the loop, however many links have brought results: a decision looks at every
         node, and with a thousand of them as many decisions would keep the loop from all else for seconds.
-        What a driver has submitted meanwhile, with its result in hand, is placed by a look at that."""
-        self.bell.look()
+        To be called after a look at the news: what a driver has submitted meanwhile, with its result in hand,
+        is placed by that."""
         if not self._is_to_place and self.arena.ready_tasks:
             self._is_to_place = True
             self.loop.call_soon(self._place)

@@ -5,6 +5,7 @@ that the node with the lower id has made.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -119,7 +120,7 @@ class Network:
         """How long nothing has come over the link to that node; None: there is none."""
         if node not in self._links:
             return None
-        return int(1000 * (asyncio.get_running_loop().time() - self._links[node][0].last_received))
+        return int(1000 * (time.monotonic() - self._links[node][0].last_received))
 
     def way(self, node: bytes) -> str | None:
         """The address at which this node reaches it."""

@@ -184,10 +184,13 @@ class Standing:
 
     # --- messages ---
 
-    def on_message(self, node: bytes, message: Message, now_ms: int) -> bool:
-        """False when it is not about membership."""
+    def heard(self, node: bytes, now_ms: int) -> None:
+        """Messages have come, whatever they say."""
         if self.head is not None:
             self.head.authority.heard(node, now_ms)
+
+    def on_message(self, node: bytes, message: Message, now_ms: int) -> bool:
+        """False when it is not about membership."""
         if type(message) not in ABOUT_MEMBERSHIP:
             return False
         if isinstance(message, Ping):

@@ -62,8 +62,8 @@ class Tasks:
                     job_home=self.peers.node if home == THIS_NODE else self.peers.by_number[home].node,
                     function=None if function is None else wire_ref(function),
                     payload=bytes(payload),
-                    deps=[wire_ref(ref) for ref in deps],
-                    nested=[wire_ref(ref) for ref in nested],
+                    deps=[wire_ref(ref) for ref in deps] if deps else [],
+                    nested=[wire_ref(ref) for ref in nested] if nested else [],
                     num_returns=num_returns,
                     needs=messages.Resources(cpu, gpu, custom),
                     attempt=attempt,
@@ -89,7 +89,7 @@ class Tasks:
         returned: list[tuple[bytes, int]] = []
         copied: list[tuple[bytes, int]] = []
         for result in results.results:
-            nested = [self.peers.ref(ref, peer) for ref in result.nested]
+            nested = [self.peers.ref(ref, peer) for ref in result.nested] if result.nested else []
             fresh = self.arena.finish_return(
                 peer.number,
                 result.id,
@@ -100,7 +100,8 @@ class Tasks:
                 result.failed,
                 result.turn,
             )
-            self.loans.came_from(peer.number, nested)
+            if nested:
+                self.loans.came_from(peer.number, nested)
             if fresh and result.data is not None and len(result.data) <= COPY_BYTES:
                 copied.append((result.id, 1))
             elif not fresh or result.data is not None:
@@ -128,10 +129,14 @@ class Tasks:
             else:
                 job = self.peers.number(task.job_home, task.job)
             function = None if task.function is None else self.peers.ref(task.function, peer)
-            deps = [self.peers.ref(ref, peer) for ref in task.deps]
-            nested = [self.peers.ref(ref, peer) for ref in task.nested]
+            deps = [self.peers.ref(ref, peer) for ref in task.deps] if task.deps else []
+            nested = [self.peers.ref(ref, peer) for ref in task.nested] if task.nested else []
             checkpoint = None if task.checkpoint is None else self.peers.ref(task.checkpoint, peer)
-            named = [ref for ref in (function, *deps, *nested, checkpoint) if ref is not None]
+            named = deps + nested
+            if function is not None:
+                named.append(function)
+            if checkpoint is not None:
+                named.append(checkpoint)
             refs += named
             is_untaken = self.is_leaving and task.actor is None  # the calls of its actors are still done here
             if is_untaken:
@@ -151,7 +156,8 @@ class Tasks:
                  task.around, checkpoint, task.turn)
             )  # fmt: skip
         self.arena.receive_tasks(peer.number, tasks)
-        self.loans.came_from(peer.number, refs)
+        if refs:
+            self.loans.came_from(peer.number, refs)
         self.jobs.keep_functions(tasks)
         if untaken:
             self.peers.send(peer.number, messages.Untaken(untaken))

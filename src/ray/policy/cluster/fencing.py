@@ -104,7 +104,10 @@ class Fence:
 
         A process that was stopped for a minute may come here before its own timer does.
         """
-        return not self.fenced and now_ms - self._renewed_ms < self._limit_ms(now_ms)
+        if self.fenced:
+            return False
+        since_ms = now_ms - self._renewed_ms
+        return since_ms < FENCE_MS or since_ms < self._limit_ms(now_ms)  # which is no less
 
     def tick(self, now_ms: int) -> list[Action]:
         """What time alone brings. To be called a few times a second."""
