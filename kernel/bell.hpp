@@ -4,6 +4,7 @@
 
 #include <poll.h>
 #include <sched.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <thread>
@@ -43,80 +44,7 @@ class Courtesy {
   u32 short_ones_ = 0;                   // since the last long one
 };
 
-// For an event loop that sleeps for its descriptors and for the news at once: nobody wakes a thread that wakes it.
-//
-// While both came soon lately, it first looks for them, and others run between two looks: to be woken takes longer than
-// most of what node managers wait for one call to another node.  Used by the thread that makes it.
-class Ears {
- public:
-  // Null: the system has no such sleep.  `fd` is one that can be read when a descriptor of the loop's can (an epoll's).
-  static std::unique_ptr<Ears> make(Mapping& m, int fd) {
-    std::unique_ptr<Uring> uring = Uring::make();
-    return uring ? std::unique_ptr<Ears>(new Ears(m, fd, std::move(uring))) : nullptr;
-  }
-
-  struct Heard {
-    bool news = false, descriptor = false;
-    bool any() const { return news || descriptor; }
-  };
-  // Neither: a signal, the end of the time, or of a slice of it.
-  Heard sleep(const wait::Deadline& deadline, bool hears_queue) {
-    HostPause pause;
-    u64 begun = now_ns();
-    Heard heard;
-    if (patience_.spins()) heard = look(deadline, hears_queue);
-    if (!heard.any()) heard = wait_for(deadline, hears_queue);
-    patience_.waited(now_ns() - begun);
-    return heard;
-  }
-
-  // Whoever was just given what it waited for may have run; not, if such has taken long.
-  bool give_way() { return courtesy_.give_way(); }
-
- private:
-  Ears(Mapping& m, int fd, std::unique_ptr<Uring> uring) : h_(m.header()), fd_(fd), uring_(std::move(uring)) {}
-
-  Heard look(const wait::Deadline& deadline, bool hears_queue) {
-    Heard heard;
-    u64 end = now_ns() + u64(EARS_SPIN_NS);
-    do {
-      heard.news = is_stirred(h_, hears_queue);
-      heard.descriptor = can_read();
-    } while (!heard.any() && now_ns() < end && !deadline.passed() && courtesy_.give_way());
-    return heard;
-  }
-
-  Heard wait_for(const wait::Deadline& deadline, bool hears_queue) {
-    Heard heard;
-    h_.news_sleepers.fetch_add(1, std::memory_order_seq_cst);
-    for (bool is_over = false; !is_over;) {
-      u32 value = h_.news_word.load(std::memory_order_seq_cst);
-      // SYNC POINT bell, as in `Bell::arm`.
-      if ((heard.news = is_stirred(h_, hears_queue))) break;
-      uring_->want(h_.news_word, value);
-      uring_->want(fd_);
-      Uring::Came came = uring_->wait(deadline.slice_ns(IDLE_SLICE_NS));
-      // What has come since it was asked for may have been read, and the news be none that is heard.
-      heard.descriptor = came.descriptor && can_read();
-      is_over = heard.descriptor || !(came.word || came.descriptor);
-    }
-    h_.news_sleepers.fetch_sub(1, std::memory_order_seq_cst);
-    return heard;
-  }
-
-  bool can_read() const {
-    pollfd descriptor{fd_, POLLIN, 0};
-    return poll(&descriptor, 1, 0) > 0;
-  }
-
-  Header& h_;
-  const int fd_;
-  std::unique_ptr<Uring> uring_;
-  wait::Patience patience_{EARS_SPIN_NS};
-  Courtesy courtesy_;
-};
-
-// The same for any event loop: a thread that sleeps on the futex and rings a descriptor.
+// For any event loop: a thread that sleeps on the futex and rings a descriptor.
 //
 // It rings once for each time it is armed, so that whoever has been told can look at the news in its own time, and
 // nobody who makes some pays for a wake-up meanwhile.  To arm it wakes nobody: the thread sleeps on the word of the
@@ -177,6 +105,95 @@ class Bell {
   std::atomic<bool> armed_{false};
   std::atomic<bool> hears_queue_{true};
   std::thread thread_;  // last: it uses the others
+};
+
+// For an event loop that lets this sleep for it, for its descriptors and for the news at once.
+//
+// While both came soon lately, it first looks for them, and others run between two looks: to be woken takes longer than
+// most of what node managers wait for one call to another node.  Used by the thread that makes it.
+class Ears {
+ public:
+  // `fd` is one that can be read when a descriptor of the loop's can (an epoll's).  Without io_uring, or where the
+  // system has none that waits for futexes, a thread rings.
+  Ears(Mapping& m, int fd, bool may_use_io_uring)
+      : h_(m.header()), fd_(fd), uring_(may_use_io_uring ? Uring::make() : nullptr) {
+    if (uring_) return;
+    rung_ = File(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    if (rung_.fd() < 0) throw SystemFailed("eventfd", errno);
+    bell_ = std::make_unique<Bell>(m, rung_.fd());
+  }
+
+  struct Heard {
+    bool news = false, descriptor = false;
+    bool any() const { return news || descriptor; }
+  };
+  // Neither: a signal, the end of the time, or of a slice of it.
+  Heard sleep(const wait::Deadline& deadline, bool hears_queue) {
+    HostPause pause;
+    u64 begun = now_ns();
+    Heard heard;
+    if (patience_.spins()) heard = look(deadline, hears_queue);
+    if (!heard.any()) heard = uring_ ? sleep_for_both(deadline, hears_queue) : sleep_rung(deadline, hears_queue);
+    patience_.waited(now_ns() - begun);
+    return heard;
+  }
+
+  // Whoever was just given what it waited for may have run; not, if such has taken long.
+  bool give_way() { return courtesy_.give_way(); }
+
+ private:
+  Heard look(const wait::Deadline& deadline, bool hears_queue) {
+    Heard heard;
+    u64 end = now_ns() + u64(EARS_SPIN_NS);
+    do {
+      heard.news = is_stirred(h_, hears_queue);
+      heard.descriptor = can_read();
+    } while (!heard.any() && now_ns() < end && !deadline.passed() && courtesy_.give_way());
+    return heard;
+  }
+
+  Heard sleep_for_both(const wait::Deadline& deadline, bool hears_queue) {
+    Heard heard;
+    h_.news_sleepers.fetch_add(1, std::memory_order_seq_cst);
+    for (bool is_over = false; !is_over;) {
+      u32 value = h_.news_word.load(std::memory_order_seq_cst);
+      // SYNC POINT bell, as in `Bell::arm`.
+      if ((heard.news = is_stirred(h_, hears_queue))) break;
+      uring_->want(h_.news_word, value);
+      uring_->want(fd_);
+      Uring::Came came = uring_->wait(deadline.slice_ns(IDLE_SLICE_NS));
+      // What has come since it was asked for may have been read, and the news be none that is heard.
+      heard.descriptor = came.descriptor && can_read();
+      is_over = heard.descriptor || !(came.word || came.descriptor);
+    }
+    h_.news_sleepers.fetch_sub(1, std::memory_order_seq_cst);
+    return heard;
+  }
+
+  Heard sleep_rung(const wait::Deadline& deadline, bool hears_queue) {
+    pollfd both[] = {{fd_, POLLIN, 0}, {rung_.fd(), POLLIN, 0}};
+    bell_->arm(hears_queue);
+    long slice_ns = deadline.slice_ns(IDLE_SLICE_NS);
+    timespec slice{slice_ns / 1'000'000'000, slice_ns % 1'000'000'000};
+    ppoll(both, 2, &slice, nullptr);
+    bell_->disarm();
+    u64 times;
+    while (read(rung_.fd(), &times, sizeof times) < 0 && errno == EINTR) continue;
+    return {is_stirred(h_, hears_queue), can_read()};
+  }
+
+  bool can_read() const {
+    pollfd descriptor{fd_, POLLIN, 0};
+    return poll(&descriptor, 1, 0) > 0;
+  }
+
+  Header& h_;
+  const int fd_;
+  std::unique_ptr<Uring> uring_;
+  File rung_;
+  std::unique_ptr<Bell> bell_;  // where there is no io_uring; it writes into the one above
+  wait::Patience patience_{EARS_SPIN_NS};
+  Courtesy courtesy_;
 };
 
 }  // namespace ray

@@ -296,9 +296,8 @@ class Client {
   std::vector<News> news(u32 most, i64 timeout_ms);
   void listen(std::optional<int> fd);
   void arm(bool hears_queue);
-  bool disarm();
   bool has_news(bool hears_queue) const;
-  bool hear(std::optional<int> fd);
+  void hear(std::optional<int> fd, bool may_use_io_uring);
   bool give_way() { return ears_ && ears_->give_way(); }
   Ears::Heard sleep(i64 timeout_ms, bool hears_queue);
   void renew_news(u32 peer);

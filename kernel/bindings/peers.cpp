@@ -288,11 +288,11 @@ void add_peers(nb::class_<Arena>& arena) {
           "listen", [](Arena& a, std::optional<int> fd) { a.c().listen(fd); }, "fd"_a.none())
       .def(
           "arm", [](Arena& a, bool hears_queue) { a.c().arm(hears_queue); }, "hears_queue"_a = true)
-      .def("disarm", [](Arena& a) { return a.c().disarm(); })
       .def(
           "has_news", [](Arena& a, bool hears_queue) { return a.c().has_news(hears_queue); }, "hears_queue"_a)
       .def(
-          "hear", [](Arena& a, std::optional<int> fd) { return a.c().hear(fd); }, "fd"_a.none())
+          "hear", [](Arena& a, std::optional<int> fd, bool may_use_io_uring) { a.c().hear(fd, may_use_io_uring); },
+          "fd"_a.none(), "may_use_io_uring"_a = true)
       .def("give_way", [](Arena& a) { return a.c().give_way(); })
       .def(
           "sleep",

@@ -44,13 +44,9 @@ inline void Client::arm(bool hears_queue) {
 // Whether a look at it is worth it; that tasks wait in the queue counts if it is to be heard.
 inline bool Client::has_news(bool hears_queue) const { return peek(h_.news_head) || (hears_queue && peek(h_.queued)); }
 
-// Until it is armed again.  False: it was not armed, or has rung.
-inline bool Client::disarm() { return bell_ && bell_->disarm(); }
-
-// From now on this thread can `sleep` for that descriptor and for news at once; none: no more.  False: not here.
-inline bool Client::hear(std::optional<int> fd) {
-  ears_ = fd ? Ears::make(m(), *fd) : nullptr;
-  return ears_ != nullptr;
+// From now on this thread can `sleep` for that descriptor and for news at once; none: no more.
+inline void Client::hear(std::optional<int> fd, bool may_use_io_uring) {
+  ears_ = fd ? std::make_unique<Ears>(m(), *fd, may_use_io_uring) : nullptr;
 }
 
 inline Ears::Heard Client::sleep(i64 timeout_ms, bool hears_queue) {

@@ -417,12 +417,11 @@ class Arena:
 
         That tasks wait for workers counts unless `hears_queue` is false.
         """
-    def disarm(self) -> bool: ...  # until it is armed again; False: it was not, or has rung
     def has_news(self, hears_queue: bool) -> bool: ...  # what an armed bell would ring for
-    def hear(self, fd: int | None) -> bool:
+    def hear(self, fd: int | None, may_use_io_uring: bool = True) -> None:
         """From now on this thread may `sleep` for that descriptor, an epoll's; None: no more.
 
-        False where the system does not let it: it takes io_uring with futexes, Linux 6.7.
+        It does so by io_uring, with futexes (Linux 6.7), or else a thread of the kernel's rings it.
         """
     def give_way(self) -> bool: ...  # so that whoever was just given what it waited for may run; False: nobody could
     def sleep(self, timeout_ms: int, hears_queue: bool) -> tuple[bool, bool]:

@@ -1,8 +1,4 @@
-"""How news of the arena reach the event loop, once, and again when the bell is armed.
-
-Its selector sleeps for both (`kernel/uring.hpp`). Where the system has no such sleep, and for loops with
-another selector, a thread of the kernel rings (`kernel/bell.hpp`).
-"""
+"""How news of the arena reach the event loop, once, and again when the bell is armed (`kernel/bell.hpp`)."""
 
 import asyncio
 import math
@@ -48,6 +44,8 @@ class Alarm(Protocol):
 class RingingThread:
     """The alarm of any loop."""
 
+    is_told = False  # as far as is known here
+
     def __init__(self, arena: _kernel.Arena) -> None:
         self._arena = arena
         self._fd = -1
@@ -58,14 +56,6 @@ class RingingThread:
 
     def arm(self, hears_queue: bool) -> None:
         self._arena.arm(hears_queue)
-
-    def disarm(self) -> bool:
-        """Until it is armed again. False: it was not, or has rung."""
-        return self._arena.disarm()
-
-    @property
-    def is_told(self) -> bool:
-        return False  # as far as is known here
 
     def has_news(self, hears_queue: bool) -> bool:
         return self._arena.has_news(hears_queue)
@@ -78,63 +68,49 @@ class RingingThread:
 
 
 class Lookout(selectors.EpollSelector):
-    """The selector of an event loop that hears a bell, and the alarm of that: armed while the loop sleeps.
+    """The selector of an event loop that hears a bell, and the alarm of that: the arena sleeps for both.
 
     What comes while something else is dealt with is looked at after that, and nobody need ring.
     """
 
-    def __init__(self, arena: _kernel.Arena, may_sleep_for_both: bool = True) -> None:
+    def __init__(self, arena: _kernel.Arena, may_use_io_uring: bool = True) -> None:
         super().__init__()
         self._arena = arena
-        self._may_sleep_for_both = may_sleep_for_both
-        self._thread: RingingThread | None = None  # where there is no sleep for both
+        self._may_use_io_uring = may_use_io_uring
         self._bell: Heard = []  # what else it returns when there is news
-        self._is_wanted = False  # the bell has not rung since it was asked for
-        self._is_armed = False  # the thread
+        self._is_armed = False
         self._hears_queue = True
         self._is_told = False  # in this turn of the loop, that there is news
 
     def begin(self, fd: int) -> None:
         self._bell = [(self.get_key(fd), selectors.EVENT_READ)]
-        if not (self._may_sleep_for_both and self._arena.hear(self.fileno())):
-            self._thread = RingingThread(self._arena)
-            self._thread.begin(fd)
-
-    @property
-    def is_rung_by_thread(self) -> bool:
-        return self._thread is not None
+        self._arena.hear(self.fileno(), self._may_use_io_uring)
 
     def arm(self, hears_queue: bool = True) -> None:
-        self._is_wanted, self._hears_queue = True, hears_queue
-        self._is_armed = False
+        self._is_armed, self._hears_queue = True, hears_queue
 
     @property
     def is_told(self) -> bool:
         """Once in a turn of the loop, however many links have brought something."""
-        return self._is_told or not self._is_wanted
+        return self._is_told or not self._is_armed
 
     def has_news(self, hears_queue: bool) -> bool:
-        found = not self.is_told and self._arena.has_news(hears_queue)
-        self._is_told = self._is_told or found
-        return found
+        if not self.is_told:
+            self._is_told = self._arena.has_news(hears_queue)
+            return self._is_told
+        return False
 
     def heard(self) -> None:
-        if self._thread is not None:
-            self._thread.heard()
+        """Nothing was written."""
 
     def end(self) -> None:
-        self._is_wanted = False
-        if self._thread is not None:
-            self._thread.end()
-        self._thread = None
+        self._is_armed = False
         self._arena.hear(None)
 
     def select(self, timeout: float | None = None) -> Heard:
         self._is_told = False
-        if not self._is_wanted:
+        if not self._is_armed:
             return super().select(timeout)
-        if self._thread is not None:
-            return self._select_while_armed(self._thread, timeout)
         if timeout is not None and timeout <= 0:
             has_news, is_ready = self._arena.has_news(self._hears_queue), True
         else:
@@ -142,18 +118,8 @@ class Lookout(selectors.EpollSelector):
             has_news, is_ready = self._arena.sleep(timeout_ms, self._hears_queue)
         ready = super().select(0) if is_ready else []
         if has_news:
-            self._is_wanted = False
-            ready += self._bell
-        return ready
-
-    def _select_while_armed(self, thread: RingingThread, timeout: float | None) -> Heard:
-        if not self._is_armed:
-            self._is_armed = True
-            thread.arm(self._hears_queue)
-        ready = super().select(timeout)
-        if ready:
             self._is_armed = False
-            self._is_wanted = thread.disarm()
+            ready += self._bell
         return ready
 
 

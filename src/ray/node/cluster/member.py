@@ -1,6 +1,6 @@
 """A node manager's part in a cluster: everything else of `ray.node.cluster`, put together.
 
-One event loop; a thread of the kernel's rings when the arena has news.
+One event loop, which hears when the arena has news (`ray.node.cluster.bell`).
 """
 
 import asyncio
