@@ -1,5 +1,4 @@
-// The bridge from the arena's news to an event loop, of which there are two.  Neither runs a transaction or holds
-// anything in the arena.
+// The bridge from the arena's news to an event loop.  It runs no transaction and holds nothing in the arena.
 #pragma once
 
 #include <poll.h>
@@ -10,7 +9,6 @@
 #include <thread>
 
 #include "transaction.hpp"
-#include "uring.hpp"
 #include "wait.hpp"
 
 namespace ray {
@@ -20,28 +18,24 @@ inline bool is_stirred(const Header& h, bool hears_queue) {
   return h.shut.load() || peek(h.news_head) || (hears_queue && peek(h.queued));
 }
 
-// Lets others run that wait for this core, unless that takes long: who computes keeps it for milliseconds.
+// Lets others run that wait for this core, unless that takes long: who computes keeps it for milliseconds.  Then it
+// rests, for longer each time that it was no better after that.
 class Courtesy {
  public:
   // Whether they could.
   bool give_way() {
-    if (to_leave_out_) {
-      --to_leave_out_;
-      return false;
-    }
     u64 begun = now_ns();
+    if (begun < again_) return false;
     sched_yield();
-    bool was_long = now_ns() - begun >= u64(WAY_NS);
-    short_ones_ = was_long ? 0 : short_ones_ + 1;
-    if (was_long) left_out_ = std::min(2 * left_out_ + 1, WAYS_LEFT_OUT);
-    else if (short_ones_ == SHORT_WAYS) left_out_ = 0;
-    to_leave_out_ = left_out_;
-    return !was_long;
+    u64 end = now_ns();
+    if (end - begun < u64(WAY_NS)) return true;
+    rest_ns_ = end - again_ > 4 * rest_ns_ ? u64(REST_NS) : std::min(2 * rest_ns_, u64(REST_MAX_NS));
+    again_ = end + rest_ns_;
+    return false;
   }
 
  private:
-  u32 left_out_ = 0, to_leave_out_ = 0;  // between two
-  u32 short_ones_ = 0;                   // since the last long one
+  u64 again_ = 0, rest_ns_ = 0;
 };
 
 // For any event loop: a thread that sleeps on the futex and rings a descriptor.
@@ -113,15 +107,8 @@ class Bell {
 // most of what node managers wait for one call to another node.  Used by the thread that makes it.
 class Ears {
  public:
-  // `fd` is one that can be read when a descriptor of the loop's can (an epoll's).  Without io_uring, or where the
-  // system has none that waits for futexes, a thread rings.
-  Ears(Mapping& m, int fd, bool may_use_io_uring)
-      : h_(m.header()), fd_(fd), uring_(may_use_io_uring ? Uring::make() : nullptr) {
-    if (uring_) return;
-    rung_ = File(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-    if (rung_.fd() < 0) throw SystemFailed("eventfd", errno);
-    bell_ = std::make_unique<Bell>(m, rung_.fd());
-  }
+  // `fd` is one that can be read when a descriptor of the loop's can (an epoll's).
+  Ears(Mapping& m, int fd) : h_(m.header()), fd_(fd), rung_(new_eventfd()), bell_(m, rung_.fd()) {}
 
   struct Heard {
     bool news = false, descriptor = false;
@@ -133,7 +120,7 @@ class Ears {
     u64 begun = now_ns();
     Heard heard;
     if (patience_.spins()) heard = look(deadline, hears_queue);
-    if (!heard.any()) heard = uring_ ? sleep_for_both(deadline, hears_queue) : sleep_rung(deadline, hears_queue);
+    if (!heard.any()) heard = sleep_armed(deadline, hears_queue);
     patience_.waited(now_ns() - begun);
     return heard;
   }
@@ -142,6 +129,12 @@ class Ears {
   bool give_way() { return courtesy_.give_way(); }
 
  private:
+  static File new_eventfd() {
+    File file(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    if (!file) throw SystemFailed("eventfd", errno);
+    return file;
+  }
+
   Heard look(const wait::Deadline& deadline, bool hears_queue) {
     Heard heard;
     u64 end = now_ns() + u64(EARS_SPIN_NS);
@@ -152,31 +145,13 @@ class Ears {
     return heard;
   }
 
-  Heard sleep_for_both(const wait::Deadline& deadline, bool hears_queue) {
-    Heard heard;
-    h_.news_sleepers.fetch_add(1, std::memory_order_seq_cst);
-    for (bool is_over = false; !is_over;) {
-      u32 value = h_.news_word.load(std::memory_order_seq_cst);
-      // SYNC POINT bell, as in `Bell::arm`.
-      if ((heard.news = is_stirred(h_, hears_queue))) break;
-      uring_->want(h_.news_word, value);
-      uring_->want(fd_);
-      Uring::Came came = uring_->wait(deadline.slice_ns(IDLE_SLICE_NS));
-      // What has come since it was asked for may have been read, and the news be none that is heard.
-      heard.descriptor = came.descriptor && can_read();
-      is_over = heard.descriptor || !(came.word || came.descriptor);
-    }
-    h_.news_sleepers.fetch_sub(1, std::memory_order_seq_cst);
-    return heard;
-  }
-
-  Heard sleep_rung(const wait::Deadline& deadline, bool hears_queue) {
+  Heard sleep_armed(const wait::Deadline& deadline, bool hears_queue) {
     pollfd both[] = {{fd_, POLLIN, 0}, {rung_.fd(), POLLIN, 0}};
-    bell_->arm(hears_queue);
+    bell_.arm(hears_queue);
     long slice_ns = deadline.slice_ns(IDLE_SLICE_NS);
     timespec slice{slice_ns / 1'000'000'000, slice_ns % 1'000'000'000};
     ppoll(both, 2, &slice, nullptr);
-    bell_->disarm();
+    bell_.disarm();
     u64 times;
     while (read(rung_.fd(), &times, sizeof times) < 0 && errno == EINTR) continue;
     return {is_stirred(h_, hears_queue), can_read()};
@@ -189,9 +164,8 @@ class Ears {
 
   Header& h_;
   const int fd_;
-  std::unique_ptr<Uring> uring_;
   File rung_;
-  std::unique_ptr<Bell> bell_;  // where there is no io_uring; it writes into the one above
+  Bell bell_;
   wait::Patience patience_{EARS_SPIN_NS};
   Courtesy courtesy_;
 };

@@ -297,7 +297,7 @@ class Client {
   void listen(std::optional<int> fd);
   void arm(bool hears_queue);
   bool has_news(bool hears_queue) const;
-  void hear(std::optional<int> fd, bool may_use_io_uring);
+  void hear(std::optional<int> fd);
   bool give_way() { return ears_ && ears_->give_way(); }
   Ears::Heard sleep(i64 timeout_ms, bool hears_queue);
   void renew_news(u32 peer);

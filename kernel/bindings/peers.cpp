@@ -291,8 +291,7 @@ void add_peers(nb::class_<Arena>& arena) {
       .def(
           "has_news", [](Arena& a, bool hears_queue) { return a.c().has_news(hears_queue); }, "hears_queue"_a)
       .def(
-          "hear", [](Arena& a, std::optional<int> fd, bool may_use_io_uring) { a.c().hear(fd, may_use_io_uring); },
-          "fd"_a.none(), "may_use_io_uring"_a = true)
+          "hear", [](Arena& a, std::optional<int> fd) { a.c().hear(fd); }, "fd"_a.none())
       .def("give_way", [](Arena& a) { return a.c().give_way(); })
       .def(
           "sleep",

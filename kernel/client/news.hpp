@@ -45,9 +45,7 @@ inline void Client::arm(bool hears_queue) {
 inline bool Client::has_news(bool hears_queue) const { return peek(h_.news_head) || (hears_queue && peek(h_.queued)); }
 
 // From now on this thread can `sleep` for that descriptor and for news at once; none: no more.
-inline void Client::hear(std::optional<int> fd, bool may_use_io_uring) {
-  ears_ = fd ? std::make_unique<Ears>(m(), *fd, may_use_io_uring) : nullptr;
-}
+inline void Client::hear(std::optional<int> fd) { ears_ = fd ? std::make_unique<Ears>(m(), *fd) : nullptr; }
 
 inline Ears::Heard Client::sleep(i64 timeout_ms, bool hears_queue) {
   if (!ears_) throw std::logic_error("this process has not said what it hears");

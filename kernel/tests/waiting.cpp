@@ -256,14 +256,13 @@ void patience_ends_and_comes_back() {
 }
 
 // Of an event loop, which sleeps for news and for a descriptor.
-void ears(u32 times, bool may_use_io_uring) {
-  printf("%s io_uring, if there is one:\n", may_use_io_uring ? "with" : "without");
+void ears(u32 times) {
   Session s;
   const u8 peer_id[ID_BYTES] = {1};
   s.c.enter_peer(peer_id);  // who has no peers has no news
   int ends[2];
   expect(pipe(ends) == 0, "there is a pipe");
-  Ears ears(s.c.m(), ends[0], may_use_io_uring);
+  Ears ears(s.c.m(), ends[0]);
   auto hears = [&](i64 ms = -1) {
     Ears::Heard heard;
     for (wait::Deadline end(ms); !heard.any() && !end.passed();) heard = ears.sleep(end, true);
@@ -328,7 +327,7 @@ void courtesy() {
   std::atomic<bool> ends{false};
   u32 ways = 0;
   for (u32 i = 0; i < 1000; ++i) ways += courtesy.give_way();
-  expect(ways > 300, "beside nobody it gives way nearly always");
+  expect(ways > 100, "beside nobody it gives way");
   cpu_set_t all, one;
   sched_getaffinity(0, sizeof all, &all);
   CPU_ZERO(&one);
@@ -337,19 +336,19 @@ void courtesy() {
   std::thread computes([&] {
     while (!ends.load()) pause_cpu();
   });
-  u64 began = now_ns();
   u32 long_ones = 0;
-  for (u32 i = 0; i < 20'000; ++i) {
-    u64 from = now_ns();
-    courtesy.give_way();
+  constexpr u64 SPAN_NS = 3'000'000'000;
+  for (u64 began = now_ns(), from = began; from < began + SPAN_NS; from = now_ns()) {
+    if (courtesy.give_way()) continue;
     long_ones += now_ns() - from >= u64(WAY_NS);
+    usleep(50);
   }
-  printf("%-28s 20000 times, %u long, %.1f ms\n", "a way given to who computes", long_ones,
-         double(now_ns() - began) / 1e6);
   ends = true;
   computes.join();
   sched_setaffinity(0, sizeof all, &all);
-  expect(long_ones && long_ones <= 100, "beside who computes it does so ever more rarely");
+  printf("a way given to who computes: %u times in %.0f s\n", long_ones, double(SPAN_NS) / 1e9);
+  // After rests of 10, 20, 40 ms and so on; a machine that is busy otherwise may look quiet now and then.
+  expect(long_ones >= 3 && long_ones <= 30, "beside who computes it does so ever more rarely");
 }
 
 // --- signals ------------------------------------------------------------------------------------------
@@ -509,8 +508,7 @@ int main() {
   time_outs();
   patience_ends_and_comes_back();
   watches_of_many();
-  ears(times / 3, true);
-  ears(times / 3, false);
+  ears(times / 3);
   courtesy();
   interrupts();
   host_is_busy();

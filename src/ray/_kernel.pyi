@@ -418,11 +418,7 @@ class Arena:
         That tasks wait for workers counts unless `hears_queue` is false.
         """
     def has_news(self, hears_queue: bool) -> bool: ...  # what an armed bell would ring for
-    def hear(self, fd: int | None, may_use_io_uring: bool = True) -> None:
-        """From now on this thread may `sleep` for that descriptor, an epoll's; None: no more.
-
-        It does so by io_uring, with futexes (Linux 6.7), or else a thread of the kernel's rings it.
-        """
+    def hear(self, fd: int | None) -> None: ...  # from now on it may `sleep` for that one, an epoll's; None: no more
     def give_way(self) -> bool: ...  # so that whoever was just given what it waited for may run; False: nobody could
     def sleep(self, timeout_ms: int, hears_queue: bool) -> tuple[bool, bool]:
         """Blocks until there is news, or the arena is shut, or the descriptor can be read: which of the two. Neither:

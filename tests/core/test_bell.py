@@ -104,12 +104,12 @@ def test_its_thread_ends(node: Node) -> None:
 class Loop:
     """What an event loop has: an epoll, here of one end of a pipe."""
 
-    def __init__(self, node: Node, may_use_io_uring: bool) -> None:
+    def __init__(self, node: Node) -> None:
         self.node = node
         self.ends = os.pipe2(os.O_CLOEXEC)
         self.epoll = select.epoll()
         self.epoll.register(self.ends[0], select.EPOLLIN)
-        node.manager.hear(self.epoll.fileno(), may_use_io_uring)
+        node.manager.hear(self.epoll.fileno())
 
     def hears(self, hears_queue: bool = True, patience_ms: int = PATIENCE_MS) -> tuple[bool, bool]:
         """Of news, of the descriptor; neither when the patience is over."""
@@ -127,9 +127,9 @@ class Loop:
             os.close(end)
 
 
-@pytest.fixture(params=[True, False], ids=["io_uring", "thread"])
-def loop(node: Node, request: pytest.FixtureRequest) -> Iterator[Loop]:
-    loop = Loop(node, request.param)
+@pytest.fixture
+def loop(node: Node) -> Iterator[Loop]:
+    loop = Loop(node)
     yield loop
     loop.close()
 

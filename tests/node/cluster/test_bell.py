@@ -1,7 +1,4 @@
-"""The bell of a node manager's loop: armed while the loop sleeps, and who is awake need not be rung.
-
-All of it with io_uring, where the system has it, and without.
-"""
+"""The bell of a node manager's loop: armed while the loop sleeps, and who is awake need not be rung."""
 
 import asyncio
 import os
@@ -27,9 +24,9 @@ def node() -> Node:
     return one
 
 
-@pytest.fixture(params=[True, False], ids=["io_uring", "thread"])
-def lookout(node: Node, request: pytest.FixtureRequest) -> Iterator[Lookout]:
-    lookout = Lookout(node.manager, request.param)
+@pytest.fixture
+def lookout(node: Node) -> Iterator[Lookout]:
+    lookout = Lookout(node.manager)
     yield lookout
     lookout.close()
 

@@ -73,10 +73,9 @@ class Lookout(selectors.EpollSelector):
     What comes while something else is dealt with is looked at after that, and nobody need ring.
     """
 
-    def __init__(self, arena: _kernel.Arena, may_use_io_uring: bool = True) -> None:
+    def __init__(self, arena: _kernel.Arena) -> None:
         super().__init__()
         self._arena = arena
-        self._may_use_io_uring = may_use_io_uring
         self._bell: Heard = []  # what else it returns when there is news
         self._is_armed = False
         self._hears_queue = True
@@ -84,7 +83,7 @@ class Lookout(selectors.EpollSelector):
 
     def begin(self, fd: int) -> None:
         self._bell = [(self.get_key(fd), selectors.EVENT_READ)]
-        self._arena.hear(self.fileno(), self._may_use_io_uring)
+        self._arena.hear(self.fileno())
 
     def arm(self, hears_queue: bool = True) -> None:
         self._is_armed, self._hears_queue = True, hears_queue
