@@ -288,9 +288,8 @@ void ears(u32 times) {
     });
     expect(await(maker) == 0, "who makes news ends well");
   }
-  u8 byte = 1;
-  auto say = [&] { expect(write(ends[1], &byte, 1) == 1, "the pipe takes a byte"); };
-  auto take = [&] { expect(read(ends[0], &byte, 1) == 1, "the pipe gives it"); };
+  auto say = [&] { expect(write(ends[1], "x", 1) == 1, "the pipe takes a byte"); };
+  auto take = [&, byte = '.']() mutable { expect(read(ends[0], &byte, 1) == 1, "the pipe gives it"); };
   for (u32 pause_us : {0, 500}) {
     std::atomic<u32> taken{0};
     std::thread speaker([&] {
@@ -325,9 +324,9 @@ void ears(u32 times) {
 void courtesy() {
   Courtesy courtesy;
   std::atomic<bool> ends{false};
-  u32 ways = 0;
-  for (u32 i = 0; i < 1000; ++i) ways += courtesy.give_way();
-  expect(ways > 100, "beside nobody it gives way");
+  u64 patience_ends = now_ns() + 30'000'000'000;  // this machine may compute something else at first
+  while (!courtesy.give_way() && now_ns() < patience_ends) usleep(100);
+  expect(now_ns() < patience_ends, "who is alone on a core gives way");
   cpu_set_t all, one;
   sched_getaffinity(0, sizeof all, &all);
   CPU_ZERO(&one);
