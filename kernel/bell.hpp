@@ -151,10 +151,10 @@ class Ears {
     long slice_ns = deadline.slice_ns(IDLE_SLICE_NS);
     timespec slice{slice_ns / 1'000'000'000, slice_ns % 1'000'000'000};
     ppoll(both, 2, &slice, nullptr);
-    bell_.disarm();
     u64 times;
-    while (read(rung_.fd(), &times, sizeof times) < 0 && errno == EINTR) continue;
-    return {is_stirred(h_, hears_queue), can_read()};
+    if (!bell_.disarm()) [[maybe_unused]]
+      ssize_t taken = read(rung_.fd(), &times, sizeof times);
+    return {is_stirred(h_, hears_queue), both[0].revents != 0};
   }
 
   bool can_read() const {

@@ -12,7 +12,7 @@ from ray import _kernel
 NEWS_AT_ONCE = 512
 # While tasks wait for this node's workers, results are looked at this often: many at one wake-up. Whoever
 # runs one task at a time leaves none waiting, so no answer is late for it.
-PAUSE_S = 0.02
+PAUSE_S = 0.03
 CAN_WAIT = {_kernel.NEWS_DONE, _kernel.NEWS_GONE, _kernel.NEWS_QUEUED}
 
 
