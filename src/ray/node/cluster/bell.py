@@ -15,7 +15,6 @@ NEWS_AT_ONCE = 512
 PAUSE_S = 0.03
 CAN_WAIT = {_kernel.NEWS_DONE, _kernel.NEWS_GONE, _kernel.NEWS_QUEUED}
 
-
 Heard = list[tuple[selectors.SelectorKey, int]]  # what a selector returns
 
 
@@ -94,10 +93,10 @@ class Lookout(selectors.EpollSelector):
         return self._is_told or not self._is_armed
 
     def has_news(self, hears_queue: bool) -> bool:
-        if not self.is_told:
-            self._is_told = self._arena.has_news(hears_queue)
-            return self._is_told
-        return False
+        if self.is_told:
+            return False
+        self._is_told = self._arena.has_news(hears_queue)
+        return self._is_told
 
     def heard(self) -> None:
         """Nothing was written."""
