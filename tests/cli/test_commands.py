@@ -143,6 +143,20 @@ def test_in_the_foreground_a_signal_ends_it(programs: Programs, signum: int) -> 
     assert programs.gone()
 
 
+def test_a_signal_before_it_has_started_is_said(programs: Programs) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a control store that does not answer
+        silent.settimeout(10.0)
+        url = f"redis://:secret@127.0.0.1:{silent.getsockname()[1]}/0"
+        running = cli.start(programs, "start", "--head", "--redis-port=0", f"--redis-url={url}", "--block")
+        connection, _ = silent.accept()
+        with connection:
+            running.send(signal.SIGTERM)
+            done = running.finish()
+    assert done.code == 1, done.both
+    assert "before the node had started" in done.err
+    assert programs.gone()
+
+
 def test_in_the_foreground_the_end_of_the_session_is_said(programs: Programs) -> None:
     running = cli.start(programs, "start", "--head", "--redis-port=0", "--num-cpus=1", "--block")
     found = re.search(r"127\.0\.0\.1:\d+", running.line())

@@ -140,12 +140,17 @@ def start(
         for signum in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(signum) is not signal.SIG_IGN:  # as nohup has it
                 signal.signal(signum, _terminate)
-    if address is None and store is not None:
-        notices, keeper, record = _start_at(store, options, redis_port, token_file, object_manager_port)
-    elif address is None:
-        keeper, record = start_head(options, redis_port, token_file, object_manager_port)
-    else:
-        keeper, record = start_node(options, address, token_file, object_manager_port)
+    try:
+        if address is None and store is not None:
+            notices, keeper, record = _start_at(store, options, redis_port, token_file, object_manager_port)
+        elif address is None:
+            keeper, record = start_head(options, redis_port, token_file, object_manager_port)
+        else:
+            keeper, record = start_node(options, address, token_file, object_manager_port)
+    except _Terminated:
+        raise click.ClickException(
+            "A signal to end came before the node had started. What had begun was ended."
+        ) from None
     try:
         for notice in notices:
             say(notice)
