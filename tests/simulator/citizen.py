@@ -300,7 +300,7 @@ class Citizen(Machine):
 
     def rejoin(self) -> None:
         self.world.tell(lambda: f"{self.name!r}: is over, and joins again")
-        self._keep(list(self.exchange.end_incarnation()))  # type: ignore[arg-type]
+        self._keep(list(self.exchange.end_incarnation(bytes.hex)))  # type: ignore[arg-type]
         self.network.leave(self.name)
         self._up.clear()
         self._around.clear()

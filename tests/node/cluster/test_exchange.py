@@ -228,6 +228,21 @@ def test_an_owner_dies_and_its_ids_fail() -> None:
     del foreign, result, waits, function
 
 
+def test_who_joins_anew_says_with_which_node_an_id_was_lost() -> None:
+    world = World(2)
+    a, b = world.members
+    value = a.node.driver.put(encoded(9), RAW)
+    waits = a.node.submit(function_of(a), 4, nested=[value])[0]
+    a.offload(b)
+    world.settle()
+    borrowed = b.node.driver.foreign((value.binary(), b.node.peer(a.node)))
+    kept = b.exchange.end_incarnation(lambda node: f"node {node.hex()}")
+    fmt, data = b.node.driver.get(borrowed, 0)
+    assert fmt == _kernel.FORMAT_SYSTEM
+    assert f"node {a.id.hex()}".encode() in bytes(data)
+    del value, waits, borrowed, kept, data
+
+
 def test_a_new_node_manager_goes_on() -> None:
     world = World(2)
     a, b = world.members

@@ -41,8 +41,8 @@ class Burials:
 
     def begin(self, dead: Peer, may_wait: bool) -> None:
         self.orphans.gone(dead.number)
-        orphans = self._without_value(dead) if may_wait else {}
-        others = self._may_have(orphans, dead) if orphans else []
+        orphans = self._without_value(dead)
+        others = self._may_have(orphans, dead) if orphans and may_wait else []
         if others:
             self.orphans.add(dead.number, dead.node, orphans, others)
             self.wanted.ask_others(dead)

@@ -103,9 +103,10 @@ class Exchange:
         """
         return self._on_death(node, name, True)
 
-    def end_incarnation(self) -> list[_kernel.ObjectID]:
-        """All others are dead to this node, at once."""
-        kept = [oid for node in list(self.peers.by_node) for oid in self._on_death(node, "", False)]
+    def end_incarnation(self, name_of: Callable[[bytes], str]) -> list[_kernel.ObjectID]:
+        """All others are dead to this node, at once. `name_of` them is as in `on_death`."""
+        nodes = list(self.peers.by_node)
+        kept = [oid for node in nodes for oid in self._on_death(node, name_of(node), False)]
         self.burials.end()
         return kept
 

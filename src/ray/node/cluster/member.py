@@ -305,7 +305,7 @@ class Member:
         self.scheduler.place(_now_ms())
 
     def bury(self, node: bytes, reason: str) -> None:
-        name = f"{self._node_name(node)} ({node.hex()[:8]})"
+        name = self._name_when_gone(node)
         self.network.forget(node, reason)
         self.correspondence.hearing.forget(node)
         self.pulls.gone(node)
@@ -329,7 +329,7 @@ class Member:
         say("this node was declared dead, and joins again as a new one, with its drivers and objects.")
         self.rejoins = True
         self._stirred.set()
-        kept = self.exchange.end_incarnation()
+        kept = self.exchange.end_incarnation(self._name_when_gone)
         self.loop.call_later(GRACE_S, kept.clear)
 
     def _on_store(self, is_up: bool, why: str) -> None:
@@ -386,6 +386,10 @@ class Member:
 
     def _node_name(self, node: bytes) -> str:
         return node_name(node, {**self.network.addresses, self.node: self.doors.listener.address})
+
+    def _name_when_gone(self, node: bytes) -> str:
+        """Another may have its address by then."""
+        return f"{self._node_name(node)} ({node.hex()[:8]})"
 
     def _stock(self) -> dict[bytes, tuple[int, int, int]]:
         return self.scheduler.stock()
