@@ -13,7 +13,7 @@ from ray._kernel import DRIVER, Arena, KernelError, ObjectID, StaleHandle, WaitT
 from ray.core import interrupts, session_state, store
 from ray.core.actor import ActorClass, ActorHandle, kill_actor
 from ray.core.kernel_errors import translated
-from ray.core.options import OPTION_NAMES
+from ray.core.options import OPTION_NAMES, Demand
 from ray.core.remote_function import RemoteFunction
 from ray.core.resources import amounts, free_of, stock_of
 from ray.core.session_state import PYTHON_MODE, SCRIPT_MODE, SILENT_MODE, Current
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ray.observe.error_printer import ErrorPrinter
     from ray.observe.output_printer import OutputPrinter
     from ray.session.options import SessionOptions
+    from ray.wire.messages import NodeState, Resources
 
 
 def init(
@@ -375,31 +376,67 @@ def error_info(worker: Worker = global_worker) -> list[dict[str, Any]]:
 
 
 def cluster_resources() -> dict[str, float]:
-    """All that the session's nodes have: CPU, and GPU and custom_resource where there are any."""
-    return amounts(session_state.require("ray.cluster_resources").stock)
+    """All that the nodes of the session have together: CPU, and GPU and custom_resource where there are any.
+
+    In a cluster it blocks until the head has answered, as `nodes` does, and raises what that raises."""
+    session = session_state.require("ray.cluster_resources")
+    return amounts(_sum(session, [state.total for state in _members(session)]) or session.stock)
 
 
 def available_resources() -> dict[str, float]:
-    """The part of `cluster_resources` that nothing uses at this moment."""
+    """The part of `cluster_resources` that nothing uses at this moment; of other nodes, as they last said.
+
+    In a cluster it blocks until the head has answered, as `nodes` does, and raises what that raises."""
     session = session_state.require("ray.available_resources")
-    free = amounts(free_of(session.arena))
-    return {name: free.get(name, 0.0) for name in amounts(session.stock)}
+    members = _members(session)
+    total = _sum(session, [state.total for state in members]) or session.stock
+    free = amounts(_sum(session, [state.free for state in members]) or free_of(session.arena))
+    return {name: free.get(name, 0.0) for name in amounts(total)}
 
 
 def nodes() -> list[dict[str, Any]]:
-    """The node that the caller is on: one dict with `node_id`, `node_ip_address`, `alive` and `resources`.
+    """All nodes, the caller's first: dicts with `node_id`, `node_ip_address`, `alive` and `resources`.
 
-    The id is the one that `ray status` shows; the node of a script's own session has none."""
+    The ids are those that `ray status` shows; the node of a script's own session has none. In a cluster it
+    blocks until the head has answered, some ten milliseconds; nodes that have died or left are not listed.
+    Raises RayConnectionError when the head does not answer in two seconds."""
     session = session_state.require("ray.nodes")
     record = {**session.info, **json.loads(session.arena.session() or b"{}")}
-    return [
+    own = record.get("node_id", "")
+    found = [
         {
-            "node_id": record.get("node_id", ""),
-            "node_ip_address": record["node_ip_address"],
-            "alive": not session.arena.is_shut,
-            "resources": amounts(session.stock),
+            "node_id": state.node_id.hex(),
+            "node_ip_address": state.address.rpartition(":")[0].strip("[]"),
+            "alive": True,
+            "resources": amounts(_sum(session, [state.total]) or session.stock),
         }
+        for state in _members(session)
     ]
+    here = {
+        "node_id": own,
+        "node_ip_address": record["node_ip_address"],
+        "alive": not session.arena.is_shut,
+        "resources": amounts(session.stock),
+    }
+    return [here, *(node for node in found if node["node_id"] != own)]
+
+
+def _members(session: Current) -> "list[NodeState]":
+    """The nodes of a cluster, as its head sees them; none of a script's own session."""
+    if not session.in_cluster:
+        return []
+    from ray.session.head_link import ask_nodes
+    from ray.session.record import SessionRecord
+
+    return ask_nodes(SessionRecord.load(session.arena.session()))
+
+
+def _sum(session: Current, parts: "list[Resources]") -> Demand | None:
+    """None of nothing."""
+    if not parts:
+        return None
+    cpu, gpu, custom = (sum(getattr(part, kind) for part in parts) for kind in ("cpu", "gpu", "custom"))
+    return Demand(cpu, gpu, custom, session.stock.custom_name)
 
 
 def timeline(filename: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:

@@ -98,6 +98,23 @@ async def nodes_of(record: SessionRecord) -> list[NodeState]:
         return await head.nodes()
 
 
+def ask_nodes(record: SessionRecord) -> list[NodeState]:
+    """The same for a caller that blocks, whose thread may run a loop.
+
+    Raises RayConnectionError when the head does not answer.
+    """
+    with ThreadPoolExecutor(1, "ray-asking") as thread:
+        try:
+            return thread.submit(asyncio.run, nodes_of(record)).result()
+        except TimeoutError:
+            address = record.head_address or record.link_address
+            raise RayConnectionError(
+                f"The head of the cluster at {address} has not said in {CONNECT_S:g} s which nodes there are. "
+                "What runs goes on meanwhile; ask again, or look at `ray status` there.",
+                address,
+            ) from None
+
+
 def wait_joined(record: SessionRecord, patience_s: float) -> bool:
     """Until this node is a member of its cluster, to the head. False: it is not, after so long.
 
