@@ -58,7 +58,9 @@ def test_what_is_free_is_what_no_node_uses(cluster: LocalCluster) -> None:
         time.sleep(60)
 
     holds.remote()
-    assert wait_for(lambda: ray.available_resources() == {"CPU": 4.0, "custom_resource": 4.0} or None, PATIENCE_S)
+    assert wait_for(
+        lambda: ray.available_resources() == {"CPU": 4.0, "custom_resource": 4.0} or None, PATIENCE_S
+    )
 
 
 def test_nodes_that_have_gone_are_not_listed(cluster: LocalCluster) -> None:

@@ -109,7 +109,7 @@ def ask_nodes(record: SessionRecord) -> list[NodeState]:
         except TimeoutError:
             address = record.head_address or record.link_address
             raise RayConnectionError(
-                f"The head of the cluster at {address} has not said in {CONNECT_S:g} s which nodes there are. "
+                f"The head of the cluster at {address} has not said in {CONNECT_S:g} s who belongs to it. "
                 "What runs goes on meanwhile; ask again, or look at `ray status` there.",
                 address,
             ) from None
