@@ -99,11 +99,11 @@ inline constexpr i64 TIMEOUT_MAX_MS = 1'000'000'000'000;  // three decades: as g
 inline constexpr long SPIN_NS = 25'000;
 inline constexpr long WOKEN_NS = 125'000;      // two that wake each other may take as long
 inline constexpr u32 SPINS_IN_VAIN = 4;        // one after the other, until a thread that waits sleeps at once
+inline constexpr u32 SPINS_ANYWAY = 16;        // each time that it has waited so often, it spins all the same
 inline constexpr long EARS_SPIN_NS = 150'000;  // of an event loop: others run meanwhile
 inline constexpr long WAY_NS = 1'000'000;      // who was let run for so long was computing
 inline constexpr long REST_NS = 10'000'000;    // without such, after one: the least and the most
 inline constexpr long REST_MAX_NS = 100'000'000;
-inline constexpr u32 SPINS_ANYWAY = 16;  // each time that it has waited so often, it spins all the same
 inline constexpr int LOCK_ATTEMPTS = 4;  // to take the mutex without keeping the host's other threads waiting
 
 // Formats the kernel writes or understands; from FORMAT_ERROR on they are failures.
