@@ -71,19 +71,15 @@ class Arena {
       } catch (const Help& help) {
         task = help.task;
       }
-      auto below = c().step_up(task);
-      try {
-        helper(work_of(c().assignment(task)));
-      } catch (...) {
-        c().step_down(*below);
-        throw;
-      }
-      c().step_down(*below);
+      run_on_top(task);
     }
   }
 
   SharedClient shared;
   nb::object helper;  // runs work_of's tuples
+
+ private:
+  void run_on_top(u32 task);
 };
 
 }  // namespace ray::python

@@ -53,6 +53,32 @@ nb::tuple Arena::work_of(const Assignment& a) {
                         u64(task.job) << 32 | resources::handle(client.m(), task.shape));
 }
 
+// A task on top of the one that waits.
+void Arena::run_on_top(u32 task) {
+  // Of Python's frames. The user's code may have left none to the worker's own steps, which must come to their end.
+  constexpr int FRAMES = 128;
+  auto below = c().step_up(task);
+  int limit = Py_GetRecursionLimit();
+  auto leave = [&] {
+    if (Py_GetRecursionLimit() == limit + FRAMES) Py_SetRecursionLimit(limit);  // else it is the user's
+    c().step_down(*below);
+  };
+  Py_SetRecursionLimit(limit + FRAMES);
+  try {
+    helper(work_of(c().assignment(task)));
+  } catch (const std::exception& e) {
+    // With a task half done, the one below would be answered as if it were that.  A death is sorted out by others.
+    if (!c().m().header().shut && c().running() == task) {
+      fprintf(stderr, "ray: A worker ends, since a task that ran while another waited could not be ended: %s\n",
+              e.what());
+      _exit(1);
+    }
+    leave();
+    throw;
+  }
+  leave();
+}
+
 void Arena::finish(nb::list results) {
   std::vector<std::unique_ptr<Payload>> payloads;
   std::vector<std::vector<u32>> nested;

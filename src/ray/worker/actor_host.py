@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import cloudpickle
 
-from ray._kernel import JOURNAL_ERROR, ArenaClosed, ObjectID, View, collect
+from ray._kernel import JOURNAL_ERROR, ObjectID, View, collect
 from ray.core.definition import Loaded
 from ray.core.failures import failed
 from ray.core.invocation import Sealed
@@ -70,22 +70,18 @@ class ActorHost:
         self._calls += 1
         return self._calls >= self._interval
 
-    def state(self) -> Sealed | None:
-        """The state after the calls so far, to be stored.  None: it can't be saved, which is reported.
-
-        Runs the user's code, and while the call still runs whose job an error belongs to."""
+    def state(self) -> Sealed:
+        """The state after the calls so far, to be stored.  Raises what the user's code raises."""
         self._calls = 0  # what can't be saved now is tried again after as many calls
-        try:
-            save = getattr(self.instance, "__ray_save__", None)
-            state = (_WHOLE, self.instance) if save is None else (_SAVED, save())
-            data, nested = _pickled(state, self.name)
-            return block_of(self._session, data), formats.RAW, nested
-        except ArenaClosed:
-            raise
-        except BaseException as error:
-            data, _, _ = failed(error, f"{self.name}.__ray_save__")
-            self._session.arena.journal(JOURNAL_ERROR, data)
-            return None
+        save = getattr(self.instance, "__ray_save__", None)
+        state = (_WHOLE, self.instance) if save is None else (_SAVED, save())
+        data, nested = _pickled(state, self.name)
+        return block_of(self._session, data), formats.RAW, nested
+
+    def report(self, error: BaseException) -> None:
+        """Why the state could not be saved, as an error of the job whose call runs."""
+        data, _, _ = failed(error, f"{self.name}.__ray_save__")
+        self._session.arena.journal(JOURNAL_ERROR, data)
 
     def store(self, state: Sealed, leaves: bool = False) -> None:
         """From now on no call up to here is run again. `leaves`: nor is any other, here."""

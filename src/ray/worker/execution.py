@@ -84,8 +84,9 @@ class Executor:
         """Runs a task on top of the one that waits for it: there may be no more workers.
 
         BLAS threads and GPUs stay as they are: what helps has one task's CPUs, and no GPU."""
+        interruptible, self.interruptible = self.interruptible, False
         _, key, payload, deps, num_returns, _ = work
-        name, interruptible, output = self._name, self.interruptible, self._output.job
+        name, output = self._name, self._output.job
         self._paths.add(self._arena.job)
         self._output.enter(self._arena.job)
         data, fmt = self._run_task(key, payload, deps, num_returns)
@@ -118,6 +119,7 @@ class Executor:
             )
             self.interruptible = False
         except BaseException as error:
+            self.interruptible = False
             self._fail(error)
             return _NOTHING
         return self._commit(sealed, at_once=self.ended)
@@ -145,13 +147,12 @@ class Executor:
             )
             self.interruptible = False
         except BaseException as error:
+            self.interruptible = False
             self._fail(error)
         else:
             result = self._commit(sealed, at_once=save)
         if save:
-            self.interruptible = True
-            state = host.state()
-            self.interruptible = False
+            state = self._state(host)
             self._arena.complete()
             if state is not None:
                 host.store(state)
@@ -159,11 +160,24 @@ class Executor:
 
     def _leave(self, host: ActorHost) -> Result:
         """It goes on at another node; if its state can't be saved, it stays for as long as this one."""
-        state = host.state()
-        self.interruptible = False
+        state = self._state(host)
         if state is not None:
             host.store(state, leaves=True)
         return _NOTHING
+
+    def _state(self, host: ActorHost) -> Sealed | None:
+        """None: it can't be saved, which is reported, of the job that the call still belongs to."""
+        try:
+            self.interruptible = True
+            state = host.state()
+            self.interruptible = False
+        except BaseException as error:
+            self.interruptible = False
+            if type(error) is ArenaClosed:
+                raise
+            host.report(error)
+            return None
+        return state
 
     def _create_actor(self, key: int, payload: bytes, deps: list[ObjectID] | None) -> Result:
         self._name = ""
@@ -175,6 +189,7 @@ class Executor:
             self._host = ActorHost.brought_up(self.session, loaded, interval, args, kwargs)
             self.interruptible = False
         except BaseException as error:
+            self.interruptible = False
             data, fmt, _ = self._failure(error)
             self._insist(lambda: self._arena.actor_failed(data, fmt))
         flush()
@@ -210,7 +225,6 @@ class Executor:
         self._insist(lambda: self._arena.fail(data, fmt, nested, news))
 
     def _failure(self, error: BaseException) -> Failed:
-        self.interruptible = False
         # By type: to ask the user's exception for its class, or any other attribute, may run his code.
         if type(error) is ArenaClosed:
             raise error

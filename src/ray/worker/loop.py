@@ -1,16 +1,13 @@
 """A worker process from its first task to its end."""
 
-import signal
-import traceback
-from types import FrameType
-
-from ray._kernel import Arena, ArenaClosed, DirectoryFull, KernelError, StoreFull
+from ray._kernel import Arena, ArenaClosed, DirectoryFull, StoreFull
 from ray.core import session_state
 
 # Brings cloudpickle, which every function needs to be unpickled: the workers are forked with it.
 from ray.serialization import pickling  # noqa: F401
 from ray.worker import environment
 from ray.worker.execution import Executor
+from ray.worker.interrupts import interrupt_user_code_only
 
 
 def prepare(arena: Arena) -> Executor:
@@ -28,7 +25,7 @@ def main(executor: Executor) -> None:
     arena = executor.session.arena
     session_state.enter(executor.session)
     environment.reseed()
-    _interrupt_user_code_only(executor)
+    interrupt_user_code_only(executor)
     arena.set_helper(executor.help)
     data: bytes | None = None
     fmt = 0
@@ -40,12 +37,6 @@ def main(executor: Executor) -> None:
                 executor.finish([(data, fmt, None)])
                 data = None
                 continue
-            except (KernelError, SystemExit):
-                raise
-            except BaseException:  # of a signal handler that a task left behind; the result was taken before
-                traceback.print_exc()
-                data = None
-                continue
             if work is None:
                 break
             data, fmt = executor.run(*work)
@@ -55,13 +46,3 @@ def main(executor: Executor) -> None:
         pass
     finally:
         environment.flush()
-
-
-def _interrupt_user_code_only(executor: Executor) -> None:
-    """SIGINT is for the user's code; to a worker that is idle, or at its own work, it means nothing."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if executor.interruptible:
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, handle)
