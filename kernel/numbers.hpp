@@ -94,6 +94,7 @@ inline constexpr u32 HELP_DEPTH_MAX = 48;       // tasks that wait below the one
 inline constexpr long SLEEP_SLICE_NS = 100'000'000;
 inline constexpr long IDLE_SLICE_NS = 300'000'000;  // of who has had nothing to do for so many slices
 inline constexpr u32 IDLE_AFTER = 10;
+inline constexpr long LOCK_SLICE_NS = 20'000'000;         // of a wait for the mutex
 inline constexpr u64 OWNER_STOPPED_NS = 3'000'000'000;    // later than the node manager's lock watch is with it
 inline constexpr i64 TIMEOUT_MAX_MS = 1'000'000'000'000;  // three decades: as good as for ever
 inline constexpr long SPIN_NS = 25'000;

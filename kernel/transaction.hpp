@@ -78,6 +78,10 @@ inline int try_mutex(Mapping& m) {
 
 // Waits for it; ETIMEDOUT when it was not to be had within the time (-1: no limit).
 //
+// In slices: a waiter that is woken and killed takes its wake-up along, if somebody else has the mutex by then, who
+// does not know that there are more.  They look again after a slice, which is within what is promised of a dead owner's
+// mutex.
+//
 // Who must have it tells an owner that has kept it for very long to go on, in case it was stopped (signal(7)).
 // The node manager does so sooner, and can do more; but it may be the owner, or be stopped as well.
 inline int lock_waiting(Mapping& m, long timeout_ms) {
@@ -87,7 +91,7 @@ inline int lock_waiting(Mapping& m, long timeout_ms) {
   for (;;) {
     timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    long slice = SLEEP_SLICE_NS;
+    long slice = LOCK_SLICE_NS;
     if (timeout_ms >= 0) {
       i64 left = i64(deadline) - i64(now_ns());
       if (left < slice) slice = left > 0 ? left : 0;

@@ -49,6 +49,7 @@ NO_NONSENSE = (Drain, Load, View)
 RENAMED_S = 0.25  # who has left is dead to the others after that, and must come as another
 GROWN_MIB = 128
 LOG_BYTES = 1 << 20
+LOG_SHOWN = 4_000  # characters, of one that reads no more
 
 
 def ends_a_link(message: Message) -> bool:
@@ -102,7 +103,10 @@ def send(
     count = connections = 0
     name = b""
     renamed_s = 0.0
+    read_s = time.monotonic()
     while count < FRAMES:
+        if time.monotonic() - read_s > PATIENCE_S:
+            pytest.fail(f"manager {manager_of(node)} reads no more: {log_of_manager(node)[-LOG_SHOWN:]}")
         if time.monotonic() - renamed_s > RENAMED_S:
             name, renamed_s = choose.randbytes(20), time.monotonic()
         connections += 1
@@ -113,6 +117,7 @@ def send(
                     if not is_read(connection):
                         break
                     count += AT_ONCE
+                    read_s = time.monotonic()
                 connection.sendall(last())
                 end(connection)
                 count += 1

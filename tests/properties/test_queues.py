@@ -181,8 +181,12 @@ class Queues(RuleBasedStateMachine):
             **{f"{name}_free": free for name, free in self.free.items()},
         }
 
+    def _with_tasks(self) -> list[Client]:
+        """By their tasks: which of two idle workers takes a task is not the model's, and a step picks by place."""
+        return sorted(self.running, key=lambda worker: self.running[worker].number)
+
     def _working(self) -> list[Client]:
-        return [worker for worker in self.running if worker not in self.waiting_inside]
+        return [worker for worker in self._with_tasks() if worker not in self.waiting_inside]
 
     def _done(self, worker: Client) -> Task:
         task = self.running.pop(worker)
@@ -308,7 +312,7 @@ class Queues(RuleBasedStateMachine):
     @precondition(lambda self: self.idle or self.running)
     @rule(pick=PICK)
     def die(self, pick: int) -> None:
-        workers = [*self.idle, *self.running]
+        workers = [*self.idle, *self._with_tasks()]
         worker = workers[pick % len(workers)]
         if worker in self.idle:
             self.idle.remove(worker)

@@ -52,7 +52,7 @@ def _begins_to_help(frame: FrameType | None) -> bool:
 
 
 def interrupt_user_code_only(executor: Executor) -> None:
-    """From now on, for handlers that are there and for those that user code sets.
+    """From now on: guards the handler of SIGINT, and those that user code sets through `signal.signal`.
 
     They are guarded as they are set, so that a task pays nothing; user code sees its own."""
     set_handler, get_handler = signal.signal, signal.getsignal
