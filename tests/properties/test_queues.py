@@ -182,7 +182,7 @@ class Queues(RuleBasedStateMachine):
         }
 
     def _with_tasks(self) -> list[Client]:
-        """By their tasks: which of two idle workers takes a task is not the model's, and a step picks by place."""
+        """By their tasks: which of two idle workers takes one is by chance, and a step picks by place."""
         return sorted(self.running, key=lambda worker: self.running[worker].number)
 
     def _working(self) -> list[Client]:
