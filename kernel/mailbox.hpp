@@ -6,7 +6,7 @@
 //   2. A call that runs is in no list; a finished one of an actor with checkpoints is in `done` until the
 //      next checkpoint, in order of execution.
 //   3. An actor's object is referenced by handles and by calls not yet finished; without references the
-//      actor ends.
+//      actor ends.  As long as the object is news its record is kept, and the object with it.
 //   4. Of an actor that is away its calls go there in the order of their lane, and stay in it until their results are
 //      known: in each lane the first ones are away.  Its lanes are ready when there is one to be sent.
 //   5. Of an actor with checkpoints that is away, the calls whose results are known and that its checkpoint here does
@@ -453,7 +453,9 @@ inline void work(Transaction& t) {
     t.set(task.flags, task.flags | u32(goes_back ? TAKEN_BACK : ACTOR_GONE));
     task::fail(t, i);
   };
-  if (actor.unreferenced && t.m.object(actor.object).references) t.set(actor.unreferenced, 0u);  // named again since
+  // Named again since; or news since, and let go of when that is taken.
+  const Object& o = t.m.object(actor.object);
+  if (actor.unreferenced && (o.references || o.origin & LISTED)) t.set(actor.unreferenced, 0u);
   // The last reference went; a creation under way ends it when it is done.
   if (actor.state != ACTOR_DEAD && (actor.state != ACTOR_AWAY || !actor.unreferenced)) {
     t.set(t.h.actor_work, actor.work_next);

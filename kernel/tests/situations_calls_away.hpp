@@ -751,6 +751,24 @@ inline void add_checkpoints_for_owners(Situations& list) {
         s.c.take_back(peer(s, 1), returned);
         if (!s.c.served_actors().empty()) s.board.complain("an actor that has left is served");
       }));
+  // Its object is in the list of news, and nothing refers to it, when its process ends.
+  Situation ends = with_peers(
+      "the process of an actor that has left ends", [](Stage& s) { serves_with_calls(s, 2); },
+      [](Stage& s) { s.c.leave(); },
+      [=](Stage& s) {
+        ready(s);
+        s.c.checkpoint(Value{reinterpret_cast<const u8*>(&s.memory.sum), 8, NIL, FORMAT_TEST}, {}, true);
+        finish_task(s);
+      },
+      ProcessKind::worker, [](Stage& s) { hear(s); });
+  ends.meet = [](Stage& s) {
+    hear(s);
+    s.x = s.m.actor(s.m.header().actors.high_water).object;
+    std::vector<IdTimes> returned{{id_of(s, s.x), 1}};
+    s.c.take_back(peer(s, 1), returned);
+    s.c.renew_news(peer(s, 1));
+  };
+  list.push_back(ends);
   list.push_back(with_peers(
       "look for the actors that this node serves", [](Stage& s) { serves_with_calls(s, 1); },
       [](Stage& s) {

@@ -20,7 +20,6 @@ from ray.wire.frames import FrameReader, FrameWriter
 from ray.wire.identity import LINK, Identity
 from ray.wire.messages import (
     PROTOCOL,
-    Drain,
     Hello,
     Kill,
     Leaving,
@@ -44,8 +43,8 @@ AT_ONCE = 200  # before the sender asks whether they were read
 PREPARED = 20_000  # different frames, of which each turn takes some
 STRANGE_IDS = 50  # of each length
 STRANGE_ADDRESS = "127.0.0.99:1"  # where nobody listens
-# Who says these may say them: which node is to leave, or dead, and what its own node can do.
-NO_NONSENSE = (Drain, Load, View)
+# Who says these may say them: who is dead, and what its own node can do.
+NO_NONSENSE = (Load, View)
 RENAMED_S = 0.25  # who has left is dead to the others after that, and must come as another
 GROWN_MIB = 128
 LOG_BYTES = 1 << 20

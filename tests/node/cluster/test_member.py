@@ -11,7 +11,7 @@ import pytest
 from ray.node.cluster.member import Member
 from ray.wire.identity import Identity
 from ray.wire.link import End
-from ray.wire.messages import Kill, Message, Ping, Pong
+from ray.wire.messages import Drain, Kill, Message, Ping, Pong
 from ray.wire.token import ClusterToken
 from tests.core.nodes import CPU, RAW, Network, Node, decoded, encoded
 
@@ -167,3 +167,32 @@ def test_what_cannot_be_acted_upon_ends_the_link_and_nothing_else(
 
     asyncio.run(scenario())
     assert capsys.readouterr().err.count("this object is not an actor") == 1
+
+
+def test_only_the_head_has_a_node_leave(nodes: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Message] = []
+    begun: list[int] = []
+
+    async def scenario() -> None:
+        async with running(nodes) as members:
+            await until(lambda: all(len(member.scheduler.others) == 2 for member in members))
+            (_, b, c), (head, here, there) = nodes, members
+            monkeypatch.setattr(there.farewell, "begin", begun.append)
+            for member in head, here:
+                on_messages = member.on_messages
+                monkeypatch.setattr(
+                    member,
+                    "on_messages",
+                    lambda node, said, then=on_messages: (heard.extend(said), then(node, said)),
+                )
+            here.network.want_link(c.node_id)
+            await until(lambda: here.network.is_linked(c.node_id) and b.node_id in there.inbox.partners)
+            for message in Drain(c.node_id, 1), Ping(77):
+                here.network.send(c.node_id, message)
+            await until(lambda: Pong(77) in heard)
+            for message in Drain(b.node_id, 2), Drain(c.node_id, 3), Ping(78):
+                head.network.send(c.node_id, message)
+            await until(lambda: Pong(78) in heard)
+
+    asyncio.run(scenario())
+    assert begun == [3]

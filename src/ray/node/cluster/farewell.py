@@ -63,7 +63,8 @@ class Farewell:
     def on_message(self, node: bytes, message: Message) -> None:
         self.stir()
         if isinstance(message, Drain):
-            self.begin(message.timeout_ms)
+            if node == self.standing.head_node and message.node_id == self.network.node:
+                self.begin(message.timeout_ms)
         elif isinstance(message, Offer):
             self.takeover.on_offer(node, message)
         elif isinstance(message, Taken):
