@@ -143,6 +143,10 @@ class LocalCluster:
         if not node.is_alive:
             return
         node.is_alive = False
+        # A machine dies at once: none of these is to see another die, and to say so.
+        for pid in processes.of_session(node.record.token):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
         end.kill_until_none(lambda: processes.of_session(node.record.token), KILLED_S)
         node.keeper.end(self._end_ms(node))
         self._forget(node)

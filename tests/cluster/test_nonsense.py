@@ -46,6 +46,7 @@ STRANGE_ADDRESS = "127.0.0.99:1"  # where nobody listens
 # Who says these may say them: who is dead, and what its own node can do.
 NO_NONSENSE = (Load, View)
 RENAMED_S = 0.25  # who has left is dead to the others after that, and must come as another
+STUCK_S = 60.0  # one message may bring fifty tasks with 65,536 results each, and they are all made
 GROWN_MIB = 128
 LOG_BYTES = 1 << 20
 LOG_SHOWN = 4_000  # characters, of one that reads no more
@@ -69,7 +70,7 @@ def frame(*said: Message) -> bytes:
 def connected(node: LocalNode, name: bytes) -> Iterator[ssl.SSLSocket]:
     """A member of that name, for as long as the others take it for one."""
     identity = Identity(node.record.cluster_identity.encode())
-    with open_socket(node.record.link_address, identity, LINK, PATIENCE_S) as connection:
+    with open_socket(node.record.link_address, identity, LINK, STUCK_S) as connection:
         hello = Hello(PROTOCOL, "1", name, b"", STRANGE_ADDRESS, False, Resources())
         connection.sendall(frame(hello) + frame(Sync([], [], [], True)))
         yield connection
@@ -104,7 +105,7 @@ def send(
     renamed_s = 0.0
     read_s = time.monotonic()
     while count < FRAMES:
-        if time.monotonic() - read_s > PATIENCE_S:
+        if time.monotonic() - read_s > STUCK_S:
             pytest.fail(f"manager {manager_of(node)} reads no more: {log_of_manager(node)[-LOG_SHOWN:]}")
         if time.monotonic() - renamed_s > RENAMED_S:
             name, renamed_s = choose.randbytes(20), time.monotonic()
