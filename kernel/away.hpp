@@ -359,7 +359,8 @@ inline void come_back(Transaction& t, u32 i, bool unmade, bool died) {
 
 // --- received ------------------------------------------------------------------------------------------------
 
-// Lent to its owner until that has the value.  It may be known here already, as an argument of another task.
+// Lent to its owner until that has the value.  It may be known here already, as an argument of another task.  Throws
+// when its task is here already: of a node whose next incarnation sends it again before that one's death is known here.
 inline void add_result(Transaction& t, u32 i, u32 index, u32 owner) {
   Task& task = t.m.task(i);
   u8 id[ID_BYTES];
@@ -371,6 +372,7 @@ inline void add_result(Transaction& t, u32 i, u32 index, u32 owner) {
   }
   Object& o = t.m.object(r);
   if (o.state == OBJECT_PENDING) {
+    if (o.task && o.task != i) throw StaleHandle("this task is here already, for another node");
     t.set(o.task, i);
     if (o.origin & WANTED) t.set(o.origin, o.origin & ~u32(WANTED));
   } else {

@@ -339,8 +339,7 @@ class Checker {
     for (u32 a = 1; a <= h.actors.high_water; ++a) {
       Actor& actor = m.actor(a);
       if (free_actors_[a]) {
-        // A creation that was undone leaves its first state, which nobody takes for that of one in use.
-        expect(actor.state == ACTOR_FREE || actor.state == ACTOR_CREATING, "actor ", a, " is free, and in use");
+        expect(actor.state == ACTOR_FREE, "actor ", a, " is free, and in use");
         continue;
       }
       expect(actor.state != ACTOR_FREE, "actor ", a, " is in use and says it is free");

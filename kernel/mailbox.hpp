@@ -55,7 +55,7 @@ inline u32 create(Transaction& t, const u8* task_id, u32 cls, u32 shape, u32 int
   u8 id[ID_BYTES];
   task::return_id(id, task_id, ACTOR_INDEX);
   u32 a = make_record(t, id, cls, shape, interval, job);
-  t.write(t.m.actor(a).state, ACTOR_CREATING);
+  t.set(t.m.actor(a).state, ACTOR_CREATING);  // under the log, so that one look finds those in use
   object::hold(t, t.m.actor(a).object, process);
   return a;
 }
@@ -68,7 +68,7 @@ inline u32 serve(Transaction& t, const u8* task_id, u32 cls, u32 shape, u32 inte
   u32 a = make_record(t, id, cls, shape, interval, job);
   u32 o = t.m.actor(a).object;
   t.m.object(o).origin = owner;
-  t.write(t.m.actor(a).state, ACTOR_CREATING);
+  t.set(t.m.actor(a).state, ACTOR_CREATING);  // under the log, so that one look finds those in use
   loan::lend(t, o, owner);
   return a;
 }
@@ -90,7 +90,7 @@ inline u32 refer(Transaction& t, const u8* id, u32 peer) {
   actor.peer = peer;
   if (!peer) actor.failure_code = u32(SystemFailure::actor_killed);
   t.m.object(actor.object).origin = peer;
-  t.set(actor.state, peer ? ACTOR_AWAY : ACTOR_DEAD);  // under the log, so that one look finds those in use
+  t.set(actor.state, peer ? ACTOR_AWAY : ACTOR_DEAD);  // as above
   return actor.object;
 }
 

@@ -76,6 +76,7 @@ inline bool Client::seal(u32 o, const Value& v, std::span<const u32> nested) {
 inline void Client::add_nested(u32 o, std::span<const u32> nested) {
   for (size_t i = 0; i < nested.size(); i += AT_ONCE) {
     Transaction t(m(), thread());
+    if (m().object(o).state != OBJECT_PENDING) return t.commit();  // it has its value by now, or is an actor's
     for (u32 contained : nested.subspan(i, std::min<size_t>(AT_ONCE, nested.size() - i)))
       object::add_nested(t, o, contained);
     t.commit();

@@ -330,6 +330,20 @@ inline void add_calls_that_come(Situations& list) {
         receive(s, second);
       }));
   list.push_back(with_peers(
+      "give the object of an actor a value with many ids",
+      [](Stage& s) {
+        s.actors_may_die = true;
+        s.x = actor_in(s, State::idle, 0);
+        s.held.push_back(s.x);
+      },
+      [](Stage& s) {
+        u64 sum = 1;
+        Value v{reinterpret_cast<const u8*>(&sum), sizeof sum, NIL, FORMAT_TEST};
+        std::vector<IdRef> nested = made_up(s, 20, peer(s, 2));
+        if (s.c.finish_return(peer(s, 1), to_id(s.m.object(s.x).id), v, true, nested, false, 0))
+          s.board.complain("an actor is a result");
+      }));
+  list.push_back(with_peers(
       "receive a call to an actor that is gone",
       [](Stage& s) {
         s.actors_may_die = s.tasks_may_fail = true;

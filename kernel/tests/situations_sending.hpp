@@ -443,6 +443,19 @@ inline void add_receipts(Situations& list) {
   for (u32 returns : {0u, 1u, 20u})
     list.push_back(receives("a task with " + std::to_string(returns) + " returns", nothing,
                             [=](Stage& s) { return sent(s, order(s), returns); }));
+  for (u32 returns : {1u, 20u})
+    list.push_back(
+        with_peers("receive a task with " + std::to_string(returns) + " returns that is here for another node", nothing,
+                   [=](Stage& s) {
+                     SentTask task = sent(s, order(s), returns);
+                     receive(s, task);
+                     Value payload{reinterpret_cast<const u8*>(task.payload.data()), task.payload.size(), NIL, 0};
+                     try {
+                       s.c.receive_task(peer(s, 2), task, payload);
+                       s.board.complain("a task is made twice");
+                     } catch (const StaleHandle&) {
+                     }
+                   }));
   list.push_back(receives(
       "a task with arguments of all kinds",
       [](Stage& s) {

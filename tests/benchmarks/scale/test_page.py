@@ -32,7 +32,6 @@ def test_a_page_without_a_place_is_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.quiet
 def test_the_command_fills_the_page(tmp_path: Path) -> None:
     out = tmp_path / "results.json"
     command = [sys.executable, "-m", "benchmarks.scale", "--quick", "--out", str(out)]

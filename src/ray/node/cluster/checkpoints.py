@@ -37,6 +37,8 @@ class Checkpoints:
         peer = self.peers.by_number.get(number)
         if peer is None or not peer.synced:
             return
+        if not self.arena.is_ready(value):  # it is what the actor is to begin with, and has not come yet
+            return
         self.arena.lend(number, [value])
         small = self.given.value_for(number, value)
         self.peers.send(number, messages.Checkpoint(actor, turn, value.binary(), small, is_last))
