@@ -25,7 +25,7 @@ format:  ## rewrite Python and C++ sources into the one format
 check-kernel:  ## crash points and sanitizers (SHORT=1: the short form)
 	@scripts/check_kernel
 chaos: build  ## every attack of docs/reliability.md in its full form, figures at the end
-	@RAY_CHAOS=full .venv/bin/python -m pytest tests/chaos tests/properties tests/simulator tests/wire tests/cluster $(ARGS)
+	@RAY_CHAOS=full .venv/bin/python -m pytest tests/chaos tests/properties tests/simulator tests/wire tests/cluster tests/node/cluster $(ARGS)
 soak: build  ## mixed work with a fault every ten seconds, for SOAK_SECONDS (8 hours); a busy cluster, for 30 minutes
 	@SOAK_SECONDS=$(or $(SOAK_SECONDS),28800) .venv/bin/python -m pytest -s tests/chaos/test_soak.py tests/chaos/test_busy_cluster.py $(ARGS)
 wheel: setup  ## a wheel in dist/

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from ray import _kernel
 from ray.node.cluster.member import Member
 from ray.wire.identity import Identity
 from ray.wire.link import End
@@ -167,6 +168,34 @@ def test_what_cannot_be_acted_upon_ends_the_link_and_nothing_else(
 
     asyncio.run(scenario())
     assert capsys.readouterr().err.count("this object is not an actor") == 1
+
+
+def test_news_that_cannot_be_passed_on_is_told_of_again(
+    nodes: list[Node], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def scenario() -> None:
+        async with running(nodes[:2]) as members:
+            await until(lambda: all(len(member.scheduler.others) == 1 for member in members))
+            (a, b), there = nodes[:2], members[1]
+            on_news = there.exchange.on_news
+            lost = 0
+
+            def lose_the_first(news: "list[_kernel.News]") -> None:
+                nonlocal lost
+                if not lost and any(item[0] == _kernel.NEWS_DONE for item in news):
+                    lost += 1
+                    raise AssertionError("a fault")
+                on_news(news)
+
+            monkeypatch.setattr(there.exchange, "on_news", lose_the_first)
+            function = a.driver.put(encoded(1), RAW)
+            results = [a.submit(function, i)[0] for i in range(10)]
+            await until(lambda: b.work())
+            await until(lambda: (a.work(), b.work(), all(a.driver.is_ready(each) for each in results))[-1])
+            assert lost == 1
+
+    asyncio.run(scenario())
+    assert capsys.readouterr().err.count("what is new here can't be passed on") == 1
 
 
 def test_only_the_head_has_a_node_leave(nodes: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:

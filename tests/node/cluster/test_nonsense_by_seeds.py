@@ -1,4 +1,4 @@
-"""Whatever other nodes say, this node's arena stays whole, and of dead ones no task or loan is left.
+"""Whatever other nodes say, this node's arena stays whole, and nothing is lent to dead ones.
 
 The real exchange on a real arena, without links: what is said names objects, tasks, actors and nodes that
 there are, by seeds. `tests/cluster/test_nonsense.py` says such things to whole node managers.
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 import msgspec
+import pytest
 
 from ray import _kernel
 from ray.node.cluster.exchange import Exchange
@@ -30,7 +31,7 @@ HOSTS = 3
 ACTOR_INDEX = bytes((0, 0, 0, 0xC0))  # how the id of an actor ends
 RETURNS = 50  # at most, of a task
 SMALL = 1 << 16
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 
 
 class Host(threading.Thread):
@@ -190,13 +191,10 @@ class Play:
         if len(self.hosts) < HOSTS:
             self.hosts.append(Host(self.node, self.random.randrange(1 << 32)))
 
-    def look(self) -> bool:
+    def look(self) -> None:
         self.node.let_go()
-        news = self.arena.news(1000, 0)
-        self.exchange.on_news(news)
-        asked = self.exchange.is_to_ask
+        self.exchange.on_news(self.arena.news(1000, 0))
         self.exchange.tick()
-        return asked or any(item[0] != _kernel.NEWS_QUEUED for item in news)
 
     def step(self) -> None:
         rare: list[Callable[[], object]] = [self.relink, self.die]
@@ -211,19 +209,17 @@ class Play:
         else:
             self.look()
 
-    def whole(self) -> bool:
+    def check(self) -> None:
         """What threads are about to do may be missing for a moment."""
         deadline_s = time.monotonic() + PATIENCE_S
         while problems := self.arena.check():
             assert time.monotonic() < deadline_s, problems
-        return True
 
-    def has_nothing_of_others(self) -> bool:
-        """Values may stay: nonsense has some contain their own ids."""
+    def lends_nothing(self) -> bool:
+        """Values may stay, and tasks: nonsense has some contain their own ids, or wait for themselves."""
         self.look()
         self.arena.end_jobs()
-        counts = self.node.counts()
-        return not counts["tasks"] and not counts["loans"]
+        return not self.node.counts()["loans"]
 
     def end(self) -> None:
         """All others die, and the driver ends."""
@@ -242,18 +238,19 @@ class Play:
             host.join()
 
 
+@pytest.mark.timeout(times(full=900, short=120))
 def test_seeds() -> None:
     for seed in range(SEEDS):
         play = Play(seed)
         try:
             for _ in range(STEPS):
                 play.step()
-                assert play.whole()
+                play.check()
             play.end()
             deadline_s = time.monotonic() + PATIENCE_S
-            while not play.has_nothing_of_others():
+            while not play.lends_nothing():
                 assert time.monotonic() < deadline_s, play.node.counts()
-            assert play.whole()
+            play.check()
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise

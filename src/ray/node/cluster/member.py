@@ -140,7 +140,7 @@ class Member:
         )
         self._is_to_look_for_places = False
         self._is_to_place = False
-        self._nonsense: set[str] = set()  # what peers have sent, as far as it was said
+        self._nonsense: set[str] = set()  # what has come of it, as far as it was said
 
     def hello(self) -> Hello:
         total, _ = self.arena.resources()
@@ -206,13 +206,23 @@ class Member:
             kinds = {item[0] for item in news}
             if _kernel.NEWS_DONE in kinds:  # what a task has printed is there before its result is
                 self.correspondence.tell(_now_ms(), at_once=True)
-            self.exchange.on_news(news)
+            self._pass_on(news)
             self.correspondence.codes.look()
             if _kernel.NEWS_QUEUED in kinds:
                 queue_pause_ms = self._look_at_queue(_now_ms())
             pause = self.bell.may_pause(kinds, len(news))
         finally:
             self.bell.arm(pause, queue_pause_ms)
+
+    def _pass_on(self, news: "list[_kernel.News]") -> None:
+        try:
+            self.exchange.on_news(news)
+        except (_kernel.ArenaClosed, _kernel.ArenaCorrupt):
+            raise
+        except Exception as error:  # each link begins with what is not known over there
+            kind = self._say_once(error, "what is new here can't be passed on; all links begin anew")
+            for node in self.network.linked():
+                self.network.close_link(node, f"what is new there can't be passed on ({kind})")
 
     def _look_at_queue(self, now_ms: int) -> float:
         """Milliseconds until the next look is worth it."""
@@ -266,14 +276,17 @@ class Member:
     def _on_nonsense(self, node: bytes, error: Exception) -> None:
         """What a peer has said can't be acted upon. As with a damaged frame the link ends, and the next one
         begins with all that counts."""
+        said = f"what {self._node_name(node)} has sent can't be acted upon; the link to it begins anew"
+        kind = self._say_once(error, said)
+        self.network.close_link(node, f"what it has sent can't be acted upon ({kind})")
+
+    def _say_once(self, error: Exception, what: str) -> str:
+        """With the traceback, of each kind of error, which it returns."""
         kind = f"{type(error).__name__}: {error}"
         if kind not in self._nonsense and len(self._nonsense) < NONSENSE_SAID_MAX:
             self._nonsense.add(kind)
-            say(
-                f"what {self._node_name(node)} has sent can't be acted upon; the link to it begins anew.\n"
-                f"{traceback.format_exc()}"
-            )
-        self.network.close_link(node, f"what it has sent can't be acted upon ({kind})")
+            say(f"{what}.\n{traceback.format_exc()}")
+        return kind
 
     def _may_place(self) -> None:
         """What has come may have made room for tasks."""
