@@ -78,9 +78,16 @@ class Family:
 
     def another(self, name: str, than: int) -> int:
         """Waits for one that has taken the place of the given one."""
-        found = wait_for(lambda: (self.named(name) - {than}) or None, 5.0)
+        found = wait_for(lambda: (self._in_office(name) - {than}) or None, 5.0)
         assert found is not None, f"no new {name}"
         return found.pop()
+
+    def _in_office(self, name: str) -> set[int]:
+        """Of that name; not a child that a template had just forked when it died, which has its name yet."""
+        pids = self.named(name)
+        if name != "ray-template":
+            return pids
+        return pids & {pid for pid, _, kind, *_ in self.arena().processes() if kind == _kernel.TEMPLATE}
 
     def everyone(self) -> set[int]:
         """The keeper and all its descendants."""
