@@ -146,7 +146,7 @@ def test_a_killed_worker_is_replaced_and_its_task_run_again(programs: Programs) 
     running = programs.start(driver(source))
     family = Family(running)
     runs = programs.folder / "runs"
-    assert wait_for(lambda: runs.exists() or None, 5.0)
+    assert wait_for(lambda: (runs.exists() and runs.read_text() == "x") or None, 5.0)
     for worker in family.named("ray-worker"):
         os.kill(worker, signal.SIGKILL)
     assert wait_for(lambda: runs.read_text() == "xx" or None, 5.0)
