@@ -43,7 +43,7 @@ from ray.wire.messages import PROTOCOL, Hello, Message, Resources, Result, View
 
 BUSY_TICK_S = 0.1  # between two looks, at least: tasks one at a time stir a thousand times a second
 IDLE_TICK_S = TICK_MS / 1000
-NONSENSE_SAID_MAX = 32  # kinds of it: what peers do must not fill a log
+SAID_MAX = 32  # kinds of errors: what peers do must not fill a log
 TABLE_S = 3.0  # for the head's table of nodes to be read, before others are let in
 
 Handled = ParamSpec("Handled")
@@ -140,7 +140,7 @@ class Member:
         )
         self._is_to_look_for_places = False
         self._is_to_place = False
-        self._nonsense: set[str] = set()  # what has come of it, as far as it was said
+        self._said: set[str] = set()  # kinds of errors
 
     def hello(self) -> Hello:
         total, _ = self.arena.resources()
@@ -283,8 +283,8 @@ class Member:
     def _say_once(self, error: Exception, what: str) -> str:
         """With the traceback, of each kind of error, which it returns."""
         kind = f"{type(error).__name__}: {error}"
-        if kind not in self._nonsense and len(self._nonsense) < NONSENSE_SAID_MAX:
-            self._nonsense.add(kind)
+        if kind not in self._said and len(self._said) < SAID_MAX:
+            self._said.add(kind)
             say(f"{what}.\n{traceback.format_exc()}")
         return kind
 
