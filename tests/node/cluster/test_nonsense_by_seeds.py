@@ -239,6 +239,7 @@ class Play:
 
 
 @pytest.mark.timeout(times(full=900, short=120))
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")  # of workers
 def test_seeds() -> None:
     for seed in range(SEEDS):
         play = Play(seed)
