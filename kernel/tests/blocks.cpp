@@ -3,9 +3,7 @@
 
 #include "node.hpp"
 
-using namespace ray;
-using namespace ray::testing;
-
+namespace ray::testing::blocks_test {
 namespace {
 
 constexpr u32 SIZE = 9000;
@@ -148,15 +146,17 @@ void submit_fails_half_way() {
   p.end("a submit that fails half-way");
 }
 
-}  // namespace
-
-int main() {
+int run(const char*) {
   put();
   seal_of_what_has_a_value();
   next_is_interrupted();
   one_block_for_two_results();
   fail_of_what_has_failed();
   submit_fails_half_way();
-  printf("blocks: %u failed\n", failures);
-  return failures ? 1 : 0;
+  return result("blocks");
 }
+
+const Test test{"blocks", run};
+
+}  // namespace
+}  // namespace ray::testing::blocks_test

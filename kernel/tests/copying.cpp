@@ -5,11 +5,10 @@
 #include <sys/mman.h>
 #include <vector>
 
-using namespace ray;
-using namespace ray::copying;
-using namespace ray::testing;
-
+namespace ray::testing::copying_test {
 namespace {
+
+using namespace copying;
 
 std::vector<u8> patterned(u64 bytes, u32 seed) {
   std::vector<u8> data(bytes);
@@ -47,12 +46,14 @@ void filled(bool through_file) {
   }
 }
 
-}  // namespace
-
-int main() {
+int run(const char*) {
   streamed();
   filled(true);
   filled(false);
-  printf("copying: %u failed\n", failures);
-  return failures ? 1 : 0;
+  return result("copying");
 }
+
+const Test test{"copying", run};
+
+}  // namespace
+}  // namespace ray::testing::copying_test

@@ -1,22 +1,13 @@
 // Kills a process at every step of every operation, and has another look at what is left.
 //
-// crash [PATTERN]: only situations whose names contain PATTERN.
+// kernel_tests crash [PATTERN]: only situations whose names contain PATTERN.
 // RAY_SEED repeats a run; RAY_CHECK_SHORT=1 tries a sample of the steps.
 
 #include "round.hpp"
 
 #include <thread>
 
-using namespace ray;
-using namespace ray::testing;
-
-#ifndef RAY_CRASH_POINTS
-int main() {
-  puts("crash: this build has no crash points");
-  return 77;
-}
-#else
-
+namespace ray::testing::crash_test {
 namespace {
 
 constexpr u32 PASSES = 20;
@@ -128,9 +119,7 @@ struct Running {
   u64 seed;
 };
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(const char* pattern) {
   u64 seed = run_seed("crash");
   Random random(seed);
   Situations all = all_situations();
@@ -139,7 +128,7 @@ int main(int argc, char** argv) {
   u32 failed = 0, most_undo = 0;
   u64 rounds = 0, kills = 0, recovery_kills = 0, steps = 0;
   std::string longest;
-  if (argc == 1 && !hands_over(short_form() ? 100 : 2000, random)) return 1;
+  if (!pattern && !hands_over(short_form() ? 100 : 2000, random)) return 1;
   u32 at_once = std::max(2u, std::thread::hardware_concurrency());
   for (u32 i = 0; i < at_once; ++i) boards.push_back(make_board());
 
@@ -160,7 +149,7 @@ int main(int argc, char** argv) {
                             : describe(status).c_str(),
              static_cast<long long>(board->killed_at), static_cast<long long>(board->recovery_killed_at),
              static_cast<unsigned long long>(its_seed));
-    } else if (!short_form() || argc > 1) {
+    } else if (!short_form() || pattern) {
       printf("%-70s %5u steps, %6u rounds, log %u\n", situation->name.c_str(), board->steps.load(),
              board->rounds.load(), board->undo_most.load());
     }
@@ -172,8 +161,8 @@ int main(int argc, char** argv) {
 
   u32 count = 0;
   for (const Situation& situation : all) {
-    u64 its_seed = getenv("RAY_SEED") && argc > 1 ? seed : random.next() % 1'000'000'007;
-    if (argc > 1 && situation.name.find(argv[1]) == std::string::npos) continue;
+    u64 its_seed = getenv("RAY_SEED") && pattern ? seed : random.next() % 1'000'000'007;
+    if (pattern && situation.name.find(pattern) == std::string::npos) continue;
     ++count;
     while (boards.empty()) collect();
     Board* board = boards.back();
@@ -201,4 +190,8 @@ int main(int argc, char** argv) {
   }
   return failed ? 1 : 0;
 }
-#endif
+
+const Test test{"crash", run};
+
+}  // namespace
+}  // namespace ray::testing::crash_test

@@ -6,19 +6,8 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 
-using namespace ray;
-using namespace ray::testing;
-
+namespace ray::testing::folder_test {
 namespace {
-
-constexpr u32 SKIPPED = 77;
-
-u32 failures = 0;
-void expect(bool truth, const char* what) {
-  if (truth) return;
-  ++failures;
-  printf("FAILED: %s\n", what);
-}
 
 void write_file(const char* path, const std::string& text) { std::ofstream(path) << text; }
 
@@ -171,9 +160,7 @@ bool skips(const char* what, Part part) {
   return false;
 }
 
-}  // namespace
-
-int main() {
+int run(const char*) {
   char folder[] = "/tmp/ray-kernel-folder-XXXXXX";
   if (!mkdtemp(folder)) return 1;
   bool skipped = skips("a full folder", [&] {
@@ -193,3 +180,8 @@ int main() {
   printf("folder: %u failed%s\n", failures, skipped ? ", no mounts allowed here" : "");
   return failures ? 1 : skipped ? SKIPPED : 0;
 }
+
+const Test test{"folder", run};
+
+}  // namespace
+}  // namespace ray::testing::folder_test

@@ -5,26 +5,8 @@
 
 #include <functional>
 
-using namespace ray;
-using namespace ray::testing;
-
+namespace ray::testing::heap_test {
 namespace {
-
-u32 failures = 0;
-
-void fail(const char* what) {
-  ++failures;
-  printf("FAILED: %s\n", what);
-}
-void expect(bool truth, const char* what) {
-  if (!truth) fail(what);
-}
-void expect_whole(Mapping& m, const char* when) {
-  for (const std::string& problem : check(m)) {
-    printf("%s: %s\n", when, problem.c_str());
-    ++failures;
-  }
-}
 
 struct Arena {
   Client c;
@@ -66,7 +48,7 @@ void against_model(Random& random, u32 steps) {
     Held& h = held[k];
     const u8* bytes = a.c.m().heap_for_reading(h.offset);
     for (u64 i = 0; i < h.size; i += 1 + h.size / 16)
-      if (bytes[i] != u8(h.mark + i)) return fail("a block's bytes were changed by another's");
+      if (bytes[i] != u8(h.mark + i)) return expect(false, "a block's bytes were changed by another's");
     a.c.release_block(h.block);
     model_used -= taken[h.offset] - h.offset;
     taken.erase(h.offset);
@@ -118,13 +100,13 @@ void exact_fits() {
   expect(a.used() == 1 << 20, "the whole heap can be had in one block");
   try {
     a.c.allocate(1);
-    fail("a full heap gave more");
+    expect(false, "a full heap gave more");
   } catch (const StoreFull&) {
   }
   a.c.release_block(whole);
   try {
     a.c.allocate((1 << 20) + 1);
-    fail("a heap gave more than it has");
+    expect(false, "a heap gave more than it has");
   } catch (const StoreFull&) {
   }
   // Each granule once; then every second is freed, and blocks of one granule fit exactly there.
@@ -134,7 +116,7 @@ void exact_fits() {
   for (size_t i = 0; i < all.size(); i += 2) a.c.release_block(all[i]);
   try {
     a.c.allocate(GRANULE_BYTES + 1);
-    fail("two granules were found in a heap of single holes");
+    expect(false, "two granules were found in a heap of single holes");
   } catch (const StoreFull&) {
   }
   for (size_t i = 0; i < all.size(); i += 2) all[i] = a.c.allocate(GRANULE_BYTES);
@@ -320,7 +302,7 @@ void room() {
   u32 b = a.c.allocate(900'000);
   try {
     a.c.allocate(900'000);
-    fail("a full heap gave more");
+    expect(false, "a full heap gave more");
   } catch (const StoreFull&) {
   }
   a.c.release_block(b);
@@ -333,15 +315,17 @@ void room() {
   expect(now_ns() - began >= 50'000'000, "a wait for room ended with no room made");
 }
 
-}  // namespace
-
-int main() {
+int run(const char*) {
   Random random(run_seed("heap"));
   u32 rounds = short_form() ? 2 : 12;
   for (u32 i = 0; i < rounds; ++i) against_model(random, short_form() ? 12'000 : 40'000);
   exact_fits();
   room();
   half_way();
-  printf("heap: %u failed\n", failures);
-  return failures ? 1 : 0;
+  return result("heap");
 }
+
+const Test test{"heap", run};
+
+}  // namespace
+}  // namespace ray::testing::heap_test

@@ -3,9 +3,7 @@
 
 #include "node.hpp"
 
-using namespace ray;
-using namespace ray::testing;
-
+namespace ray::testing::lanes_test {
 namespace {
 
 struct Call {
@@ -167,14 +165,16 @@ void nobody_comes() {
   n.look("after an actor that went on");
 }
 
-}  // namespace
-
-int main() {
+int run(const char*) {
   Random random(run_seed("lanes"));
   u32 rounds = short_form() ? 4 : 40;
   for (u32 i = 0; i < rounds && !failures; ++i) lanes(random, short_form() ? 2500 : 8000);
   turns();
   nobody_comes();
-  printf("lanes: %u failed\n", failures);
-  return failures ? 1 : 0;
+  return result("lanes");
 }
+
+const Test test{"lanes", run};
+
+}  // namespace
+}  // namespace ray::testing::lanes_test

@@ -4,23 +4,14 @@
 // and with a process that dies right after the write, a situation of the crash tests fails (or hangs, or takes
 // the whole test down).  One that survives either needs no undo record, or shows a hole in the tests.
 //
-// mutation [FILE[:LINE]]: only the places in that file, or that one.  RAY_SEED repeats a run; RAY_CHECK_SHORT=1 tries a
-// sample of the places.
+// kernel_tests mutation [FILE[:LINE]]: only the places in that file, or that one.  RAY_SEED repeats a run;
+// RAY_CHECK_SHORT=1 tries a sample of the places.
 
 #include "round.hpp"
 
 #include <fstream>
 
-using namespace ray;
-using namespace ray::testing;
-
-#ifndef RAY_CRASH_POINTS
-int main() {
-  puts("mutation: this build has no crash points");
-  return 77;
-}
-#else
-
+namespace ray::testing::mutation_test {
 namespace {
 
 constexpr unsigned LIMIT_S = 8;
@@ -137,9 +128,7 @@ bool is_caught(Board* board, const Situations& all, const Place& place, const st
   return false;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(const char* pattern) {
   // The short form takes the same sample each time: whether a place is missed must not be a matter of luck in CI.
   if (short_form()) setenv("RAY_SEED", "598140341", 0);
   u64 seed = run_seed("mutation");
@@ -173,9 +162,9 @@ int main(int argc, char** argv) {
       u32 n = 0;
       for (auto& [place, by] : places) {
         if (n++ % at_once != part) continue;
-        if (short_form() && argc == 1 && Random(seed ^ n).below(u32(places.size())) >= PLACES_SHORT) continue;
-        if (argc > 1 && !place.is_named(argv[1])) continue;
-        if ((argc == 1 || place.name() != argv[1]) && spared(place)) continue;
+        if (short_form() && !pattern && Random(seed ^ n).below(u32(places.size())) >= PLACES_SHORT) continue;
+        if (pattern && !place.is_named(pattern)) continue;
+        if ((!pattern || place.name() != pattern) && spared(place)) continue;
         Random mine(seed + n);
         if (is_caught(own, all, place, by, mine)) continue;
         std::string line = "FAILED: nobody misses the record of " + place.name() + ": " + place.text() +
@@ -198,4 +187,8 @@ int main(int argc, char** argv) {
          places.size(), kept, count);
   return count || broken ? 1 : 0;
 }
-#endif
+
+const Test test{"mutation", run};
+
+}  // namespace
+}  // namespace ray::testing::mutation_test

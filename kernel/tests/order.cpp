@@ -2,9 +2,7 @@
 
 #include "node.hpp"
 
-using namespace ray;
-using namespace ray::testing;
-
+namespace ray::testing::order_test {
 namespace {
 
 // --- queues and resources -----------------------------------------------------------------------------
@@ -312,9 +310,7 @@ void dependents() {
   n.look("after dependent tasks");
 }
 
-}  // namespace
-
-int main() {
+int run(const char*) {
   Random random(run_seed("order"));
   u32 rounds = short_form() ? 4 : 40;
   u32 steps = short_form() ? 2500 : 8000;
@@ -323,6 +319,10 @@ int main() {
   longest_transaction();
   dependents();
   demands();
-  printf("order: %u failed\n", failures);
-  return failures ? 1 : 0;
+  return result("order");
 }
+
+const Test test{"order", run};
+
+}  // namespace
+}  // namespace ray::testing::order_test

@@ -1,7 +1,7 @@
 // What the tasks of the tests do, and the workers that do it.
 #pragma once
 
-#include "board.hpp"
+#include "test.hpp"
 
 namespace ray::testing {
 

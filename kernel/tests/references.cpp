@@ -3,23 +3,8 @@
 
 #include "stage.hpp"
 
-using namespace ray;
-using namespace ray::testing;
-
+namespace ray::testing::references_test {
 namespace {
-
-u32 failures = 0;
-void expect(bool truth, const char* what) {
-  if (truth) return;
-  ++failures;
-  printf("FAILED: %s\n", what);
-}
-void expect_whole(Client& c, const char* when) {
-  for (const std::string& problem : check(c.m())) {
-    printf("FAILED: %s: %s\n", when, problem.c_str());
-    ++failures;
-  }
-}
 
 Mapping* make_arena() {
   ArenaOptions o;
@@ -55,7 +40,7 @@ void stale_ids() {
   expect(c.resolve(id, key) == NIL, "an old id is not the record's next object");
   // A key from elsewhere that happens to fit: the id decides.
   expect(c.resolve(id, object::key(c.m(), other)) == NIL, "a key of another session does not count");
-  expect_whole(c, "stale ids");
+  expect_whole(c.m(), "stale ids");
 }
 
 void many_references(Random& random, u32 steps) {
@@ -94,7 +79,7 @@ void many_references(Random& random, u32 steps) {
       expect(c.header().objects.used - before == known.size(), "as many objects as are referred to");
     }
   }
-  expect_whole(c, "many references");
+  expect_whole(c.m(), "many references");
 }
 
 void forked_children() {
@@ -125,7 +110,7 @@ void forked_children() {
   expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a fork is told, and may enter by itself");
   expect(c.m().object(o).references == 1 && c.owns(o, c.m().object(o).serial), "the parent's reference is untouched");
   expect(c.header().processes.used == 1 && c.header().recoveries == recoveries, "the child has left");
-  expect_whole(c, "forks");
+  expect_whole(c.m(), "forks");
 }
 
 // What a process still uses when it leaves stays where it is until it is let go.
@@ -151,7 +136,7 @@ void pins() {
   expect(c.header().processes.used == 1, "one view of two is left");
   c.unpin(kept);
   expect(c.header().processes.used == 0 && c.header().heaps[HEAP].used == used, "the last view takes all with it");
-  expect_whole(c, "pins");
+  expect_whole(c.m(), "pins");
 }
 
 // Leaving takes time in proportion to what is held, pinned or not.
@@ -174,18 +159,20 @@ void many_pins() {
   expect(c.header().objects.used == pinned.size(), "what is not pinned goes");
   for (u32 o : pinned) c.unpin(o);
   expect(!c.header().objects.used && !c.header().processes.used, "everything goes with its pins");
-  expect_whole(c, "many pins");
+  expect_whole(c.m(), "many pins");
 }
 
-}  // namespace
-
-int main() {
+int run(const char*) {
   Random random(run_seed("references"));
   stale_ids();
   for (u32 i = 0; i < (short_form() ? 3u : 30u); ++i) many_references(random, 20'000);
   forked_children();
   pins();
   many_pins();
-  printf("references: %u failed\n", failures);
-  return failures ? 1 : 0;
+  return result("references");
 }
+
+const Test test{"references", run};
+
+}  // namespace
+}  // namespace ray::testing::references_test

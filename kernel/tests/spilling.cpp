@@ -3,24 +3,14 @@
 #include "orders.hpp"
 
 #include <deque>
-#include <mutex>
 #include <sys/mman.h>
 #include <thread>
 
-using namespace ray;
-using namespace ray::testing;
-
+namespace ray::testing::spilling_test {
 namespace {
 
 constexpr u64 HEAP_SIZE = 4 << 20, FILE_SIZE = 64 << 20;
 constexpr u32 SLOTS = 80, THREADS = 4, PINS = 8;
-
-u32 failures = 0;
-void expect(bool truth, const char* what) {
-  if (truth) return;
-  ++failures;
-  printf("FAILED: %s\n", what);
-}
 
 Mapping* make_arena() {
   ArenaOptions o;
@@ -157,7 +147,7 @@ void look_at_the_end(Mapping& pages, Shelf& shelf, const char* how) {
   expect(!shelf.wrong, "values are what they were");
   expect(h.spilled_bytes > HEAP_SIZE && h.restored_bytes > 0, "values went and came back");
   expect(!h.heaps[HEAP].used && !h.heaps[SPILL_FILE].used, "nothing is left");
-  for (const std::string& problem : check(c.m())) expect(false, problem.c_str());
+  expect_whole(c.m(), how);
   printf("%s: %u values, %llu MiB spilled, %llu MiB brought back, refused %u times\n", how, shelf.tags.load(),
          static_cast<unsigned long long>(h.spilled_bytes >> 20),
          static_cast<unsigned long long>(h.restored_bytes >> 20), shelf.full.load());
@@ -191,49 +181,32 @@ void apart(u64 seed, u32 steps) {
 
 // --- one client for all threads, under the host's lock -------------------------------------------------
 
-std::mutex host_lock;
-thread_local bool holds_host_lock = false;
-void take_host_lock() {
-  host_lock.lock();
-  holds_host_lock = true;
-}
-void let_host_lock_go() {
-  holds_host_lock = false;
-  host_lock.unlock();
-}
-
 void together(u64 seed, u32 steps) {
   std::unique_ptr<Mapping> pages(make_arena());
   Shelf shelf;
-  host.leave = []() -> void* {
-    if (!holds_host_lock) return nullptr;
-    let_host_lock_go();
-    return &host_lock;
-  };
-  host.enter = [](void*) { take_host_lock(); };
+  HostLock lock;
   {
     Client c(Mapping::beside(*pages));
     u8 root[ID_BYTES] = {77};
-    take_host_lock();
+    HostLock::take();
     c.enter(ProcessKind::driver, root);
     give_file(c);
-    let_host_lock_go();
+    HostLock::let_go();
     std::vector<std::thread> threads;
     for (u32 k = 0; k < THREADS; ++k)
       threads.emplace_back([&, k] {
-        take_host_lock();
+        HostLock::take();
         {
           Hand hand(c, shelf, seed + k);
           for (u32 i = 0; i < steps; ++i) hand.something();
         }
-        let_host_lock_go();
+        HostLock::let_go();
       });
     for (std::thread& t : threads) t.join();
-    take_host_lock();
+    HostLock::take();
     c.leave();
-    let_host_lock_go();
+    HostLock::let_go();
   }
-  host = Host{};
   look_at_the_end(*pages, shelf, "together");
 }
 
@@ -271,14 +244,16 @@ void refusals() {
 #endif
 }
 
-}  // namespace
-
-int main() {
+int run(const char*) {
   u64 seed = run_seed("spilling");
   u32 steps = short_form() ? 1000 : 20'000;
   apart(seed, steps);
   together(seed + 100, steps);
   refusals();
-  printf("spilling: %u failed\n", failures);
-  return failures ? 1 : 0;
+  return result("spilling");
 }
+
+const Test test{"spilling", run};
+
+}  // namespace
+}  // namespace ray::testing::spilling_test

@@ -7,24 +7,10 @@
 
 #include <thread>
 
-using namespace ray;
-using namespace ray::testing;
-
+namespace ray::testing::threads_test {
 namespace {
 
 // --- a lock like the interpreter's --------------------------------------------------------------------
-
-std::mutex host_lock;
-thread_local bool holds_host_lock = false;
-
-void take_host_lock() {
-  host_lock.lock();
-  holds_host_lock = true;
-}
-void let_host_lock_go() {
-  holds_host_lock = false;
-  host_lock.unlock();
-}
 
 // --- what the drivers do ------------------------------------------------------------------------------
 
@@ -268,42 +254,34 @@ void apart(Board& board, u64 seed, u32 drivers, u32 rounds) {
 // One client for all driver threads, under the host's lock; the workers are apart.
 void together(Board& board, u64 seed, u32 drivers, u32 rounds) {
   std::unique_ptr<Mapping> pages(make_arena());
-  host.leave = []() -> void* {
-    if (!holds_host_lock) return nullptr;
-    let_host_lock_go();
-    return &host_lock;
-  };
-  host.enter = [](void*) { take_host_lock(); };
+  HostLock lock;
   host.interrupted = [] { return false; };
   {
     Client c(Mapping::beside(*pages));
     u8 root[ID_BYTES] = {77};
-    take_host_lock();
+    HostLock::take();
     c.enter(ProcessKind::driver, root);
-    let_host_lock_go();
+    HostLock::let_go();
     Crew crew{board, *pages};
     crew.begin();
     std::vector<std::thread> threads;
     for (u32 k = 0; k < drivers; ++k)
       threads.emplace_back([&, k] {
-        take_host_lock();
+        HostLock::take();
         drive(c, board, seed + k, rounds, true);
-        let_host_lock_go();
+        HostLock::let_go();
       });
     for (std::thread& t : threads) t.join();
-    take_host_lock();
+    HostLock::take();
     c.leave();
-    let_host_lock_go();
+    HostLock::let_go();
     end_and_compare(board, *pages, crew);
     printf("together: %u threads, %zu workers, %llu tasks\n", drivers, crew.workers.size(),
            static_cast<unsigned long long>(pages->header().tasks_done));
   }
-  host = Host{};
 }
 
-}  // namespace
-
-int main() {
+int run(const char*) {
   u64 seed = run_seed("threads");
   Board* board = make_board();
   u32 rounds = short_form() ? 60 : 600;
@@ -315,3 +293,8 @@ int main() {
   printf("threads: %s\n", board->trouble ? "failed" : "done");
   return board->trouble ? 1 : 0;
 }
+
+const Test test{"threads", run};
+
+}  // namespace
+}  // namespace ray::testing::threads_test

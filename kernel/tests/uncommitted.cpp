@@ -4,26 +4,10 @@
 
 #include <thread>
 
-using namespace ray;
-using namespace ray::testing;
-
-#ifdef __SANITIZE_THREAD__
-int main() {
-  puts("uncommitted: ThreadSanitizer knows nothing of a mutex whose owner died in another process");
-  return 77;
-}
-#else
-
+namespace ray::testing::uncommitted_test {
 namespace {
 
 constexpr u32 A_WHILE_US = 350'000;  // longer than those who sleep do before they look again
-
-u32 failures = 0;
-void expect(bool truth, const char* what) {
-  if (truth) return;
-  ++failures;
-  printf("FAILED: %s\n", what);
-}
 
 struct Session {
   Client c{[] {
@@ -92,7 +76,7 @@ struct Session {
       board->until([&, looks = 0]() mutable { return !peek(c.header().worker_count) || looks++; });
     }
     expect(await(worker) == 0, "the worker ends well");
-    for (const std::string& problem : check(m)) expect(false, problem.c_str());
+    expect_whole(m, "at the end");
   }
 };
 
@@ -122,7 +106,7 @@ void the_end_of_an_actor() {
   s.c.drop_local(actor);
   s.c.flush_drops();
   expect(await(s.worker) == 0, "the actor's process ends with its last reference");
-  for (const std::string& problem : check(s.m)) expect(false, problem.c_str());
+  expect_whole(s.m, "the end of an actor");
 }
 
 void the_end_of_a_worker() {
@@ -136,14 +120,15 @@ void the_end_of_a_worker() {
   s.end();
 }
 
-}  // namespace
-
-int main() {
+int run(const char*) {
   alarm(60);
   a_seal();
   the_end_of_an_actor();
   the_end_of_a_worker();
-  printf("uncommitted: %u failed\n", failures);
-  return failures ? 1 : 0;
+  return result("uncommitted");
 }
-#endif
+
+const Test test{"uncommitted", run};
+
+}  // namespace
+}  // namespace ray::testing::uncommitted_test

@@ -9,17 +9,8 @@
 #include <csignal>
 #include <thread>
 
-using namespace ray;
-using namespace ray::testing;
-
+namespace ray::testing::waiting_test {
 namespace {
-
-u32 failures = 0;
-void expect(bool truth, const char* what) {
-  if (truth) return;
-  ++failures;
-  printf("FAILED: %s\n", what);
-}
 
 constexpr u64 LATE_NS = 80'000'000;
 
@@ -68,10 +59,7 @@ struct Session {
       board->until([&, n = 0]() mutable { return !peek(h.worker_count) || n++; });
     }
     for (pid_t pid : workers) expect(await(pid) == 0, "a worker ends well");
-    for (const std::string& problem : check(c.m())) {
-      printf("FAILED: %s\n", problem.c_str());
-      ++failures;
-    }
+    expect_whole(c.m(), "at the end");
   }
 };
 
@@ -177,7 +165,7 @@ void other_words(u32 times) {
   });
   must_not_be_late("room in the heap", times, in_turn);
   expect(await(other) == 0, "the other ends well");
-  for (auto& problem : check(s.c.m())) printf("FAILED: %s\n", problem.c_str()), ++failures;
+  expect_whole(s.c.m(), "other words");
 }
 
 void time_outs() {
@@ -406,27 +394,11 @@ void interrupts() {
 
 // --- the host's lock ----------------------------------------------------------------------------------
 
-std::mutex host_lock;
-thread_local bool holds_host_lock = false;
-void take_host_lock() {
-  host_lock.lock();
-  holds_host_lock = true;
-}
-void let_host_lock_go() {
-  holds_host_lock = false;
-  host_lock.unlock();
-}
-
 // A thread waits for the mutex while another of its process keeps the host's lock for long: a third party must
 // get the mutex meanwhile.
 void host_is_busy() {
   Session s;
-  host.leave = []() -> void* {
-    if (!holds_host_lock) return nullptr;
-    let_host_lock_go();
-    return &host_lock;
-  };
-  host.enter = [](void*) { take_host_lock(); };
+  HostLock lock;
   Mapping& m = s.c.m();
   std::atomic<u32> step{0};
   auto until = [&](u32 n) {
@@ -441,14 +413,14 @@ void host_is_busy() {
   });
   until(1);
   std::thread waiter([&] {
-    take_host_lock();
+    HostLock::take();
     step = 2;
     take_mutex(m);
     pthread_mutex_unlock(&m.header().mutex);
-    let_host_lock_go();
+    HostLock::let_go();
   });
   until(2);
-  take_host_lock();  // as soon as the waiter sleeps
+  HostLock::take();  // as soon as the waiter sleeps
   holder.join();
   usleep(20'000);
   u64 from = now_ns();
@@ -457,9 +429,8 @@ void host_is_busy() {
   expect(r == 0, "the mutex is to be had while a host is busy");
   expect(took < 100'000'000, "the mutex is to be had soon while a host is busy");
   if (r == 0) pthread_mutex_unlock(&m.header().mutex);
-  let_host_lock_go();
+  HostLock::let_go();
   waiter.join();
-  host = Host{};
 }
 
 // Who keeps the mutex is named, and once it is dead nobody does.
@@ -495,9 +466,7 @@ void host_is_busy() {
   expect(await(child) == 0, "the owner that was stopped ends well");
 }
 
-}  // namespace
-
-int main() {
+int run(const char*) {
   run_seed("waiting");
   alarm(300);
   u32 times = short_form() ? 1500 : 20'000;
@@ -515,6 +484,10 @@ int main() {
   lock_holder();
   stopped_owner();
 #endif
-  printf("waiting: %u failed\n", failures);
-  return failures ? 1 : 0;
+  return result("waiting");
 }
+
+const Test test{"waiting", run};
+
+}  // namespace
+}  // namespace ray::testing::waiting_test
