@@ -1,4 +1,4 @@
-"""Whatever other nodes say, this node's arena stays whole, and nothing is lent to dead ones.
+"""Whatever other nodes say, this node's arena stays whole, and the dead leave no loan and no task behind.
 
 The real exchange on a real arena, without links: what is said names objects, tasks, actors and nodes that
 there are, by seeds. `tests/cluster/test_nonsense.py` says such things to whole node managers.
@@ -215,15 +215,17 @@ class Play:
         while problems := self.arena.check():
             assert time.monotonic() < deadline_s, problems
 
-    def lends_nothing(self) -> bool:
-        """Values may stay, and tasks: nonsense has some contain their own ids, or wait for themselves."""
+    def is_over(self) -> bool:
+        """Values may stay: nonsense has some contain their own ids."""
         self.look()
+        self.work()
         self.arena.end_jobs()
-        return not self.node.counts()["loans"]
+        counts = self.node.counts()
+        return not counts["loans"] and not counts["tasks"]
 
     def end(self) -> None:
-        """All others die, and the driver ends."""
-        for peer in self.peers:
+        """All others die, those too that never were, as the head will say of them; and the driver ends."""
+        for peer in list(self.exchange.peers.by_node):
             self.exchange.on_death(peer, "a node")
         self.kept.clear()
         self.held.clear()
@@ -249,7 +251,7 @@ def test_seeds() -> None:
                 play.check()
             play.end()
             deadline_s = time.monotonic() + PATIENCE_S
-            while not play.lends_nothing():
+            while not play.is_over():
                 assert time.monotonic() < deadline_s, play.node.counts()
             play.check()
         except BaseException as error:
