@@ -39,7 +39,9 @@ def arguments() -> argparse.Namespace:
 
 
 def small_plan(nodes: int, quick: bool) -> workload.Plan:
-    return workload.Plan(nodes, idle_s=2, tasks_a_cpu=8, deaths=1) if quick else workload.Plan(nodes)
+    return (
+        workload.Plan(nodes, idle_s=2, tasks_a_cpu=8, bursts=1, deaths=1) if quick else workload.Plan(nodes)
+    )
 
 
 def large_plan(nodes: int, quick: bool) -> large.LargePlan:
@@ -70,10 +72,12 @@ def collect(options: argparse.Namespace) -> dict[str, Any]:
         plan = small_plan(nodes, options.quick)
         measured = real.measure(plan)
         with without_words():
-            foretold = predicted.predict(plan, known, sizes, start_us=measured["start_us"])
+            foretold = predicted.predict(
+                plan, known, sizes, start_us=measured["start_us"], submit_us=measured["submit_us"]
+            )
         results["small"][str(nodes)] = {"real": measured, "predicted": foretold}
         results["store_batch_us"] = measured["store_batch_us"]
-        results["start_us"] = measured["start_us"]
+        results["start_us"], results["submit_us"] = measured["start_us"], measured["submit_us"]
         results["store_command_us"] = measured["store_command_us"]
         results["store_a_second"] = results["small"][str(nodes)]["predicted"]["burst.store"]
         results["store_most"] = COMMANDS_A_BATCH * 1e6 / measured["store_batch_us"]

@@ -1,6 +1,7 @@
 """What each step costs in CPU on this machine, found by running the real code, in microseconds.
 
-A cost that grows with the number of nodes is a line through two sizes: `Line`.
+A cost that grows with the number of nodes is a line through two sizes: `Line`. What a node manager does now
+and then costs many times what it costs again and again, as others have used the caches meanwhile: `Step`.
 """
 
 import asyncio
@@ -9,7 +10,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,14 +28,18 @@ from tests.node.cluster.worlds import World
 from tests.wire.running import IDENTITY, hello, node
 
 FEW, MANY = 100, 1_000
+OTHERS = 9  # of who decides after a pause: with many, that is nothing beside them
 CPU = 10_000
 ROUNDS = 5  # the best counts: what disturbs only makes it longer
 TASKS = 500
+FIRST_TASKS = 30
 BULK_BYTES = 1 << 20
 PAUSE_S = (
     0.1  # as loops of a cluster at rest have it between two things: long enough for others to use the caches
 )
-RARELY = 30  # how often, with that pause
+SHORT_PAUSE_S = 0.02  # long enough as well
+RARELY = 30  # how often, with a pause
+LOOKS_S = 5.0  # looks are watched
 HEAD = bytes(20)
 
 
@@ -55,18 +59,29 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """What is done once after a pause, and again at once."""
+
+    first: float
+    again: float
+
+    def __call__(self, times: int = 1) -> float:
+        return self.first + self.again * (times - 1) if times else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Costs:
     """Microseconds of CPU, and bytes where the name says so."""
 
-    look: float  # one look of an idle node manager: tables read, a Load made
-    load_in: float  # at the head
+    look: Step  # one look of an idle node manager: tables read, a Load made
+    load_in: Step  # at the head
     published: Line  # at the head, once a round: who of n is told what
     view_made: Line  # at the head, once for all that are told the same; of n nodes in it, like what follows
     view_encoded: Line  # the same
     view_decoded: Line  # at each node
     view_taken: Line  # at each node: the scheduler's picture of those in it
     view_confirmed: Line  # at each node: of all n that it knows, whom nothing is said of
-    placed: Line  # a placement decision among n others
+    placed: Line  # a placement decision among n others, after a pause
     sent: float  # by a decision, a node that is sent something
     ticked: Line  # the head's look at all members
     turn: float  # of an event loop that slept: woken, its memory cold
@@ -75,10 +90,10 @@ class Costs:
     frame_in: float
     byte_out: float
     byte_in: float
-    task_out: float  # at home: sent, encoded
-    task_in: float  # where it runs: decoded, entered
-    result_out: float  # where it ran: news, encoded
-    result_in: float  # at home: decoded, sealed, given back
+    task_out: Step  # at home: sent, encoded
+    task_in: Step  # where it runs: decoded, entered
+    result_out: Step  # where it ran: news, encoded
+    result_in: Step  # at home: decoded, sealed, given back
     view_bytes: Line
 
     def rows(self) -> dict[str, Any]:
@@ -86,7 +101,13 @@ class Costs:
 
     @classmethod
     def read(cls, rows: dict[str, Any]) -> "Costs":
-        return cls(**{name: Line(**cost) if isinstance(cost, dict) else cost for name, cost in rows.items()})
+        return cls(**{name: _read_cost(cost) for name, cost in rows.items()})
+
+
+def _read_cost(cost: Any) -> Any:
+    if not isinstance(cost, dict):
+        return cost
+    return Line(**cost) if "each" in cost else Step(**cost)
 
 
 def measured(rounds: int = ROUNDS) -> Costs:
@@ -103,16 +124,16 @@ def measured(rounds: int = ROUNDS) -> Costs:
         head.on_load(known[turn % FEW], messages.decode(body)[0], turn)  # type: ignore[arg-type]
 
     return Costs(
-        look=asyncio.run(_look(rounds)),
-        load_in=_best(load_in, 2_000, rounds),
+        look=asyncio.run(_look(rounds, link[2])),
+        load_in=Step(_seldom(load_in), _best(load_in, 2_000, rounds)),
         published=_line(lambda n: _published(n, rounds)),
         view_made=_line(lambda n: _made(n, rounds)),
         view_encoded=_line(lambda n: _best(lambda _: _framed(views[n]), 50, rounds)),
         view_decoded=_line(lambda n: _decoded(views[n], rounds)),
         view_taken=_line(lambda n: _taken(views[n], rounds)) - _line(lambda n: _confirmed(views[n], rounds)),
         view_confirmed=_line(lambda n: _confirmed(views[n], rounds)),
-        placed=_line(lambda n: _place(n, busy=True, rounds=rounds)),
-        sent=max(0.0, (_place(FEW, busy=False, rounds=rounds) - _place(FEW, busy=True, rounds=rounds)) / FEW),
+        placed=_placed(rounds),
+        sent=_sent_more(rounds),
         ticked=_line(lambda n: _ticked(n, rounds)),
         turn=link[2],
         rung=_rung(),
@@ -142,6 +163,17 @@ def _best(step: Callable[[int], object], times: int, rounds: int) -> float:
             step(turn)
         best = min(best, (time.thread_time_ns() - began) / times / 1000)
     return best
+
+
+def _seldom(step: Callable[[int], object]) -> float:
+    """CPU of one step after a pause; the mean."""
+    spent_ns = 0
+    for turn in range(RARELY):
+        time.sleep(SHORT_PAUSE_S)
+        began = time.thread_time_ns()
+        step(turn)
+        spent_ns += time.thread_time_ns() - began
+    return spent_ns / RARELY / 1000
 
 
 def _line(cost: Callable[[int], float]) -> Line:
@@ -174,7 +206,7 @@ def _framed(message: Message) -> bytearray:
     return frame
 
 
-def _read(frame: bytearray) -> None:
+def _read_frame(frame: bytearray) -> None:
     reader = FrameReader()
     reader.feed(frame)
     assert reader.next_frame()
@@ -209,7 +241,7 @@ def _made(nodes: int, rounds: int) -> float:
 
 def _decoded(view: View, rounds: int) -> float:
     frame = _framed(view)
-    return _best(lambda _: _read(frame), 50, rounds)
+    return _best(lambda _: _read_frame(frame), 50, rounds)
 
 
 def _ticked(nodes: int, rounds: int) -> float:
@@ -218,10 +250,16 @@ def _ticked(nodes: int, rounds: int) -> float:
     return _best(lambda _: authority.tick(0), 20, rounds)
 
 
-async def _look(rounds: int) -> float:
-    """All that a node manager does at each, of a node that is alone."""
+async def _look(rounds: int, turn_us: float) -> Step:
+    """All that a node manager does at each, of a node that is alone; the first with the timers that it waits
+    by, beyond a turn of its loop."""
     async with running([Node(Network(0), cpus=1)]) as (member,):
-        return _best(lambda _: member._tick(), 500, rounds)
+        await asyncio.sleep(1.0)
+        before, began = member.loads._number, time.thread_time_ns()
+        await asyncio.sleep(LOOKS_S)
+        spent_us = (time.thread_time_ns() - began) / 1000
+        first = spent_us / (member.loads._number - before) - turn_us
+        return Step(max(0.0, first), _best(lambda _: member._tick(), 500, rounds))
 
 
 def _rung() -> float:
@@ -272,8 +310,18 @@ def _confirmed(view: View, rounds: int) -> float:
     return _best(lambda _: scheduler.on_view(nothing, 0.0), 20, rounds)
 
 
-def _place(nodes: int, busy: bool, rounds: int) -> float:
-    """A decision as the scheduler comes to it: what it knows of the others, put together, and the policy."""
+def _placed(rounds: int) -> Line:
+    line = _line(lambda n: _best(_decision(n, busy=True), 10, rounds))
+    return Line(max(0.0, _seldom(_decision(OTHERS, busy=True)) - line.each * OTHERS), line.each)
+
+
+def _sent_more(rounds: int) -> float:
+    free, busy = (_best(_decision(FEW, busy), 10, rounds) for busy in (False, True))
+    return max(0.0, (free - busy) / FEW)
+
+
+def _decision(nodes: int, busy: bool) -> Callable[[int], None]:
+    """As the scheduler comes to it: what it knows of the others, put together, and the policy."""
     total = Resources(4 * CPU)
     free = Resources() if busy else total
     known = {node_id(n): NodeState(node_id(n), "", total, free, 0) for n in range(1, nodes + 1)}
@@ -295,37 +343,53 @@ def _place(nodes: int, busy: bool, rounds: int) -> float:
         ]
         place(Here(HEAD, (CPU, 0, 0), (0, 0, 0), turn=turn), queues, others)
 
-    return _best(decide, 10, rounds)
+    return decide
 
 
-def _tasks(rounds: int) -> tuple[float, float, float, float]:
+def _tasks(rounds: int) -> list[Step]:
     """Through two real arenas and exchanges: out, in, result out, result in; one task."""
-    best = [float("inf")] * 4
+    again = [float("inf")] * 4
     for _ in range(rounds):
         world = World(2)
-        home, away = world.members
-        function = home.node.driver.put((1).to_bytes(8, "little").ljust(16, b"."), 2)
-        held = [home.node.submit(function, 1, size=16) for _ in range(TASKS)]
-        marks = [time.thread_time_ns()]
-        home.offload(away, TASKS)
-        marks.append(time.thread_time_ns())
-        world.settle()
-        marks.append(time.thread_time_ns())
-        while away.node.work():
-            pass
-        marks.append(time.thread_time_ns())
+        spans = _journey(world, _function(world), TASKS, world.settle)
+        again = [min(one, span / TASKS) for one, span in zip(again, spans, strict=True)]
+    world = World(2)
+    function = _function(world)
+    _journey(world, function, 1, world.deliver)  # the function goes along with the first
+    journeys = [_journey(world, function, 1, world.deliver, SHORT_PAUSE_S) for _ in range(FIRST_TASKS)]
+    first = [sum(spans) / FIRST_TASKS for spans in zip(*journeys, strict=True)]
+    return [Step(*both) for both in zip(first, again, strict=True)]
+
+
+def _function(world: World) -> Any:
+    return world.members[0].node.driver.put((1).to_bytes(8, "little").ljust(16, b"."), 2)
+
+
+def _journey(
+    world: World, function: Any, tasks: int, deliver: Callable[[], object], pause_s: float = 0.0
+) -> list[float]:
+    """What so many tasks take of each of the four, with a pause before each."""
+    home, away = world.members
+    held = [home.node.submit(function, 1, size=16) for _ in range(tasks)]
+
+    def looks() -> None:
         while away.look():
             pass
-        marks.append(time.thread_time_ns())
-        world.settle()
-        marks.append(time.thread_time_ns())
-        assert all(home.node.driver.is_ready(oid) for (oid,) in held)
-        spans = [end - start for start, end in pairwise(marks)]
-        del spans[2]  # the work itself is the worker's
-        best = [min(one, span / TASKS / 1000) for one, span in zip(best, spans, strict=True)]
-        del held, function
-    out, taken, result_out, result_in = best
-    return out, taken, result_out, result_in
+
+    def spent(step: Callable[[], object]) -> float:
+        time.sleep(pause_s)
+        began = time.thread_time_ns()
+        step()
+        return (time.thread_time_ns() - began) / 1000
+
+    there = [spent(lambda: home.offload(away, tasks)), spent(deliver)]
+    world.settle()
+    while away.node.work():  # which is the worker's
+        pass
+    back = [spent(looks), spent(deliver)]
+    world.settle()
+    assert all(home.node.driver.is_ready(oid) for (oid,) in held)
+    return there + back
 
 
 async def _link(rounds: int) -> tuple[float, float, float]:

@@ -123,7 +123,7 @@ class Crowd:
         for message in received:
             if isinstance(message, Given):
                 row.waiting.extend(message.tasks)
-                row.cpu_us += self.costs.task_in * len(message.tasks)
+                row.cpu_us += self.costs.task_in(len(message.tasks))
                 self._begin(row, WAKE_US)
             elif isinstance(message, Ping):
                 answers.append(Pong(message.number))
@@ -164,7 +164,7 @@ class Crowd:
         done, row.done = row.done, []
         if row.waiting:
             row.armed_us = self.world.now_us + PAUSE_US
-        row.cpu_us += self.costs.turn + self.costs.result_out * len(done)
+        row.cpu_us += self.costs.turn + self.costs.result_out(len(done))
         self._send(row, node_id(HOME + 1), [Done(done)], self.bytes.done * len(done))
 
     def _look_soon(self, row: "Row") -> None:
@@ -199,7 +199,7 @@ class Crowd:
     def _report(self, row: "Row", *more: messages.Message) -> None:
         row.reported = row.busy
         row.sent_us = self.world.now_us
-        row.cpu_us += self.costs.look
+        row.cpu_us += self.costs.look.first
         self.loads += 1
         sent = [self.load_of(row), *more]
         self._send(row, node_id(HEAD + 1), sent, LOAD_BYTES + PING_BYTES * len(more))

@@ -54,8 +54,8 @@ class LargeCluster:
         decided.board.publish(0, lambda _: True)
         for member in (self.head, self.home):
             member.standing.on_view(decided.view())
-        self.head.start(self.world.random.randrange(250_000))
-        self.home.start(self.world.random.randrange(250_000))
+        self.head.start()
+        self.home.start()
 
     def give(self, tasks: int) -> None:
         """The driver submits so many; its node has links with all others by then."""

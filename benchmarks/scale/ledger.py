@@ -88,7 +88,8 @@ class LedgerExchange:
         tasks = self.ledger.next_tasks(count)
         if tasks:
             member = self.member
-            member.spent_us += (member.costs.task_out) * len(tasks) + member.costs.sent
+            member.spend("task_out", len(tasks))
+            member.spent_us += member.costs.sent
             member.queue(node, Given(tasks), member.bytes.given * len(tasks))
         return list(tasks)
 
@@ -139,10 +140,11 @@ class LedgerMember(Member):
             self.traffic.placements += 1
             self.spent_us += self.costs.placed(len(self.scheduler.others))
 
-    def _cost_in(self, message: Any) -> float:
+    def _take_in(self, message: Any) -> None:
         if isinstance(message, Done):
-            return self.costs.result_in * len(message.tasks)
-        return super()._cost_in(message)
+            self.spend("result_in", len(message.tasks))
+        else:
+            super()._take_in(message)
 
     def send_all(self, nodes: list[bytes], message: messages.Message) -> None:
         """What it does at nodes of the crowd is a sum; here it costs what each does."""

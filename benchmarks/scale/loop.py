@@ -8,10 +8,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.scale.costs import Costs
+from benchmarks.scale.costs import Costs, Step
 from tests.simulator.world import World
 
 HOP_US = 35  # from one process to another: half a token's round trip between cores (LIMITS: 60 to 77)
+# As in kernel/numbers.hpp: how long a loop looks before it sleeps, and when that pays.
+EARS_SPIN_US = 150
+WOKEN_US = 125
+SPINS_IN_VAIN, SPINS_ANYWAY = 4, 16
 
 
 class Cores:
@@ -28,6 +32,19 @@ class Cores:
         end = start + max(1, round(cost_us))
         heapq.heappush(self._free_us, end)
         return end - now
+
+
+class Patience:
+    """Of a loop: whether it looks before it sleeps; as `Patience` in kernel/wait.hpp."""
+
+    def __init__(self) -> None:
+        self._vain = 0
+
+    def waited(self, for_us: int) -> int:
+        """How long of that it looked."""
+        looks = self._vain < SPINS_IN_VAIN or self._vain % SPINS_ANYWAY == 0
+        self._vain = 0 if for_us < EARS_SPIN_US + WOKEN_US else self._vain + 1
+        return min(for_us, EARS_SPIN_US) if looks else 0
 
 
 class Traffic:
@@ -76,8 +93,12 @@ class Loop:
         self.alive = True
         self.traffic = Traffic()
         self.spent_us = 0.0  # in this turn
+        self._begun: set[str] = set()  # steps that this turn has had one of
         self._waiting: list[Callable[[], None]] = []
         self._runs = False
+        self._patience = Patience()
+        self._waits_since_us = 0
+        self._woken = False  # from a wait, for the next turn
         self._inbox: dict[bytes, tuple[list[Any], list[int]]] = {}
         self._outbox: dict[bytes, tuple[list[Any], list[int]]] = {}
         wires.ends[name] = self
@@ -92,7 +113,15 @@ class Loop:
         self._waiting.append(step)
         if not self._runs:
             self._runs = True
+            self._wait_is_over()
             self.world.after(0, self._turn)
+
+    def _wait_is_over(self) -> None:
+        """What it looked it has paid for; others had its core meanwhile, if they wanted it."""
+        waited_us = self.world.now_us - self._waits_since_us
+        looked_us = self._patience.waited(waited_us)
+        self.traffic.cpu_us += looked_us
+        self._woken = True
 
     def later(self, delay_us: int, step: Callable[[], None]) -> None:
         self.world.after(delay_us, lambda: self.post(step))
@@ -119,6 +148,13 @@ class Loop:
     def on_messages(self, source: bytes, messages: list[Any]) -> None:
         raise NotImplementedError
 
+    def spend(self, name: str, times: int = 1) -> None:
+        """On so many steps of that name."""
+        step: Step = getattr(self.costs, name)
+        self.spent_us += step.again * times if name in self._begun else step(times)
+        if times:
+            self._begun.add(name)
+
     def _read(self, source: bytes) -> None:
         messages, sizes = self._inbox.pop(source)
         # Read one after the other, if the loop was late; decrypted byte by byte in any case.
@@ -129,7 +165,9 @@ class Loop:
         if not self.alive:
             return
         steps, self._waiting = self._waiting, []
-        self.spent_us = self.costs.turn
+        self.spent_us = self.costs.turn if self._woken else 0.0
+        self._woken = False
+        self._begun.clear()
         for step in steps:
             step()
         outbox, self._outbox = self._outbox, {}
@@ -148,6 +186,7 @@ class Loop:
         for target, (messages, sizes) in outbox.items():
             self.wires.carry(self.name, target, messages, sum(sizes))
         self._runs = bool(self._waiting)
+        self._waits_since_us = self.world.now_us
         if self._runs:
             self._turn()
 

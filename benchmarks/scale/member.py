@@ -5,6 +5,7 @@ in which a member calls them, and how long it sleeps. The figures of that are th
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from benchmarks.scale.costs import Costs
@@ -17,8 +18,10 @@ from ray.node.cluster.exchange import Exchange
 from ray.node.cluster.loads import LOAD_REPEAT_MS
 from ray.node.cluster.member import BUSY_TICK_S, IDLE_TICK_S
 from ray.node.cluster.network import FIRST_RETRY_S, LAST_RETRY_S
+from ray.node.cluster.node_table import LOOK_S  # between two looks whether the store is there
 from ray.node.cluster.scheduler import Scheduler
 from ray.node.cluster.standing import Standing
+from ray.node.journal_copier import WAIT_MS  # between two looks at the place reached
 from ray.policy.cluster.views import LEAST_MS, least_ms
 from ray.wire import messages
 from ray.wire.messages import Demand, Hello, Load, Resources, View
@@ -32,6 +35,7 @@ PAUSE_US = round(1e6 * PAUSE_S)
 FIRST_RETRY_US, LAST_RETRY_US = round(1e6 * FIRST_RETRY_S), round(1e6 * LAST_RETRY_S)
 NEWS_US = 50  # from the arena's bell to the event loop: a wake-up
 STORE_US = 1_000  # until the control store has an entry, and the head knows
+ANSWER_US = 150  # until it has answered
 WAKE_US = 70  # of a worker
 TASK_US = 200  # beside what a task does itself: arguments, its end, the sleep's own delay
 STORE_BYTES = 64 << 20
@@ -226,8 +230,17 @@ class Member(Loop):
         network: Any = self
         return Exchange(arena, self.name, network, NoTransfers(), Jobs(self.name, self.tables))
 
-    def start(self, delay_us: int) -> None:
-        self.later(delay_us, self._look)
+    def start(self) -> None:
+        """Nobody's timers go together."""
+        self.later(self.world.random.randrange(IDLE_TICK_US), self._look)
+        for pause_us in (round(1e6 * LOOK_S), 1_000 * WAIT_MS) if self.head is not None else ():
+            self.later(self.world.random.randrange(pause_us), partial(self._ask_store, pause_us))
+
+    def _ask_store(self, pause_us: int) -> None:
+        """Two turns of the loop; what else that costs, whoever compares adds."""
+
+        answer_us = round(self.costs.turn) + ANSWER_US  # it is asked at the end of this turn
+        self.later(answer_us, lambda: self.later(pause_us, partial(self._ask_store, pause_us)))
 
     def hello(self) -> Hello:
         total, _, _ = self.tables.load(0)
@@ -251,9 +264,9 @@ class Member(Loop):
         if node not in self._linked:
             return
         if isinstance(message, messages.Run):
-            self.spent_us += self.costs.task_out * len(message.tasks)
+            self.spend("task_out", len(message.tasks))
         elif isinstance(message, messages.Results):
-            self.spent_us += self.costs.result_out * len(message.results)
+            self.spend("result_out", len(message.results))
         self.queue(node, message, size_of(message))
 
     def send_all(self, nodes: list[bytes], message: messages.Message) -> None:
@@ -393,7 +406,7 @@ class Member(Loop):
         now = self.now_ms()
         self._heard_ms[source] = now
         for message in received:
-            self.spent_us += self._cost_in(message)
+            self._take_in(message)
             if isinstance(message, Load):
                 if self.head is not None and self.head.on_load(source, message, now):
                     self._stir()
@@ -416,16 +429,15 @@ class Member(Loop):
         self._is_to_place = False
         self._place()
 
-    def _cost_in(self, message: Any) -> float:
+    def _take_in(self, message: Any) -> None:
         if isinstance(message, messages.Run):
-            return self.costs.task_in * len(message.tasks)
-        if isinstance(message, messages.Results):
-            return self.costs.result_in * len(message.results)
-        if isinstance(message, Load):
-            return self.costs.load_in
-        if isinstance(message, View):
-            return self.costs.view_decoded(len(message.nodes))
-        return 1.0
+            self.spend("task_in", len(message.tasks))
+        elif isinstance(message, messages.Results):
+            self.spend("result_in", len(message.results))
+        elif isinstance(message, Load):
+            self.spend("load_in")
+        else:
+            self.spent_us += self.costs.view_decoded(len(message.nodes)) if isinstance(message, View) else 1.0
 
     # --- the loop of looks ---
 
@@ -458,7 +470,7 @@ class Member(Loop):
 
     def _tick(self) -> bool:
         now = self.now_ms()
-        self.spent_us += self.costs.look
+        self.spend("look")
         self.exchange.tick()
         ready = self.tables.ready()
         total, free, demands = self.tables.load(ready)

@@ -115,14 +115,18 @@ def costs(results: dict[str, Any]) -> str:
     lines = ["| step | µs of CPU |", "|---|--:|"]
     for name, cost in results["costs"].items():
         title = STEPS[name]
-        if isinstance(cost, dict):
+        if isinstance(cost, dict) and "each" in cost:
             shown = f"{number(cost['fixed'])} + {number(cost['each'])} n"
+        elif isinstance(cost, dict):
+            shown = f"{number(cost['first'])}, then {number(cost['again'])}"
         else:
             shown = number(1000 * cost) + " ns" if name.startswith("byte") else number(cost)
         lines.append(f"| {title} | {shown} |")
     if "start_us" in results:
         title = "a worker that has rested, from the submission of a task until it runs, on the same node"
         lines.append(f"| {title} | {number(results['start_us'])} |")
+    if "submit_us" in results:
+        lines.append(f"| a task that the driver submits, in the driver | {number(results['submit_us'])} |")
     if "store_command_us" in results:
         title = "a command to the control store, at the head's node manager"
         lines.append(f"| {title} | {number(results['store_command_us'])} |")

@@ -7,14 +7,14 @@ from typing import Any
 from benchmarks.scale.costs import Costs, node_id
 from benchmarks.scale.loop import Cores, Wires
 from benchmarks.scale.member import Member, Tables
-from benchmarks.scale.workload import Plan, Sizes
-from ray.node.cluster.node_table import LOOK_S  # between two looks whether the store is there
-from ray.node.journal_copier import WAIT_MS  # between two looks at the place reached
+from benchmarks.scale.workload import Plan, Sizes, mean
+from ray.node.cluster.node_table import LOOK_S
+from ray.node.journal_copier import WAIT_MS
 from tests.simulator.world import World
 
-SUBMIT_US = 10  # between two tasks of the driver
 SETTLE_US = 3_000_000
 CORES_HERE = 2
+SUBMIT_US = 5.0
 
 
 class Cluster:
@@ -27,12 +27,15 @@ class Cluster:
         sizes: Sizes,
         cores: int | None = CORES_HERE,
         start_us: float = 0.0,
+        submit_us: float = SUBMIT_US,
+        seed: int = 0,
     ) -> None:
         """`cores` is how many all nodes share; None: each manager has its own. `start_us` is what the start
-        of a worker that has rested takes of them."""
+        of a worker that has rested takes of them, `submit_us` what a task takes of the driver's."""
         self.start_us = start_us
+        self.submit_us = submit_us
         self.plan = plan
-        self.world = World(plan.nodes)
+        self.world = World(plan.nodes + seed)
         self.wires = Wires(self.world)
         self.shared = Cores(self.world, cores) if cores else None
         self.costs = costs
@@ -64,8 +67,7 @@ class Cluster:
             member.link(other.name, other.hello())
             other.link(member.name, member.hello())
         self.members.append(member)
-        # Nobody's timers go together.
-        member.start(self.world.random.randrange(250_000))
+        member.start()
         return member
 
     def run(self, for_us: int) -> None:
@@ -82,8 +84,10 @@ class Cluster:
         def give(length_s: float) -> None:
             held.append(tables.give(self.function, round(1e6 * length_s)))
 
+        if self.shared is not None:
+            self.shared.take(self.submit_us * len(lengths_s))
         for turn, length_s in enumerate(lengths_s):
-            self.world.after(turn * SUBMIT_US, partial(give, length_s))
+            self.world.after(round(turn * self.submit_us), partial(give, length_s))
         while len(held) < len(lengths_s) or not all(tables.is_ready(oid) for oid in held):
             self.run(1_000)
         done_us = self.world.now_us - began
@@ -116,9 +120,15 @@ def predict(
     sizes: Sizes,
     cores: int | None = CORES_HERE,
     start_us: float = 0.0,
+    submit_us: float = SUBMIT_US,
 ) -> dict[str, float]:
-    """What `real.measure` measures."""
-    cluster = Cluster(plan, costs, sizes, cores, start_us)
+    """What `real.measure` measures, each burst in a cluster of its own."""
+    return mean(
+        [_run(plan, Cluster(plan, costs, sizes, cores, start_us, submit_us, n)) for n in range(plan.bursts)]
+    )
+
+
+def _run(plan: Plan, cluster: Cluster) -> dict[str, float]:
     cluster.burst([0.05] * (4 * plan.nodes * plan.cpus))
     cluster.run(SETTLE_US)
     figures: dict[str, float] = {}

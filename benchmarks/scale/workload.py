@@ -20,6 +20,7 @@ class Plan:
     idle_s: float = 10.0
     tasks_a_cpu: int = 24
     task_s: float = 0.25
+    bursts: int = 3  # which nodes the last tasks go to is a matter of chance
     deaths: int = 3
 
     @property
@@ -34,6 +35,11 @@ class Plan:
 def spread(number: int) -> float:
     """Half to one and a half, evenly, and never two alike one after the other."""
     return 0.5 + number * GOLDEN % 1
+
+
+def mean(runs: list[dict[str, float]]) -> dict[str, float]:
+    """Of each figure; one that a run does not have is 0 there."""
+    return {name: sum(run.get(name, 0.0) for run in runs) / len(runs) for name in set().union(*runs)}
 
 
 def nap(seconds: float) -> tuple[str, float]:

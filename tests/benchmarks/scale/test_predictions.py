@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.scale import compared, large, predicted
-from benchmarks.scale.costs import Costs, Line
+from benchmarks.scale.costs import Costs, Line, Step
 from benchmarks.scale.loop import Cores, Loop, Wires
 from benchmarks.scale.workload import Plan, Sizes
 from ray.policy.cluster.views import ALL_TOLD
@@ -13,8 +13,8 @@ from tests.simulator.world import World
 
 NOTHING = Line(0.0, 0.0)
 COSTS = Costs(
-    look=4.0,
-    load_in=1.0,
+    look=Step(200.0, 4.0),
+    load_in=Step(50.0, 1.0),
     published=Line(0.0, 0.1),
     view_made=Line(0.0, 0.5),
     view_encoded=Line(6.0, 0.1),
@@ -30,10 +30,10 @@ COSTS = Costs(
     frame_in=15.0,
     byte_out=0.0007,
     byte_in=0.0007,
-    task_out=3.0,
-    task_in=4.0,
-    result_out=1.0,
-    result_in=2.0,
+    task_out=Step(100.0, 3.0),
+    task_in=Step(200.0, 4.0),
+    result_out=Step(150.0, 1.0),
+    result_in=Step(250.0, 2.0),
     view_bytes=Line(0.0, 57.0),
 )
 SIZES = Sizes(payload=23, function=86, result=58)
