@@ -33,7 +33,7 @@ def run_example(name: str, *flags: str, timeout_s: float = 100) -> str:
 
 def test_main_job(tmp_path: Path) -> None:
     """Fewer trials, and no floor for the speed-up: other tests may share the machine's cores."""
-    output = run_example("main_job.py", "--trials=20", "--least-speedup=0", f"--out={tmp_path}")
+    output = run_example("main_job.py", "--trials=10", "--least-speedup=0", f"--out={tmp_path}")
     accuracy = re.search(r"Test accuracy: ([\d.]+)%", output)
     assert accuracy
     assert float(accuracy[1]) >= 97
@@ -42,7 +42,7 @@ def test_main_job(tmp_path: Path) -> None:
     trace = json.loads((tmp_path / "trace.json").read_text())
     events = trace["traceEvents"] if isinstance(trace, dict) else trace
     trials = [event for event in events if event.get("ph") == "X" and "trial" in event["name"]]
-    assert len(trials) == 20
+    assert len(trials) == 10
     assert all(event["dur"] > 0 for event in trials)
 
 
