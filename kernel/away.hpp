@@ -359,6 +359,15 @@ inline void come_back(Transaction& t, u32 i, bool unmade, bool died) {
 
 // --- received ------------------------------------------------------------------------------------------------
 
+// What a task makes in place of a result whose value is known here: that one may still be listed by another task of the
+// same id, and nothing is in two lists.
+inline u32 spare_result(Transaction& t, u32 i, u32 index) {
+  u8 id[ID_BYTES];
+  task::return_id(id, t.m.task(i).id, index | SPARE_INDEX);
+  if (object::find(t.m, id)) throw StaleHandle("this task is here already, for another node");
+  return object::create(t, id, i, NIL);
+}
+
 // Lent to its owner until that has the value.  It may be known here already, as an argument of another task.  Throws
 // when its task is here already: of a node whose next incarnation sends it again before that one's death is known here.
 inline void add_result(Transaction& t, u32 i, u32 index, u32 owner) {
@@ -371,6 +380,7 @@ inline void add_result(Transaction& t, u32 i, u32 index, u32 owner) {
     t.m.object(r).origin = owner;
   }
   Object& o = t.m.object(r);
+  u32 made = r;
   if (o.state == OBJECT_PENDING) {
     if (o.task && o.task != i) throw StaleHandle("this task is here already, for another node");
     t.set(o.task, i);
@@ -378,10 +388,11 @@ inline void add_result(Transaction& t, u32 i, u32 index, u32 owner) {
   } else {
     t.write(o.origin, o.origin | u32(DONE));  // of an object that is not lent to its owner it says nothing
     news::add(t, r);
+    made = spare_result(t, i, index);
   }
-  t.write(o.next_return, task.returns);
-  t.set(task.returns, r);
-  object::reference(t, r);
+  t.write(t.m.object(made).next_return, task.returns);
+  t.set(task.returns, made);
+  object::reference(t, made);
   loan::lend(t, r, owner);
 }
 

@@ -33,6 +33,7 @@ inline constexpr u32 PUT_INDEX = 0x8000'0000u;
 inline constexpr u32 ACTOR_INDEX = 0xC000'0000u;
 inline constexpr u32 SERVED_INDEX = ACTOR_INDEX + 1;  // an actor as the node knows it that serves it for its owner
 inline constexpr u32 AROUND_INDEX = 0x4000'0000u;     // and in that of a call's result: of one that has come around
+inline constexpr u32 SPARE_INDEX = 0x2000'0000u;      // and in that of what is made in place of a result that is known
 
 inline constexpr u32 GRANULE_BYTES = 64;
 inline constexpr u64 HEAP_BYTES_MAX = 0xFFFF'FF00ull * GRANULE_BYTES;  // granules are counted in 32 bits

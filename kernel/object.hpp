@@ -48,8 +48,8 @@ inline u32 index_of(const u8* id) {
   return index;
 }
 
-// Among its task's results; also of one that has come around.
-inline u32 place_of(const u8* id) { return index_of(id) & ~AROUND_INDEX; }
+// Among its task's results; also of one that has come around, and of a spare one.
+inline u32 place_of(const u8* id) { return index_of(id) & ~(AROUND_INDEX | SPARE_INDEX); }
 
 // Needs the mutex.
 inline u32 find(Mapping& m, const u8* id) {

@@ -456,6 +456,31 @@ inline void add_receipts(Situations& list) {
                      } catch (const StaleHandle&) {
                      }
                    }));
+  for (u32 returns : {1u, 3u, 20u})
+    list.push_back(with_peers(
+        "receive a task with " + std::to_string(returns) + " returns that is here, and whose first result is known",
+        [=](Stage& s) {
+          s.tasks_may_fail = true;
+          SentTask task = sent(s, order(s), 2, refs_of(s, foreign(s, 1, peer(s, 1))));
+          receive(s, task);
+          s.bytes.push_back({task.id.begin(), task.id.end()});
+          std::vector<u8> bytes = bytes_of(1, 4);
+          for (u32 o : s.c.take_in(results_of(s, task))) {
+            s.c.seal(o, Value{bytes.data(), 4, NIL, FORMAT_TEST}, {});
+            s.c.drop_local(o);
+          }
+        },
+        [=](Stage& s) {
+          SentTask task = sent(s, order(s), returns);
+          memcpy(task.id.data(), s.bytes[0].data(), TASK_ID_BYTES);
+          Value payload{reinterpret_cast<const u8*>(task.payload.data()), task.payload.size(), NIL, 0};
+          s.c.receive_task(peer(s, 2), task, payload);
+          try {
+            s.c.receive_task(peer(s, 3), task, payload);
+            s.board.complain("a task is made three times");
+          } catch (const StaleHandle&) {
+          }
+        }));
   list.push_back(receives(
       "a task with arguments of all kinds",
       [](Stage& s) {

@@ -149,8 +149,14 @@ class Play:
         if choose.random() < 0.5:
             ids = [self.an_object(), self.a_node(), choose.choice(self.tasks)]
             (said,) = messages.decode(nonsense(choose, [said], ids)[LENGTH_BYTES:])
-        if not isinstance(said, Run) or all(task.num_returns <= RETURNS for task in said.tasks):
-            self.hear(choose.choice(self.peers), said)
+        if isinstance(said, Run):
+            said = Run([self.varied(task) for task in said.tasks])
+        self.hear(choose.choice(self.peers), said)
+
+    def varied(self, task: messages.Task) -> messages.Task:
+        """The same id is no promise of the same number of results."""
+        num_returns = self.random.choice((task.num_returns, self.random.randrange(5)))
+        return msgspec.structs.replace(task, num_returns=min(num_returns, RETURNS))
 
     def relink(self) -> None:
         peer = self.random.choice(self.peers)

@@ -79,6 +79,26 @@ def test_this_nodes_buffer_comes_first() -> None:
     assert counts(place(BUSY, [replace(queue, ready=20)], [slow])) == {}
 
 
+def test_no_report_tells_of_ours_that_wait_there() -> None:
+    """Of a node whose two CPUs run ours, and where two more of ours wait: that one has ended is no reason to
+    send another, nor is a report that says nothing of those that wait."""
+    full = replace(B, free=(0, 0), ours=4, ours_need=(4 * ONE, 0))
+    one_waits = replace(full, ours=3, ours_need=(3 * ONE, 0), unreported=-1)
+    none_waits = replace(full, ours=1, ours_need=(ONE, 0), unreported=-1)
+    long, short = Queue(1, CPU, 100), Queue(1, CPU, 100, task_ms=1.0)  # of short ones two are to wait there
+    assert place(BUSY, [long], [one_waits]).sends == ()
+    assert counts(place(BUSY, [long], [none_waits])) == {b"b": 1}
+    assert place(BUSY, [short], [full]).sends == ()
+    assert counts(place(BUSY, [short], [one_waits])) == {b"b": 1}
+
+
+def test_what_a_report_says_is_free_is_used_though_ours_are_there() -> None:
+    """They wait for their arguments, or need less than what is placed."""
+    assert counts(place(BUSY, [Queue(1, CPU, 100)], [replace(B, ours=2, ours_need=(2 * ONE, 0))])) == {
+        b"b": 2
+    }
+
+
 def test_what_was_sent_and_is_not_reported_counts() -> None:
     assert counts(place(BUSY, [Queue(1, CPU, 9)], [replace(B, unreported=1)])) == {b"b": 1}
     assert counts(place(BUSY, [Queue(1, CPU, 9)], [replace(B, unreported=2)])) == {}

@@ -11,6 +11,7 @@ from ray.node.cluster.tasks import Tasks
 from ray.policy.cluster.placement import (
     STALE_MS,
     WORTH_MOVING_BYTES,
+    Amounts,
     Here,
     Infeasible,
     Other,
@@ -56,8 +57,32 @@ class Elsewhere:
     state: NodeState
     seen_ms: float
     ours: dict[bytes, int] = field(default_factory=dict)  # tasks under way there: their shape
+    ours_need: Amounts = (0, 0, 0)  # all together
+    needs: dict[int, Amounts] = field(default_factory=dict)  # of one task of a shape
     unreported: int = 0
     paces: defaultdict[int, Pace] = field(default_factory=lambda: defaultdict(Pace))
+
+    def sent(self, tasks: list[bytes], shape: int, needs: Amounts) -> None:
+        self.ours.update(dict.fromkeys(tasks, shape))
+        self.needs[shape] = needs
+        self._count(shape, len(tasks))
+
+    def finished(self, tasks: list[bytes]) -> dict[int, int]:
+        """How many of each shape; without those that are not known to be there."""
+        counts: dict[int, int] = defaultdict(int)
+        for task in tasks:
+            shape = self.ours.pop(task, None)
+            if shape is not None:
+                counts[shape] += 1
+        for shape, count in counts.items():
+            self._count(shape, -count)
+        return counts
+
+    def _count(self, shape: int, more: int) -> None:
+        self.unreported += more
+        self.ours_need = tuple(
+            all_need + more * needs for all_need, needs in zip(self.ours_need, self.needs[shape], strict=True)
+        )
 
 
 class Scheduler:
@@ -102,13 +127,7 @@ class Scheduler:
         other = self.others.get(node)
         if other is None:
             return
-        counts: dict[int, int] = defaultdict(int)
-        for task in tasks:
-            shape = other.ours.pop(task, None)
-            if shape is not None:
-                counts[shape] += 1
-                other.unreported -= 1
-        for shape, count in counts.items():
+        for shape, count in other.finished(tasks).items():
             other.paces[shape].finished(count, now_ms)
 
     def avoid(self, node: bytes) -> None:
@@ -195,18 +214,18 @@ class Scheduler:
                 other.unreported,
                 COVERED_MS,
                 draining=other.state.draining,
+                ours_need=other.ours_need,
             )
             for node, other in nodes.items()
         ]
         return place(Here(self.node, total, free, self.tasks.is_leaving, self.turn), queues, others)
 
-    def _note(self, send: Send, sent: list[bytes], needs: tuple[int, ...]) -> None:
+    def _note(self, send: Send, sent: list[bytes], needs: Amounts) -> None:
         """These have been sent."""
         other = self.others[send.node]
         if not other.ours:
             other.paces[send.shape].last_ms = 0.0
-        other.ours.update(dict.fromkeys(sent, send.shape))
-        other.unreported += len(sent)
+        other.sent(sent, send.shape, needs)
         other.paces[send.shape].slots = max(1, slots(_amounts(other.state.total), needs))
 
     def _task_ms(self, shape: int) -> float | None:

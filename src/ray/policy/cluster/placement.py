@@ -60,6 +60,7 @@ class Other:
     round_trip_ms: float = 1.0  # from a task's end there until the next one we then send has arrived
     senders: int = 1  # nodes that have tasks to send, this one among them
     draining: bool = False
+    ours_need: Amounts = ()  # what all of ours need, whether they run or wait; (): nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,13 @@ def slots(amounts: Amounts, needs: Amounts) -> int:
     return max(0, min(has // needed for has, needed in zip(amounts, needs, strict=True) if needed))
 
 
+def _signed_slots(amounts: Amounts, needs: Amounts) -> int:
+    """The same, and below 0 how many of them are too many."""
+    if not any(needs):
+        return amounts[0] // 10_000
+    return min(has // needed for has, needed in zip(amounts, needs, strict=True) if needed)
+
+
 def buffered(slot_count: int, task_ms: float | None, round_trip_ms: float) -> int:
     """How many tasks to have waiting at a node, so that it does not run dry until the next sending comes.
 
@@ -122,12 +130,18 @@ def share(count: int, senders: int, turn: int) -> int:
 
 
 class _Room:
-    """What one node may still be sent in this decision."""
+    """What one node may still be sent in this decision.
+
+    No report tells of tasks that others have sent there and that do not run yet: they are not that node's to
+    send on. Ours are known here: what they need, and that node does not have, waits there (`left` below 0).
+    """
 
     def __init__(self, other: Other, turn: int) -> None:
         self.other = other
         self.turn = turn
         self.free = other.free
+        need = other.ours_need or (0,) * len(other.total)
+        self.left = tuple(has - needed for has, needed in zip(other.total, need, strict=True))
         # Tasks there, or on their way, that do not run yet. Negative: more have ended than are free by the
         # report.
         self.waiting = other.queued + other.unreported
@@ -149,7 +163,9 @@ class _Room:
             # Reports have stopped, with the head perhaps: as many as it has slots, all of ours counted.
             count = unstarted
         else:
-            count = min(at_most, slots(self.free, queue.needs) - self.waiting)
+            # Where one of ours has ended the next of ours has begun, if there was one.
+            ended = min(max(0, -self.waiting), max(0, _signed_slots(self.left, queue.needs)))
+            count = min(at_most, slots(self.free, queue.needs) - max(0, self.waiting) + ended)
             if only_elsewhere:
                 count = max(count, unstarted)
         return self._share(count, self.given_to_run)
@@ -160,7 +176,7 @@ class _Room:
         if other.age_ms > STALE_MS or not fits(other.total, queue.needs):
             return 0
         wanted = buffered(slots(other.total, queue.needs), queue.task_ms, other.round_trip_ms)
-        missing = wanted - max(0, self.waiting)
+        missing = wanted - max(0, self.waiting, -_signed_slots(self.left, queue.needs))
         return 0 if missing < wanted // REFILL_PART else self._share(missing, self.given_to_wait)
 
     def take(self, needs: Amounts, count: int, to_wait: bool) -> None:
@@ -173,6 +189,7 @@ class _Room:
         starting = min(count - ended, max(0, slots(self.free, needs) - max(0, self.waiting)))
         self.free = tuple(has - starting * needed for has, needed in zip(self.free, needs, strict=True))
         self.waiting += count - starting
+        self.left = tuple(has - count * needed for has, needed in zip(self.left, needs, strict=True))
 
     def _share(self, count: int, given: int) -> int:
         """This sender's part of `count` and what it was given before, less the latter."""
