@@ -28,7 +28,7 @@ endif()
 set(needs_crash_points crash mutation)
 # ThreadSanitizer: one thread has no races; and it takes a mutex whose owner died in another process for one that
 # nobody holds.
-set(one_thread blocks copying folder heap lanes order references)
+set(one_thread blocks folder heap lanes order references)
 set(owners_die stress uncommitted)
 set(left_out)
 if(NOT RAY_CRASH_POINTS)
@@ -39,6 +39,14 @@ if(RAY_SANITIZE STREQUAL "thread")
 endif()
 foreach(name IN LISTS left_out)
   list(REMOVE_ITEM test_sources "${PROJECT_SOURCE_DIR}/kernel/tests/${name}.cpp")
+endforeach()
+
+foreach(source IN LISTS test_sources)
+  get_filename_component(name "${source}" NAME_WE)
+  file(STRINGS "${source}" registration REGEX "^const Test test{\"${name}\", run};$")
+  if(NOT registration AND NOT name MATCHES "^(tests|situations)$")
+    message(FATAL_ERROR "${source} must end with: const Test test{\"${name}\", run};")
+  endif()
 endforeach()
 
 # The kernel is headers: compiled once for all tests it takes a fraction of the time. The situations take as long

@@ -66,7 +66,12 @@ def collect(options: argparse.Namespace) -> dict[str, Any]:
     if options.small or "costs" not in results:
         found = costs.measured(1 if options.quick else costs.ROUNDS)
         results["costs"] = found.rows()
-    known = costs.Costs.read(results["costs"])
+    try:
+        known = costs.Costs.read(results["costs"])
+    except TypeError as error:
+        raise SystemExit(
+            f"make scale: {options.out} is of another version: run it without --keep ({error})"
+        ) from None
     for nodes in options.small:
         say(f"{nodes} nodes, measured ...")
         plan = small_plan(nodes, options.quick)

@@ -47,8 +47,8 @@ def rest_us(real: dict[str, float], predicted: dict[str, float]) -> float:
 def rows(
     nodes: int, real: dict[str, float], predicted: dict[str, float], rest: float, store_command_us: float
 ) -> list[Row]:
-    """What either of them has no figure for, or what is nothing in both, has no row. The head's node manager
-    asks the control store as well, which is not simulated."""
+    """What either of them has no figure for, or what is nothing in both, has no row. Of the head's questions
+    to the control store only the turns of its loop are simulated: a client's part is added here."""
     found = []
     for name, (title, unit) in SINGLE.items():
         found.append(Row(name, title, nodes, unit * real[name], unit * predicted[name]))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ray.node.cluster.head import Head, NotKept
 from ray.node.cluster.scheduler import Scheduler
@@ -28,7 +28,7 @@ from tests.node.cluster.worlds import World
 from tests.wire.running import IDENTITY, hello, node
 
 FEW, MANY = 100, 1_000
-OTHERS = 9  # of who decides after a pause: with many, that is nothing beside them
+OTHERS = 9  # nodes, of a placement decision after a pause: among many the pause does not count
 CPU = 10_000
 ROUNDS = 5  # the best counts: what disturbs only makes it longer
 TASKS = 500
@@ -37,7 +37,7 @@ BULK_BYTES = 1 << 20
 PAUSE_S = (
     0.1  # as loops of a cluster at rest have it between two things: long enough for others to use the caches
 )
-SHORT_PAUSE_S = 0.02  # long enough as well
+SHORT_PAUSE_S = 0.02  # costs are the same after it
 RARELY = 30  # how often, with a pause
 LOOKS_S = 5.0  # looks are watched
 HEAD = bytes(20)
@@ -69,6 +69,9 @@ class Step:
         return self.first + self.again * (times - 1) if times else 0.0
 
 
+StepName = Literal["look", "load_in", "task_out", "task_in", "result_out", "result_in"]
+
+
 @dataclass(frozen=True, slots=True)
 class Costs:
     """Microseconds of CPU, and bytes where the name says so."""
@@ -84,7 +87,7 @@ class Costs:
     placed: Line  # a placement decision among n others, after a pause
     sent: float  # by a decision, a node that is sent something
     ticked: Line  # the head's look at all members
-    turn: float  # of an event loop that slept: woken, its memory cold
+    turn: float  # of an event loop that waited: woken, its memory cold
     rung: float  # the bell's thread, once
     frame_out: float
     frame_in: float
@@ -101,6 +104,11 @@ class Costs:
 
     @classmethod
     def read(cls, rows: dict[str, Any]) -> "Costs":
+        """Raises TypeError for rows of another version."""
+        steps = get_args(StepName)
+        for name in steps:
+            if not isinstance(rows.get(name), dict):
+                raise TypeError(f"{name} has one figure, not two")
         return cls(**{name: _read_cost(cost) for name, cost in rows.items()})
 
 
@@ -347,7 +355,8 @@ def _decision(nodes: int, busy: bool) -> Callable[[int], None]:
 
 
 def _tasks(rounds: int) -> list[Step]:
-    """Through two real arenas and exchanges: out, in, result out, result in; one task."""
+    """Through two real arenas and exchanges: out, in, result out, result in; one task. The first of each is
+    what one message takes, and again what each of many takes, answers included."""
     again = [float("inf")] * 4
     for _ in range(rounds):
         world = World(2)

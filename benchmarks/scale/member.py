@@ -237,8 +237,7 @@ class Member(Loop):
             self.later(self.world.random.randrange(pause_us), partial(self._ask_store, pause_us))
 
     def _ask_store(self, pause_us: int) -> None:
-        """Two turns of the loop; what else that costs, whoever compares adds."""
-
+        """Two turns of the loop; what a client of it costs is added afterwards (`compared.rows`)."""
         answer_us = round(self.costs.turn) + ANSWER_US  # it is asked at the end of this turn
         self.later(answer_us, lambda: self.later(pause_us, partial(self._ask_store, pause_us)))
 

@@ -148,7 +148,7 @@ STEPS = {
     "placed": "a placement decision among n other nodes",
     "sent": "more for each node that is sent something by it",
     "ticked": "the head's look at all n members",
-    "turn": "an event loop that slept, woken for one thing",
+    "turn": "an event loop that waited, woken for one thing",
     "rung": "the thread that rings it when there is news of the arena",
     "frame_out": "a small frame sent, TLS and system calls included",
     "frame_in": "a small frame received",

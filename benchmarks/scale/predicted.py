@@ -14,7 +14,7 @@ from tests.simulator.world import World
 
 SETTLE_US = 3_000_000
 CORES_HERE = 2
-SUBMIT_US = 5.0
+SUBMIT_US = 5.0  # CPU of a task in the driver, where it was not measured
 
 
 class Cluster:
@@ -35,7 +35,7 @@ class Cluster:
         self.start_us = start_us
         self.submit_us = submit_us
         self.plan = plan
-        self.world = World(plan.nodes + seed)
+        self.world = World(1_000 * plan.nodes + seed)
         self.wires = Wires(self.world)
         self.shared = Cores(self.world, cores) if cores else None
         self.costs = costs

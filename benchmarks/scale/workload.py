@@ -39,7 +39,8 @@ def spread(number: int) -> float:
 
 def mean(runs: list[dict[str, float]]) -> dict[str, float]:
     """Of each figure; one that a run does not have is 0 there."""
-    return {name: sum(run.get(name, 0.0) for run in runs) / len(runs) for name in set().union(*runs)}
+    names = dict.fromkeys(name for run in runs for name in run)
+    return {name: sum(run.get(name, 0.0) for run in runs) / len(runs) for name in names}
 
 
 def nap(seconds: float) -> tuple[str, float]:

@@ -30,10 +30,10 @@ class Random {
 };
 
 // The seed of this run: RAY_SEED, or a new one; printed, so that a failure can be had again.
-inline u64 run_seed(const char* program) {
+inline u64 run_seed(const char* test) {
   const char* given = getenv("RAY_SEED");
   u64 seed = given ? strtoull(given, nullptr, 10) : now_ns() % 1'000'000'007;
-  printf("%s: RAY_SEED=%llu\n", program, static_cast<unsigned long long>(seed));
+  printf("%s: RAY_SEED=%llu\n", test, static_cast<unsigned long long>(seed));
   fflush(stdout);
   return seed;
 }

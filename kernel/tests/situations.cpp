@@ -1,4 +1,4 @@
-// All situations, compiled once for all programs that go through them.
+// All situations, for all tests that go through them.
 
 #include "situations_actors.hpp"
 #include "situations_calls_away.hpp"

@@ -24,16 +24,17 @@ struct Test {
 
 // --- expectations --------------------------------------------------------------------------------------
 
+inline constexpr u32 SHOWN_MOST = 20;
 inline u32 failures = 0;
 
 inline void expect(bool truth, const char* format, ...) __attribute__((format(printf, 2, 3)));
 inline void expect(bool truth, const char* format, ...) {
-  if (truth || ++failures > 20) return;
+  if (truth || ++failures > SHOWN_MOST) return;
   va_list list;
   va_start(list, format);
   printf("FAILED: ");
   vprintf(format, list);
-  printf("\n");
+  printf(failures == SHOWN_MOST ? "\nof more failures only the number is shown\n" : "\n");
   va_end(list);
 }
 

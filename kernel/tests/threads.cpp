@@ -10,8 +10,6 @@
 namespace ray::testing::threads_test {
 namespace {
 
-// --- a lock like the interpreter's --------------------------------------------------------------------
-
 // --- what the drivers do ------------------------------------------------------------------------------
 
 struct Driver {

@@ -74,7 +74,7 @@ void must_not_be_late(const char* what, u32 times, Once once) {
     if (now_ns() - from > LATE_NS) ++late;
   }
   printf("%-28s %5u times, %6.1f us each, %u late\n", what, times, double(now_ns() - began) / 1e3 / times, late);
-  expect(late <= 2 + times / 500, what);
+  expect(late <= 2 + times / 500, "%s", what);
 }
 
 void wake_ups(u32 times) {

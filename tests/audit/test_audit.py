@@ -43,7 +43,7 @@ def twice(x):
     return 2 * x
 
 assert ray.get(twice.remote(2)) == 4
-file, deadline_s = Path(os.environ["RAY_TEST_AUDIT"]), time.monotonic() + 30
+file, deadline_s = Path(os.environ["RAY_TEST_AUDIT"]), time.monotonic() + 15
 while ": loads; at" not in file.read_text() and time.monotonic() < deadline_s:
     time.sleep(0.01)
 ray.shutdown()

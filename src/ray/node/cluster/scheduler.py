@@ -26,9 +26,9 @@ from ray.wire.messages import NodeState, Resources, View
 PATIENCE_MS = 500  # for a view that says what others have free
 SMOOTHING = 0.3  # weight of the newest observation of how long tasks take
 # So much work lies at another node. It covers the way there and back, and what gathers before results are
-# told of. It must be more than that, or short tasks, whose first observations are all round trip, would never
-# be seen to be short.
-COVERED_MS = 60.0
+# told of (`bell.PAUSE_S`), with half of it left. It must be more than that, or short tasks, whose first
+# observations are all round trip, would never be seen to be short.
+COVERED_MS = 100.0
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ sendings, decided anew whenever results or reports come in, and not by dealing o
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-MOST_BUFFERED = 1_000  # tasks beyond what runs, for each slot: more hide no round trip
+MOST_BUFFERED = 2_000  # tasks beyond what runs, for each slot: more hide no round trip
 REFILL_PART = 2  # a buffer is filled up when one part in so many of it is empty: few messages, not one a task
 MOST_AT_ONCE = 1_000  # of one shape in one sending
 STALE_MS = 2_000  # an older report says what a node has, not what it is free to do
