@@ -27,8 +27,10 @@ struct Session {
     cpu = c.shape({UNIT, 0, 0});
     worker = start([this] {
       c.enter(ProcessKind::worker, nullptr);
+      board->tell();
       serve(c, *board);
     });
+    board->until([this] { return peek(c.header().worker_count) == 1; });  // or `end` would send nobody home
   }
 
   Submission submission(const Order& order) {
