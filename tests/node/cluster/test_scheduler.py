@@ -1,14 +1,16 @@
 """Where this node's tasks go: the policy's decisions, done with real arenas."""
 
+from typing import Any
+
 import pytest
 
 from ray import _kernel
 from ray.node.cluster.scheduler import Scheduler
 from ray.policy.cluster.placement import WORTH_MOVING_BYTES
 from ray.wire.messages import NodeState, Resources, View
-from tests.core.nodes import CPU
+from tests.core.nodes import CPU, RAW, encoded
 from tests.node.cluster.test_exchange import everything_is_gone, number, stored
-from tests.node.cluster.worlds import Member
+from tests.node.cluster.worlds import Member, World
 
 CPUS = 2  # of each node
 
@@ -90,4 +92,36 @@ def test_no_more_tasks_go_to_an_argument_than_can_start_there() -> None:
     world.settle(works=True)
     assert [number(a, result) for result in results] == [3 + each for each in range(3 * CPUS)]
     del large, results, function
+    everything_is_gone(world)
+
+
+@pytest.mark.parametrize(("nodes", "waiting"), [(2, 1), (250, 1), (1_000, 4), (10_000, 10)])
+def test_among_many_nodes_each_is_sent_more_at_a_time(nodes: int, waiting: int) -> None:
+    """Tasks of 0.1 s: so many wait at each for one CPU."""
+    world = World(1)
+    (a,) = world.members
+    function = a.node.driver.put(encoded(1), RAW)
+    held = [a.node.submit(function, 1) for _ in range(CPUS + 50)]
+    sent: dict[bytes, int] = {}
+
+    class Counted:
+        is_leaving = False
+
+        def send(self, node: bytes, shape: int, count: int) -> list[bytes]:
+            sent[node] = count
+            return []
+
+    tasks: Any = Counted()
+    scheduler = Scheduler(a.arena, a.id, tasks, lambda node: True, lambda node: None, lambda infeasible: None)
+    others = [number.to_bytes(20, "big") for number in range(1, nodes)]
+    free = {node: Resources(CPU if node == others[0] else 0) for node in others}
+    scheduler.on_view(View(1, [NodeState(node, "x:1", Resources(CPU), free[node], 0) for node in others]), 0)
+    (shape, *_) = a.arena.queues()[0]
+    scheduler.others[others[0]].paces[shape].task_ms = 100.0
+    for node in others[1:]:  # as full as they may be
+        scheduler.others[node].ours_need = (100 * CPU, 0, 0)
+    scheduler.place(0)
+    assert sent == {others[0]: 1 + waiting}
+    world.settle(works=True)
+    del held, function
     everything_is_gone(world)

@@ -29,6 +29,9 @@ SMOOTHING = 0.3  # weight of the newest observation of how long tasks take
 # told of (`bell.PAUSE_S`), with half of it left. It must be more than that, or short tasks, whose first
 # observations are all round trip, would never be seen to be short.
 COVERED_MS = 100.0
+# Among many nodes each is sent more at a time, or this one would spend itself on messages: with 1,000 of them
+# and tasks of 0.1 s 68 % of all CPUs work for the least, and 99 % for this (`make scale`).
+COVERED_MS_A_NODE, COVERED_MOST_MS = 0.4, 1_000.0
 
 
 @dataclass(slots=True)
@@ -203,6 +206,7 @@ class Scheduler:
 
     def _decide(self, queues: list[Queue], nodes: dict[bytes, Elsewhere], now_ms: float) -> Placement:
         total, free = self.arena.resources()
+        covered_ms = max(COVERED_MS, min(COVERED_MOST_MS, COVERED_MS_A_NODE * len(self.others)))
         others = [
             Other(
                 node,
@@ -212,7 +216,7 @@ class Scheduler:
                 int(now_ms - other.seen_ms),
                 len(other.ours),
                 other.unreported,
-                COVERED_MS,
+                covered_ms,
                 draining=other.state.draining,
                 ours_need=other.ours_need,
             )
