@@ -125,3 +125,31 @@ def test_among_many_nodes_each_is_sent_more_at_a_time(nodes: int, waiting: int) 
     world.settle(works=True)
     del held, function
     everything_is_gone(world)
+
+
+def test_what_may_never_be_told_of_is_not_counted_on() -> None:
+    """Tasks of a driver that has ended, or lost with a link, would be thought to wait there for ever."""
+    world = World(2)
+    a, b = world.members
+    function = a.node.driver.put(encoded(1), RAW)
+    held = [a.node.submit(function, 1) for _ in range(CPUS + 20)]
+    scheduler = Scheduler(
+        a.arena, a.id, a.exchange.tasks, lambda node: True, lambda node: None, lambda infeasible: None
+    )
+    scheduler.on_view(View(1, [NodeState(b.id, "x:1", Resources(CPU), Resources(CPU), 0)]), 0)
+    (shape, *_) = a.arena.queues()[0]
+    scheduler.others[b.id].paces[shape].task_ms = 100.0  # one more is to wait there
+    assert scheduler.place(0)
+    assert len(scheduler.others[b.id].ours) == 2
+    scheduler.on_view(View(2, [NodeState(b.id, "x:1", Resources(CPU), Resources(), 0)]), 0)
+    assert not scheduler.place(0)
+    scheduler.forget_ours(bytes(20))  # another
+    assert not scheduler.place(0)
+    scheduler.forget_ours(b.id)
+    assert not scheduler.has_tasks_away
+    assert scheduler.place(0)
+    scheduler.forget_ours()
+    assert scheduler.place(0)
+    world.settle(works=True)
+    del held, function
+    everything_is_gone(world)

@@ -99,8 +99,9 @@ class Inbox:
     def _on_untaken(self, node: bytes, _: Untaken) -> None:
         self.scheduler.avoid(node)
 
-    def _on_sync(self, _: bytes, __: Sync) -> None:
+    def _on_sync(self, node: bytes, _: Sync) -> None:
         """Tasks may have waited for this link."""
+        self.scheduler.forget_ours(node)
         self.may_place()
 
     def _on_noted(self, node: bytes, noted: JobNoted) -> None:

@@ -365,6 +365,7 @@ class Member:
         if stats["jobs_ended"] != self._jobs_ended:
             self._jobs_ended = stats["jobs_ended"]
             self.exchange.jobs.on_ended()
+            self.scheduler.forget_ours()
             self.correspondence.on_jobs_ended()
         self.exchange.tick()
         self.correspondence.tick(now)

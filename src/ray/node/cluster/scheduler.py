@@ -81,6 +81,10 @@ class Elsewhere:
             self._count(shape, -count)
         return counts
 
+    def forget(self) -> None:
+        self.ours.clear()
+        self.ours_need, self.unreported = (0, 0, 0), 0
+
     def _count(self, shape: int, more: int) -> None:
         self.unreported += more
         self.ours_need = tuple(
@@ -132,6 +136,14 @@ class Scheduler:
             return
         for shape, count in other.finished(tasks).items():
             other.paces[shape].finished(count, now_ms)
+
+    def forget_ours(self, node: bytes | None = None) -> None:
+        """Of what is at that node, or anywhere, not every end will be told: a driver has ended, or a link was
+        lost and some never got there. Counted on, those would be thought to wait there for ever; uncounted,
+        what goes on there is thought to be less than it is, until it ends.
+        """
+        for other in self.others.values() if node is None else filter(None, [self.others.get(node)]):
+            other.forget()
 
     def avoid(self, node: bytes) -> None:
         """It takes no work any more; the head is about to say the same."""
