@@ -45,7 +45,7 @@ foreach(source IN LISTS test_sources)
   get_filename_component(name "${source}" NAME_WE)
   file(STRINGS "${source}" registration REGEX "^const Test test{\"${name}\", run};$")
   if(NOT registration AND NOT name MATCHES "^(tests|situations)$")
-    message(FATAL_ERROR "${source} must end with: const Test test{\"${name}\", run};")
+    message(FATAL_ERROR "${source} has no line: const Test test{\"${name}\", run};")
   endif()
 endforeach()
 

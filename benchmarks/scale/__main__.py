@@ -39,9 +39,9 @@ def arguments() -> argparse.Namespace:
 
 
 def small_plan(nodes: int, quick: bool) -> workload.Plan:
-    return (
-        workload.Plan(nodes, idle_s=2, tasks_a_cpu=8, bursts=1, deaths=1) if quick else workload.Plan(nodes)
-    )
+    if quick:
+        return workload.Plan(nodes, idle_s=2, tasks_a_cpu=8, bursts=1, deaths=1)
+    return workload.Plan(nodes)
 
 
 def large_plan(nodes: int, quick: bool) -> large.LargePlan:

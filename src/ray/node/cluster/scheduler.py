@@ -30,7 +30,8 @@ SMOOTHING = 0.3  # weight of the newest observation of how long tasks take
 # observations are all round trip, would never be seen to be short.
 COVERED_MS = 100.0
 # Among many nodes each is sent more at a time, or this one would spend itself on messages: with 1,000 of them
-# and tasks of 0.1 s 68 % of all CPUs work for the least, and 99 % for this (`make scale`).
+# and tasks of 0.1 s two thirds of all CPUs were at work with the least, and all with this, in the simulation
+# that `make scale` runs.
 COVERED_MS_A_NODE, COVERED_MOST_MS = 0.4, 1_000.0
 
 

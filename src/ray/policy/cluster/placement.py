@@ -96,13 +96,11 @@ def fits(amounts: Amounts, needs: Amounts) -> bool:
 def slots(amounts: Amounts, needs: Amounts) -> int:
     """How many tasks fit side by side; one that needs nothing at all counts as needing a whole of the first
     kind."""
-    if not any(needs):
-        return max(0, amounts[0] // 10_000)
-    return max(0, min(has // needed for has, needed in zip(amounts, needs, strict=True) if needed))
+    return max(0, _signed_slots(amounts, needs))
 
 
 def _signed_slots(amounts: Amounts, needs: Amounts) -> int:
-    """The same, and below 0 how many of them are too many."""
+    """The same; of amounts below 0, how many tasks are too many, below 0."""
     if not any(needs):
         return amounts[0] // 10_000
     return min(has // needed for has, needed in zip(amounts, needs, strict=True) if needed)
